@@ -1,0 +1,346 @@
+"""The cohort: what every room to the right of ``data`` sees of a hospital.
+
+A cohort is immutable and holds no strings per visit: codes are integers into one vocabulary per kind,
+visits stand in admission-time order within patients, patients in the order of the source.
+On disk it is a folder of Parquet and JSON; there is no pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medrec.types import MedrecError, Ragged
+
+Kind = Literal["diagnosis", "procedure", "symptom", "medication"]
+Source = Literal["synthetic", "demo", "credentialed"]
+KINDS: tuple[Kind, ...] = ("diagnosis", "procedure", "symptom", "medication")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Codes of one kind, with titles for people.
+
+    Args:
+        kind: what the codes are.
+        codes: unique strings; diagnoses and procedures carry their coding, ``"9:4019"``, ``"10:I10"``,
+            ``"ccs:98"``; medications are ATC level-3 classes, ``"C03C"``.
+        titles: one for each code; the code itself where no dictionary names it.
+    """
+
+    kind: Kind
+    codes: tuple[str, ...]
+    titles: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.codes) != len(self.titles):
+            raise ValueError(f"Vocabulary {self.kind}: {len(self.codes)} codes but {len(self.titles)} titles.")
+        if len(set(self.codes)) != len(self.codes):
+            raise ValueError(f"Vocabulary {self.kind}: codes are not unique.")
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def index(self) -> dict[str, int]:
+        """Code → id."""
+        return {code: i for i, code in enumerate(self.codes)}
+
+    def ids(self, codes: list[str]) -> NDArray[np.int32]:
+        """Ids of the given codes.
+
+        Raises:
+            MedrecError: a code is not in the vocabulary.
+        """
+        index = self.index
+        unknown = [code for code in codes if code not in index]
+        if unknown:
+            raise MedrecError(
+                f"{self.kind} code {unknown[0]!r} is not among the {len(self)} codes of this cohort "
+                f"(for example {', '.join(self.codes[:3])}). Give codes as the cohort writes them."
+            )
+        return np.array([index[code] for code in codes], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the ledger: what a processing step kept of one kind of thing.
+
+    ``before`` = ``kept`` + ``dropped``, always.
+    """
+
+    step: str
+    unit: str
+    before: int
+    kept: int
+    note: str = ""
+
+    @property
+    def dropped(self) -> int:
+        return self.before - self.kept
+
+
+@dataclass(frozen=True)
+class Report:
+    """The ledger of a cohort: every step's losses, and counts that a reader of the cohort should know.
+
+    Args:
+        steps: in the order of processing.
+        facts: named counts that are no losses (rows per mapping route, undecidable visit orders, ...).
+        tables: small tables for people, name → rows (list of dicts), e.g. the mapping report.
+    """
+
+    steps: tuple[Step, ...] = ()
+    facts: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def frame(self) -> pl.DataFrame:
+        """The steps as a table: step, unit, before, kept, dropped, note."""
+        return pl.DataFrame(
+            [
+                {
+                    "step": s.step,
+                    "unit": s.unit,
+                    "before": s.before,
+                    "kept": s.kept,
+                    "dropped": s.dropped,
+                    "note": s.note,
+                }
+                for s in self.steps
+            ],
+            schema={
+                "step": pl.String,
+                "unit": pl.String,
+                "before": pl.Int64,
+                "kept": pl.Int64,
+                "dropped": pl.Int64,
+                "note": pl.String,
+            },
+        )
+
+    def table(self, name: str) -> pl.DataFrame:
+        return pl.DataFrame(self.tables[name], infer_schema_length=None)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Visits of patients as lists of codes.
+
+    Args:
+        name: as the user asked for it, e.g. ``"mimic4-demo"``.
+        source: ``synthetic``, ``demo`` or ``credentialed``; decides what may be shown (``data.privacy``).
+        vocab: one vocabulary for each kind; a kind the database lacks has an empty one.
+        visit_offsets: ``(n_patients + 1,)``; patient ``p`` has visits ``visit_offsets[p]:visit_offsets[p + 1]``.
+        codes: for each kind, codes of each visit, unique within a visit, in the order of the source.
+        admit_time: ``(n_visits,)`` ``datetime64[s]``; ``NaT`` where the database has no calendar (eICU).
+        days_since_previous: ``(n_visits,)`` days from the previous admission of the patient; NaN for first visits.
+        sex: ``(n_patients,)`` ``"F"``, ``"M"`` or ``""``.
+        age_band: ``(n_patients,)`` age at the first visit, e.g. ``"60-69"``, ``"90+"`` or ``""``.
+        options: everything that was chosen to make it (window, mapping, seed, ...).
+        report: the ledger.
+    """
+
+    name: str
+    source: Source
+    vocab: dict[Kind, Vocabulary]
+    visit_offsets: NDArray[np.int64]
+    codes: dict[Kind, Ragged]
+    admit_time: NDArray[np.datetime64]
+    days_since_previous: NDArray[np.float32]
+    sex: NDArray[np.str_]
+    age_band: NDArray[np.str_]
+    options: dict[str, Any] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
+
+    def __post_init__(self) -> None:
+        n = self.n_visits
+        for kind in KINDS:
+            if len(self.codes[kind]) != n:
+                raise ValueError(f"Cohort {self.name}: {len(self.codes[kind])} {kind} rows for {n} visits.")
+        if len(self.admit_time) != n or len(self.days_since_previous) != n:
+            raise ValueError(f"Cohort {self.name}: times do not fit {n} visits.")
+
+    @property
+    def n_patients(self) -> int:
+        return len(self.visit_offsets) - 1
+
+    @property
+    def n_visits(self) -> int:
+        return int(self.visit_offsets[-1])
+
+    @property
+    def n_medications(self) -> int:
+        return len(self.vocab["medication"])
+
+    @property
+    def patient_of_visit(self) -> NDArray[np.int64]:
+        """``(n_visits,)``."""
+        return np.repeat(np.arange(self.n_patients), np.diff(self.visit_offsets))
+
+    @property
+    def visit_number(self) -> NDArray[np.int64]:
+        """``(n_visits,)`` 0 for a patient's first visit."""
+        return np.arange(self.n_visits) - self.visit_offsets[:-1][self.patient_of_visit]
+
+    def select(self, patients: NDArray[np.integer]) -> Cohort:
+        """The given patients, in the given order, with the vocabularies unchanged."""
+        patients = np.asarray(patients, dtype=np.int64)
+        visits_of = Ragged(self.visit_offsets, np.arange(self.n_visits, dtype=np.int32)).take(patients)
+        visits = visits_of.values
+        return replace(
+            self,
+            visit_offsets=visits_of.offsets,
+            codes={kind: rows.take(visits) for kind, rows in self.codes.items()},
+            admit_time=self.admit_time[visits],
+            days_since_previous=self.days_since_previous[visits],
+            sex=self.sex[patients],
+            age_band=self.age_band[patients],
+        )
+
+    def describe(self) -> dict[str, float]:
+        """The row of the papers' Table 1, with true means: Σ codes / Σ visits.
+
+        For each kind also ``<kind>_per_visit_distinct``: the published script's Σ_patients |union of codes| / Σ visits,
+        which forgets repeats (BiMoRec and NLA-MMR, table 1; see the chapter "From tables to visits").
+        """
+        row: dict[str, float] = {
+            "patients": self.n_patients,
+            "visits": self.n_visits,
+            "visits_per_patient": self.n_visits / max(self.n_patients, 1),
+            "max_visits": int(np.diff(self.visit_offsets).max(initial=0)),
+        }
+        for kind in KINDS:
+            rows, size = self.codes[kind], len(self.vocab[kind])
+            row[f"{kind}_codes"] = size
+            row[f"{kind}_per_visit"] = len(rows.values) / max(self.n_visits, 1)
+            row[f"{kind}_per_visit_max"] = int(rows.lengths.max(initial=0))
+            keys = self.patient_of_visit[rows.row_of_value] * max(size, 1) + rows.values
+            row[f"{kind}_per_visit_distinct"] = len(np.unique(keys)) / max(self.n_visits, 1)
+        return row
+
+    # -- storage -----------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write the cohort as one folder; on any failure nothing is left at ``folder``.
+
+        Raises:
+            MedrecError: the disk is full or the folder cannot be written.
+        """
+        with atomic_folder(folder, what=f"cohort {self.name!r}") as tmp:
+            header = {
+                "format": FORMAT,
+                "name": self.name,
+                "source": self.source,
+                "options": self.options,
+                "report": {
+                    "steps": [asdict(s) for s in self.report.steps],
+                    "facts": self.report.facts,
+                    "tables": self.report.tables,
+                },
+            }
+            (tmp / "cohort.json").write_text(json.dumps(header, indent=1, default=str), encoding="utf-8")
+            visits: dict[str, Any] = {
+                "patient": self.patient_of_visit,
+                "admit_time": self.admit_time.astype("datetime64[ms]"),
+                "days_since_previous": self.days_since_previous,
+            }
+            for kind in KINDS:
+                rows = self.codes[kind]
+                visits[kind] = pl.Series(
+                    [rows.values[a:b] for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)],
+                    dtype=pl.List(pl.Int32),
+                )
+                pl.DataFrame({"code": self.vocab[kind].codes, "title": self.vocab[kind].titles}).write_parquet(
+                    tmp / f"vocab_{kind}.parquet"
+                )
+            pl.DataFrame(visits).write_parquet(tmp / "visits.parquet")
+            pl.DataFrame({"sex": self.sex.tolist(), "age_band": self.age_band.tolist()}).write_parquet(
+                tmp / "patients.parquet"
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> Cohort:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            MedrecError: no cohort there, or one written by another version of the format.
+        """
+        try:
+            header = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MedrecError(f"{folder} holds no cohort (cohort.json is missing). Import the tables again.") from None
+        if header["format"] != FORMAT:
+            raise MedrecError(f"{folder} was written in format {header['format']}, not {FORMAT}. Delete it and retry.")
+        visits = pl.read_parquet(folder / "visits.parquet")
+        patients = pl.read_parquet(folder / "patients.parquet")
+        vocab: dict[Kind, Vocabulary] = {}
+        codes: dict[Kind, Ragged] = {}
+        for kind in KINDS:
+            table = pl.read_parquet(folder / f"vocab_{kind}.parquet")
+            vocab[kind] = Vocabulary(kind, tuple(table["code"]), tuple(table["title"]))
+            lengths = visits[kind].list.len().to_numpy().astype(np.int64)
+            values = visits[kind].explode(empty_as_null=False).to_numpy() if len(visits) else np.empty(0)
+            codes[kind] = Ragged(np.concatenate([[0], np.cumsum(lengths)]), values)
+        counts = np.bincount(visits["patient"].to_numpy(), minlength=len(patients))
+        report = header["report"]
+        return cls(
+            name=header["name"],
+            source=header["source"],
+            vocab=vocab,
+            visit_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            codes=codes,
+            admit_time=visits["admit_time"].to_numpy().astype("datetime64[s]"),
+            days_since_previous=visits["days_since_previous"].to_numpy(),
+            sex=patients["sex"].to_numpy().astype(str),
+            age_band=patients["age_band"].to_numpy().astype(str),
+            options=header["options"],
+            report=Report(tuple(Step(**s) for s in report["steps"]), report["facts"], report["tables"]),
+        )
+
+
+@contextmanager
+def atomic_folder(folder: Path, what: str) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place only when the block ends well.
+
+    Args:
+        folder: final place; what stands there is replaced in the end.
+        what: named in the message when writing fails.
+
+    Raises:
+        MedrecError: writing failed, e.g. the disk is full; nothing half-written stays.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise MedrecError(
+            f"Cannot write {what} to {folder}: {error.strerror}. Free space or choose another folder."
+        ) from error
+    try:
+        yield tmp
+        if folder.exists():
+            old = folder.parent / f"{tmp.name}-old"
+            os.replace(folder, old)
+            os.replace(tmp, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(tmp, folder)
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise MedrecError(
+            f"Cannot write {what} to {folder}: {getattr(error, 'strerror', None) or error}. "
+            "Free space or choose another folder; nothing was left behind."
+        ) from error
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
