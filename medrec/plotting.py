@@ -1,0 +1,132 @@
+"""One look for every figure of the book: style, widths, and a fixed colour and marker for each system.
+
+Colours are six hues of middle lightness, one for each family of systems, so that lines and symbols keep a contrast
+of at least 3:1 on white and on the dark page; within a family systems differ by marker and line style, and no
+figure has to be read by colour alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrec.types import MedrecError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ONE_COLUMN = 4.8
+"""Width of a figure in one column, inches."""
+FULL = 7.2
+"""Width of a figure over the full text, inches."""
+
+BLUE, GREEN, OCHRE, PURPLE, VERMILION, SKY = "#0072b2", "#009e73", "#b58900", "#c9709f", "#c8480f", "#4799cc"
+INK = "#6b7280"
+"""Text, axes and reference points: a grey that reads on both pages."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a system is drawn, everywhere."""
+
+    label: str
+    color: str
+    marker: str
+    linestyle: str | tuple
+
+
+_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)))
+_FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (BLUE, (("LR", "o"), ("ECC", "s"))),
+    (GREEN, (("RETAIN", "o"), ("LEAP", "s"), ("MICRON", "^"))),
+    (OCHRE, (("GAMENet", "o"), ("COGNet", "s"))),
+    (PURPLE, (("SafeDrug", "o"), ("MoleRec", "s"), ("CausalMed", "^"), ("DrugRec", "D"))),
+    (VERMILION, (("BiMoRec", "*"), ("NLA-MMR", "P"), ("DiffKG", "X"))),
+    (SKY, (("KGCN", "o"), ("KGAT", "s"), ("KGIN", "^"), ("MultiVAE", "D"), ("CDAE", "v"), ("DiffRec", "<"))),
+    (INK, (("popularity", "_"), ("last visit", "|"), ("random", "x"), ("prescribed", "+"))),
+)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+LOOKS: dict[str, Look] = {
+    _key(label): Look(label, color, marker, _DASHES[i])
+    for color, members in _FAMILIES
+    for i, (label, marker) in enumerate(members)
+}
+COLORS: dict[str, str] = {look.label: look.color for look in LOOKS.values()}
+"""Colour of each system, by the name printed in the book."""
+
+
+def look(system: str) -> Look:
+    """Colour, marker, line style and printed name of a system.
+
+    Args:
+        system: as in the papers or on the command line; case, spaces and hyphens do not matter
+            (``"BiMoRec"``, ``"bimorec"``, ``"last-visit"``).
+
+    Raises:
+        MedrecError: a name that the book does not know.
+    """
+    try:
+        return LOOKS[_key(system)]
+    except KeyError:
+        known = ", ".join(entry.label for entry in LOOKS.values())
+        raise MedrecError(f"No colour is kept for the system {system!r}. Known are {known}.") from None
+
+
+def color(system: str) -> str:
+    """Colour of a system, the same in every figure of the book."""
+    return look(system).color
+
+
+def use_style() -> None:
+    """Apply the book's style: bundled fonts, vector output, transparent ground, no titles inside axes."""
+    import matplotlib.pyplot as plt
+
+    plt.style.use(Path(__file__).with_name("book.mplstyle"))
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    if get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        # A fixed date and identifier salt: the same figure gives the same file.
+        set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def plot_intervals(
+    ax: Axes,
+    labels: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    *,
+    systems: Sequence[str] | None = None,
+    reference: float | None = None,
+) -> None:
+    """Values with their intervals, one row each, first row on top.
+
+    Args:
+        ax: where to draw.
+        labels: names of the rows.
+        values: one for each row.
+        intervals: lower and upper end for each row, absolute.
+        systems: system of each row, which fixes colour and marker; grey dots without it.
+        reference: position of a thin vertical line, e.g. 0 for differences.
+    """
+    rows = range(len(labels))
+    if reference is not None:
+        ax.axvline(reference, color=INK, linewidth=0.8, linestyle=":", zorder=0)
+    for row, value, (low, high) in zip(rows, values, intervals, strict=True):
+        style = look(systems[row]) if systems is not None else Look("", INK, "o", "-")
+        ax.plot([low, high], [row, row], color=style.color, linewidth=1.6, solid_capstyle="butt")
+        ax.plot([value], [row], color=style.color, marker=style.marker, markersize=6, linestyle="none")
+    ax.set_yticks(list(rows), list(labels))
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)

@@ -1,0 +1,70 @@
+"""Colours are fixed, few, readable on both pages, and never the only difference."""
+
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from medrec import plotting
+from medrec.types import MedrecError
+
+
+def _luminance(color):
+    c = np.array(to_rgb(color))
+    c = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return c @ [0.2126, 0.7152, 0.0722]
+
+
+def _contrast(a, b):
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_twenty_systems_in_at_most_six_hues():
+    systems = [look for look in plotting.LOOKS.values() if look.color != plotting.INK]
+    assert len(systems) == 20
+    assert len({look.color for look in systems}) <= 6
+
+
+def test_colour_is_never_alone():
+    for a, b in itertools.combinations(plotting.LOOKS.values(), 2):
+        if a.color == b.color:
+            assert a.marker != b.marker
+            assert a.linestyle != b.linestyle
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#14181e"])
+def test_lines_read_on_both_pages(page):
+    for look in plotting.LOOKS.values():
+        assert _contrast(look.color, page) >= 3
+
+
+def test_text_reads_on_the_light_page():
+    # The theme lays a light plate under computed figures in dark mode, so the light page decides for text.
+    assert _contrast(plotting.INK, "#ffffff") >= 4.5
+
+
+def test_names_are_forgiving_but_not_blind():
+    assert plotting.color("bimorec") == plotting.color("BiMoRec") == plotting.COLORS["BiMoRec"]
+    assert plotting.look("last-visit").label == "last visit"
+    with pytest.raises(MedrecError, match="bimorek"):
+        plotting.color("bimorek")
+
+
+def test_style_and_intervals():
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context():
+        plotting.use_style()
+        assert mpl.rcParams["figure.facecolor"] == "none"
+        figure, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2))
+        plotting.plot_intervals(
+            ax, ["LR", "RETAIN"], [0.4, 0.5], [(0.3, 0.5), (0.45, 0.55)], systems=["lr", "retain"], reference=0.45
+        )
+        assert [t.get_text() for t in ax.get_yticklabels()] == ["LR", "RETAIN"]
+        assert len(ax.lines) == 5
+        assert ax.lines[1].get_color() == plotting.color("LR")
+        np.testing.assert_allclose(ax.lines[1].get_xdata(), [0.3, 0.5])
+        plt.close(figure)
