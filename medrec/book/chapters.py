@@ -1,0 +1,263 @@
+"""Chapters as source: where they are, which parameters they take, and when an executed copy is out of date."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrec import paths
+from medrec.types import MedrecError
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+PROFILES = ("quick", "full")
+TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+TYPE_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+# A module may be named in a string and imported later (the registry of models does so).
+MODULE_IN_STRING = re.compile(r"^medrec(\.\w+)+")
+
+
+# -- where chapters are ---------------------------------------------------------------------------------------------
+
+
+def notebooks_dir() -> Path:
+    """Folder of chapter sources."""
+    return paths.base_dir() / "notebooks"
+
+
+def executed_dir() -> Path:
+    """Folder of executed chapters, inside the book; ignored by git."""
+    return paths.base_dir() / "book" / "chapters"
+
+
+def all_chapters() -> list[Path]:
+    """Sources of all chapters, in the order of their numbers."""
+    return sorted(notebooks_dir().glob("[0-9][0-9]_*.py"))
+
+
+def find_chapter(which: str) -> Path:
+    """Source of a chapter, by number (``2``, ``02``), topic (``from_tables_to_visits``), name or path.
+
+    Raises:
+        MedrecError: no such chapter; the nearest names are given.
+    """
+    chapters = all_chapters()
+    if not chapters:
+        raise MedrecError(
+            f"{notebooks_dir()} holds no chapters. Run the command inside a checkout of the project, "
+            "where the folder notebooks/ stands."
+        )
+    word = Path(which).name.removesuffix(".py").removesuffix(".ipynb")
+    names = {path.stem: path for path in chapters}
+    if word in names:
+        return names[word]
+    if word.isdigit():
+        found = [path for name, path in names.items() if int(name[:2]) == int(word)]
+    else:
+        found = [path for name, path in names.items() if name[3:] == word]
+    if len(found) == 1:
+        return found[0]
+    near = difflib.get_close_matches(word, [*names, *(name[3:] for name in names)], n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise MedrecError(f"There is no chapter {which!r}.{hint} Chapters: {', '.join(names)}.")
+
+
+def read_chapter(path: Path) -> NotebookNode:
+    """A chapter's source as a notebook without outputs.
+
+    Raises:
+        MedrecError: there is no such file.
+    """
+    import jupytext
+
+    try:
+        return jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    except FileNotFoundError:
+        raise MedrecError(f"There is no chapter source {path}. Check the path.") from None
+
+
+# -- parameters -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line ``name: type = default  # help`` of a parameters cell."""
+
+    name: str
+    type: str
+    default: bool | int | float | str
+    help: str
+
+    def check(self, value: Any) -> bool | int | float | str:
+        """The value in the declared type; text (from a command line) is converted.
+
+        Raises:
+            MedrecError: the value does not fit the type.
+        """
+        wanted = TYPES[self.type]
+        if isinstance(value, str) and wanted is not str:
+            try:
+                value = {"true": True, "false": False}[value.lower()] if wanted is bool else wanted(value)
+            except (KeyError, ValueError):
+                value = None if value == "" else value
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            raise MedrecError(
+                f"Parameter {self.name} takes {TYPE_WORDS[self.type]} ({self.type}), not {value!r}. "
+                f"Its default is {self.default!r}."
+            )
+        if self.name == "profile" and value not in PROFILES:
+            raise MedrecError(f"Parameter profile takes {' or '.join(PROFILES)}, not {value!r}.")
+        return value
+
+
+def tags(cell: Mapping[str, Any]) -> list[str]:
+    """Tags of a notebook cell."""
+    return list(cell["metadata"].get("tags", []))
+
+
+def parameters_of(notebook: NotebookNode) -> dict[str, Parameter]:
+    """Parameters that a chapter declares in its cell tagged ``parameters``, by name, with defaults and comments.
+
+    Raises:
+        MedrecError: there is not exactly one such cell, or a line is not ``name: type = default  # comment``.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and "parameters" in tags(cell)]
+    if len(cells) != 1:
+        raise MedrecError(f"A chapter has exactly one cell tagged parameters, not {len(cells)}.")
+    source = cells[0].source
+    lines = source.splitlines()
+    parameters: dict[str, Parameter] = {}
+    for statement in ast.parse(source).body:
+        line = lines[statement.lineno - 1]
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id=kind), value=ast.expr() as value) if (
+                kind in TYPES
+            ):
+                parameters[name] = Parameter(name, kind, ast.literal_eval(value), line.partition("#")[2].strip())
+            case _:
+                raise MedrecError(
+                    f"Parameters cell: {line!r} is not `name: type = default  # comment` "
+                    f"with a type among {', '.join(TYPES)}."
+                )
+    return parameters
+
+
+def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values in their declared types.
+
+    Raises:
+        MedrecError: a name is not declared (the nearest one is suggested), or a value does not fit its type.
+    """
+    for name in given:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise MedrecError(f"Unknown parameter {name!r}.{hint} This chapter takes {', '.join(declared)}.")
+    return {name: declared[name].check(value) for name, value in given.items()}
+
+
+# -- staleness ------------------------------------------------------------------------------------------------------
+
+
+def chapter_key(source: Path, parameters: Mapping[str, Any]) -> str:
+    """Hash of everything on this side of Python's packages that an executed chapter depends on.
+
+    That is its source, its parameters, the ``medrec`` modules that it imports (transitively, found by reading the
+    sources), and the data files beside these modules; for chapters that look at tables, which databases are at hand;
+    for chapters that read runs, the stored results and configurations.
+    """
+    text = source.read_text(encoding="utf-8")
+    modules = imported_modules(text)
+    digest = hashlib.sha256(json.dumps([sys.version_info[:2], parameters], sort_keys=True).encode())
+    digest.update(text.encode())
+    files = {_module_file(module) for module in modules}
+    folders = {file.parent for file in files}
+    files.update(file for folder in folders for file in _data_files(folder))
+    if any(module.startswith("medrec.data") for module in modules) and paths.data_dir().is_dir():
+        digest.update(",".join(sorted(entry.name for entry in paths.data_dir().iterdir())).encode())
+    if {"medrec.runs", "medrec.experiments"} & modules:
+        for folder in (paths.base_dir() / "results", paths.base_dir() / "configs"):
+            files.update(file for file in folder.rglob("*") if file.is_file())
+    for file in sorted(files):
+        digest.update(file.name.encode())
+        digest.update(_file_hash(file, file.stat().st_mtime_ns))
+    return digest.hexdigest()
+
+
+@cache
+def _file_hash(file: Path, _modified: int) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
+
+
+def imported_modules(source: str, module: str = "__main__") -> set[str]:
+    """Names of all ``medrec`` modules that a source imports, directly or through others, at any depth of the code."""
+    found: set[str] = set()
+    waiting = _direct_imports(source, package="")
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        file = _module_file(name)
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        waiting |= _direct_imports(file.read_text(encoding="utf-8"), package) - found
+    return found
+
+
+def _direct_imports(source: str, package: str) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=aliases):
+                names = [alias.name for alias in aliases]
+            case ast.ImportFrom(module=base, names=aliases, level=level):
+                parents = package.split(".")
+                if level:
+                    base = ".".join(filter(None, [*parents[: len(parents) - level + 1], base or ""]))
+                # `from package import name` may bring in a module.
+                names = [base or "", *(f"{base}.{alias.name}" for alias in aliases)]
+            case ast.Constant(value=str(text)) if MODULE_IN_STRING.match(text):
+                names = [MODULE_IN_STRING.match(text)[0]]
+            case _:
+                continue
+        for name in names:
+            modules |= set(_existing_modules(name))
+    return modules
+
+
+def _existing_modules(name: str) -> Iterator[str]:
+    """The module and the packages that hold it, as far as they are files of this package."""
+    parts = name.split(".")
+    if parts[0] != "medrec":
+        return
+    for length in range(1, len(parts) + 1):
+        module = ".".join(parts[:length])
+        if _module_file(module).exists():
+            yield module
+
+
+def _module_file(module: str) -> Path:
+    stem = paths.PACKAGE.joinpath(*module.split(".")[1:])
+    return stem / "__init__.py" if (stem / "__init__.py").exists() else stem.with_suffix(".py")
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Files that are not Python, in a folder of the package and in those below it that are no packages themselves."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            if entry.name != "__pycache__" and not (entry / "__init__.py").exists():
+                yield from _data_files(entry)
+        elif entry.suffix not in {".py", ".pyc"}:
+            yield entry

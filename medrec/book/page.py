@@ -1,0 +1,196 @@
+"""What chapters put on the page besides figures: the card at the top, tables, numbers for the prose.
+
+A chapter calls three functions and nothing else of this room::
+
+    page.at_a_glance(parameters, paper=..., data=page.cohort_line(cohort), learned=..., full_run=...)
+    page.table(frame, caption="...", digits={"Jaccard": 3})
+    page.glue(n_patients=cohort.n_patients, jaccard_retain=0.5312)   # in the text: {glue:text}`jaccard_retain:.3f`
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import psutil
+
+import medrec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from medrec.data.cohort import Cohort
+
+
+def cohort_line(cohort: Cohort) -> str:
+    """Name, source and size of a cohort in one line, for cards and captions.
+
+    Returns:
+        For example ``"quick (synthetic), 600 patients, 1 412 visits"``.
+    """
+    return (
+        f"{cohort.name} ({cohort.source}), {thousands(cohort.n_patients)} patients, {thousands(cohort.n_visits)} visits"
+    )
+
+
+def thousands(number: int) -> str:
+    """A whole number with thin spaces between thousands: no reader takes those for a decimal sign."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def glue(**numbers: Any) -> None:
+    """Make numbers (or words) known to the text under their names: ``{glue:text}`name:.3f```.
+
+    NumPy scalars become Python's own, because their printed form (``np.float64(0.5)``) is no number in prose.
+    """
+    from myst_nb import glue as myst_glue
+
+    for name, value in numbers.items():
+        if not isinstance(value, (bool, int, float, str, np.generic)):
+            raise TypeError(f"glue: {name} is a {type(value).__name__}; give one number or one string.")
+        myst_glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption and header cells; what :func:`table` returns and a notebook displays."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    caption: str
+
+    def _repr_html_(self) -> str:
+        align = [' class="number"' if numeric else "" for numeric in self.numeric]
+        head = "".join(f'<th scope="col"{a}>{escape(h)}</th>' for h, a in zip(self.header, align, strict=True))
+        body = []
+        for first, *rest in self.rows:
+            cells = "".join(f"<td{a}>{escape(cell)}</td>" for cell, a in zip(rest, align[1:], strict=True))
+            body.append(f'<tr><th scope="row"{align[0]}>{escape(first)}</th>{cells}</tr>')
+        return (
+            f'<table class="medrec-table"><caption>{escape(self.caption)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        )
+
+    def __repr__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([*text, "", self.caption])
+
+
+def table(frame: pl.DataFrame, *, caption: str, digits: Mapping[str, int] | int = 3) -> Table:
+    """A data frame as a table for readers.
+
+    Args:
+        frame: at least one column; the first one names the rows. Column names become header cells. Lists of strings
+            are printed with commas, missing values as an en dash.
+        caption: what is shown, on which cohort (:func:`cohort_line`), how many patients, and what an interval is.
+        digits: decimals of floating-point columns; one number for all, or by column (3 where a column is not named).
+
+    Returns:
+        An object that a notebook displays.
+
+    Raises:
+        ValueError: ``digits`` names a column that the frame lacks, or the frame has no column.
+    """
+    if not frame.columns:
+        raise ValueError("table: the frame has no column.")
+    places = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
+    unknown = [name for name in places if name not in frame.columns]
+    if unknown:
+        raise ValueError(f"table: digits are given for {unknown[0]!r}, but the columns are {', '.join(frame.columns)}.")
+    columns = [_formatted(series, places.get(series.name, 3)) for series in frame.get_columns()]
+    return Table(
+        header=tuple(frame.columns),
+        rows=tuple(zip(*columns, strict=True)),
+        numeric=tuple(series.dtype.is_numeric() for series in frame.get_columns()),
+        caption=caption,
+    )
+
+
+def _formatted(series: pl.Series, places: int) -> list[str]:
+    def text(value: Any) -> str:
+        if value is None or value != value:
+            return "–"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, int):
+            return thousands(value)
+        if isinstance(value, float):
+            return f"{value:.{places}f}"
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return ", ".join(map(str, value))
+        return str(value)
+
+    return [text(value) for value in series.to_list()]
+
+
+class AtAGlance:
+    """The card at the top of a chapter; its duration grows until the last cell has run."""
+
+    def __init__(self, rows: dict[str, str], built: str) -> None:
+        self.rows = rows
+        self.built = built
+
+    @property
+    def _all_rows(self) -> dict[str, str]:
+        seconds = time.time() - psutil.Process().create_time()
+        return {
+            **self.rows,
+            "This page": f"{self.built}; {seconds:.0f} s from the start of the kernel to the last cell",
+        }
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
+            for name, text in self._all_rows.items()
+        )
+        return (
+            '<div class="admonition medrec-card"><p class="admonition-title">At a glance</p>'
+            f'<table class="medrec-table"><tbody>{rows}</tbody></table></div>'
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {text}" for name, text in self._all_rows.items())
+
+
+def at_a_glance(
+    parameters: Mapping[str, Any], *, paper: str, data: str, learned: str, full_run: str
+) -> AtAGlance | None:
+    """Show the card: which paper, which records, what is learned, what a full run costs, what built this page.
+
+    In a notebook the card updates itself after every cell, so that it ends with the duration of the whole chapter.
+
+    Args:
+        parameters: the values of the ``parameters`` cell, by name.
+        paper: the paper or papers, in words.
+        data: the cohort, from :func:`cohort_line`.
+        learned: what is fitted here, or that nothing is.
+        full_run: cost of the full-size run, with the machine.
+
+    Returns:
+        The card outside notebooks; inside, where it has been displayed already, nothing.
+    """
+    torch = sys.modules.get("torch")
+    versions = f"medrec {medrec.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
+    if torch is not None:
+        versions += f", PyTorch {torch.__version__}"
+    built = ", ".join(f"{name} = {value}" for name, value in parameters.items()) + "; " + versions
+    card = AtAGlance({"Paper": paper, "Records": data, "Learned here": learned, "Cost of a full run": full_run}, built)
+    try:
+        shell = get_ipython()  # type: ignore[name-defined]  # IPython puts it among the builtins
+    except NameError:
+        return card
+    from IPython.display import display
+
+    handle = display(card, display_id=f"at-a-glance-{uuid4().hex}")
+    shell.events.register("post_run_cell", lambda _result: handle.update(card))
+    return None

@@ -1,0 +1,70 @@
+"""``papermill jupytext://notebooks/12_bimorec.py out.ipynb -p seed 3``: papermill reads chapters from their source.
+
+Registered under papermill's entry point group ``papermill.io``. Papermill alone warns about an unknown parameter and
+then runs the defaults; reading a chapter therefore also puts an engine in the place of the standard one that refuses
+unknown names and values of the wrong type before a kernel starts and before anything is written.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillException
+
+SCHEME = "jupytext://"
+
+# Papermill expects the names of notebooks to end in .ipynb or .json.
+warnings.filterwarnings("ignore", message=r"The specified file \(jupytext://")
+
+
+class CheckedEngine(NBClientEngine):
+    """The standard engine for notebooks that came from a chapter's source: it checks parameters first."""
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
+        if "medrec" in nb.metadata:
+            from medrec.book.chapters import check_parameters, parameters_of
+            from medrec.types import MedrecError
+
+            try:
+                check_parameters(parameters_of(nb), nb.metadata.papermill.get("parameters", {}))
+            except MedrecError as error:
+                raise PapermillException(str(error)) from None
+        return super().execute_notebook(nb, kernel_name, *args, **kwargs)
+
+
+class JupytextHandler:
+    """Reads ``jupytext://path/to/chapter.py`` as the notebook that it is the source of; it never writes."""
+
+    @classmethod
+    def read(cls, path: str) -> str:
+        import nbformat
+
+        from medrec.book.chapters import read_chapter
+        from medrec.types import MedrecError
+
+        papermill_engines.register(None, CheckedEngine)
+        papermill_engines.register("nbclient", CheckedEngine)
+        try:
+            notebook = read_chapter(Path(path.removeprefix(SCHEME)))
+        except MedrecError as error:
+            raise PapermillException(str(error)) from None
+        notebook.metadata["medrec"] = {"source": Path(path).name}
+        return nbformat.writes(notebook)
+
+    @classmethod
+    def listdir(cls, path: str) -> list[str]:
+        return sorted(str(file) for file in Path(path.removeprefix(SCHEME)).glob("*.py"))
+
+    @classmethod
+    def write(cls, _buf: str, path: str) -> None:
+        raise PapermillException(
+            f"{path}: chapters are read from jupytext://, executed ones are written to .ipynb files."
+        )
+
+    @classmethod
+    def pretty_path(cls, path: str) -> str:
+        return path

@@ -1,0 +1,212 @@
+"""The chapter runner: source and parameters in, executed notebook out, nothing half-made on the way.
+
+``medrec chapter 02 -p cohort mimic4-demo`` and the build of the book both come here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from medrec import paths
+from medrec.book.chapters import (
+    chapter_key,
+    check_parameters,
+    executed_dir,
+    find_chapter,
+    parameters_of,
+    read_chapter,
+)
+from medrec.types import MedrecError
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def run_chapter(
+    which: str, parameters: Mapping[str, Any] | None = None, output: Path | None = None, *, progress: bool = True
+) -> Path:
+    """Execute one chapter and write it.
+
+    Args:
+        which: number, topic or name of the chapter.
+        parameters: values that differ from the defaults, by name; text is converted to the declared type.
+        output: where to write. By default the book's own copy when no parameter differs from its default, otherwise a
+            file beside it whose name tells the parameters, so that the book keeps its numbers.
+        progress: show a progress bar (on terminals only).
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        MedrecError: unknown chapter or parameter, a cell failed, or the file cannot be written; then nothing is.
+    """
+    source = find_chapter(which)
+    declared = parameters_of(read_chapter(source))
+    values = check_parameters(declared, parameters or {})
+    changed = {name: value for name, value in values.items() if value != declared[name].default}
+    if output is None:
+        # Letters that a file name may hold everywhere.
+        words = [
+            re.sub(r"[^\w.+-]+", "-", f"{name}={value}").replace("=", "-") for name, value in sorted(changed.items())
+        ]
+        folder = executed_dir() / "variants" if changed else executed_dir()
+        output = folder / ("__".join([source.stem, *words]) + ".ipynb")
+    elif output.suffix != ".ipynb":
+        raise MedrecError(f"An executed chapter is written to a file ending in .ipynb, not to {output}.")
+    key = chapter_key(source, changed)
+    notebook = execute(source, changed, progress=progress)
+    notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": changed}
+    write_notebook(notebook, output)
+    return output
+
+
+def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = True) -> NotebookNode:
+    """Execute a chapter through papermill, in a kernel of the interpreter that runs now.
+
+    Raises:
+        MedrecError: a cell failed; the message names chapter, cell, line and error.
+    """
+    try:
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
+        from papermill.iorw import papermill_io
+
+        from medrec.book.papermill_io import SCHEME, JupytextHandler
+    except ImportError as error:
+        raise MedrecError(
+            f"Chapters need {error.name}, which is not installed. Run `pip install -e .[book]` in the checkout."
+        ) from None
+    papermill_io.register(SCHEME, JupytextHandler)
+    with _own_kernel() as config:
+        try:
+            notebook = papermill.execute_notebook(
+                f"{SCHEME}{source}",
+                None,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar={"disable": None if progress else True, "desc": source.stem},
+                config=config,
+            )
+        except PapermillExecutionError as error:
+            raise MedrecError(_failure(source, error)) from None
+        except RuntimeError as error:  # the kernel died or did not start
+            raise MedrecError(f"Chapter {source.stem}: {error}") from error
+    # Neither this machine's folders nor the time of each cell belong into a book.
+    notebook.metadata["papermill"] = {"duration": notebook.metadata["papermill"]["duration"]}
+    for cell in notebook.cells:
+        cell["metadata"].pop("papermill", None)
+        cell["metadata"].pop("execution", None)
+    return notebook
+
+
+@contextmanager
+def _own_kernel() -> Iterator[Config]:
+    """Let Jupyter take the kernel of this interpreter, without anybody's start-up files and shared history.
+
+    Yields:
+        Configuration of the kernel's connection: sockets in a private folder rather than open TCP ports, where the
+        system has such sockets and their path (at most about a hundred bytes) is short enough.
+    """
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="medrec-") as folder:
+        own = {
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_RUNTIME_DIR": folder,
+            "IPYTHONDIR": folder,
+            # Charts for pages, whatever the terminal asks for.
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        }
+        private = os.name == "posix" and len(folder) < 50
+        with patch.dict(os.environ, own):
+            yield Config({"KernelManager": {"transport": "ipc"}}) if private else Config()
+
+
+def _failure(source: Path, error: PapermillExecutionError) -> str:
+    first = error.source.strip().splitlines()[0] if error.source.strip() else ""
+    text = source.read_text(encoding="utf-8")
+    at = text.find(error.source)
+    place = f"{source.name}, line {text.count(chr(10), 0, at) + 1}" if at >= 0 else source.name
+    trace = (
+        ANSI.sub("", "\n".join(error.traceback[-3:])) if error.ename not in {"MedrecError", "KeyboardInterrupt"} else ""
+    )
+    message = (
+        f"Chapter {source.stem} failed in cell [{error.exec_count}] ({place}), which begins `{first}`:\n"
+        f"{error.ename}: {error.evalue}"
+    )
+    return f"{message}\n\n{trace}".rstrip()
+
+
+def write_notebook(notebook: NotebookNode, output: Path) -> None:
+    """Write a notebook so that the file is either the old one or the whole new one.
+
+    Raises:
+        MedrecError: the disk is full or the folder cannot be written.
+    """
+    import nbformat
+
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(nbformat.writes(notebook), encoding="utf-8")
+        temporary.replace(output)
+    except OSError as error:
+        raise MedrecError(
+            f"Cannot write {output}: {error.strerror}. Free space or give another output file."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def executed_key(executed: Path) -> str | None:
+    """The key under which an executed chapter was made, or None where there is no usable file."""
+    try:
+        return json.loads(executed.read_text(encoding="utf-8"))["metadata"]["medrec"]["key"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def profile_parameters(profile: str) -> dict[str, Any]:
+    """Parameters with which the book is built.
+
+    Raises:
+        MedrecError: there is no such profile.
+    """
+    from medrec.book.chapters import PROFILES
+
+    if profile not in PROFILES:
+        raise MedrecError(f"MEDREC_PROFILE is {profile!r}; it takes {' or '.join(PROFILES)}.")
+    return {} if profile == PROFILES[0] else {"profile": profile}
+
+
+def is_stale(source: Path, parameters: Mapping[str, Any]) -> bool:
+    """Whether the book's copy of a chapter is missing or was made from other sources or parameters."""
+    return executed_key(executed_dir() / f"{source.stem}.ipynb") != chapter_key(source, parameters)
+
+
+def refresh(source: Path, parameters: Mapping[str, Any]) -> None:
+    """Execute a chapter anew for the book; a failure leaves the last good copy in place."""
+    key = chapter_key(source, parameters)
+    notebook = execute(source, parameters, progress=False)
+    notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": dict(parameters)}
+    write_notebook(notebook, executed_dir() / f"{source.stem}.ipynb")
+
+
+def relative(path: Path) -> str:
+    """A path as people at the checkout read it."""
+    try:
+        return str(path.relative_to(paths.base_dir()))
+    except ValueError:
+        return str(path)
