@@ -1,12 +1,13 @@
 """The cohort: what every room to the right of ``data`` sees of a hospital.
 
 A cohort is immutable and holds no strings per visit: codes are integers into one vocabulary per kind,
-visits stand in admission-time order within patients, patients in the order of the source.
+visits stand in admission-time order within patients, patients in the order of their ids.
 On disk it is a folder of Parquet and JSON; there is no pickle anywhere.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ from medrec.types import MedrecError, Ragged
 Kind = Literal["diagnosis", "procedure", "symptom", "medication"]
 Source = Literal["synthetic", "demo", "credentialed"]
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure", "symptom", "medication")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Cohort:
         source: ``synthetic``, ``demo`` or ``credentialed``; decides what may be shown (``data.privacy``).
         vocab: one vocabulary for each kind; a kind the database lacks has an empty one.
         visit_offsets: ``(n_patients + 1,)``; patient ``p`` has visits ``visit_offsets[p]:visit_offsets[p + 1]``.
-        codes: for each kind, codes of each visit, unique within a visit, in the order of the source.
+        codes: for each kind, codes of each visit, unique within a visit: diagnoses and procedures in billing order,
+            medications in the order of the vocabulary.
         admit_time: ``(n_visits,)`` ``datetime64[s]``; ``NaT`` where the database has no calendar (eICU).
         days_since_previous: ``(n_visits,)`` days from the previous admission of the patient; NaN for first visits.
         sex: ``(n_patients,)`` ``"F"``, ``"M"`` or ``""``.
@@ -257,11 +259,9 @@ class Cohort:
                 "days_since_previous": self.days_since_previous,
             }
             for kind in KINDS:
-                rows = self.codes[kind]
-                visits[kind] = pl.Series(
-                    [rows.values[a:b] for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)],
-                    dtype=pl.List(pl.Int32),
-                )
+                # As in memory: how many codes each visit has, and the codes end to end.
+                visits[f"n_{kind}"] = self.codes[kind].lengths
+                pl.DataFrame({"code": self.codes[kind].values}).write_parquet(tmp / f"codes_{kind}.parquet")
                 pl.DataFrame({"code": self.vocab[kind].codes, "title": self.vocab[kind].titles}).write_parquet(
                     tmp / f"vocab_{kind}.parquet"
                 )
@@ -290,8 +290,8 @@ class Cohort:
         for kind in KINDS:
             table = pl.read_parquet(folder / f"vocab_{kind}.parquet")
             vocab[kind] = Vocabulary(kind, tuple(table["code"]), tuple(table["title"]))
-            lengths = visits[kind].list.len().to_numpy().astype(np.int64)
-            values = visits[kind].explode(empty_as_null=False).to_numpy() if len(visits) else np.empty(0)
+            lengths = visits[f"n_{kind}"].to_numpy()
+            values = pl.read_parquet(folder / f"codes_{kind}.parquet")["code"].to_numpy()
             codes[kind] = Ragged(np.concatenate([[0], np.cumsum(lengths)]), values)
         counts = np.bincount(visits["patient"].to_numpy(), minlength=len(patients))
         report = header["report"]
@@ -310,6 +310,12 @@ class Cohort:
         )
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 @contextmanager
 def atomic_folder(folder: Path, what: str) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place only when the block ends well.
@@ -324,19 +330,23 @@ def atomic_folder(folder: Path, what: str) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        tmp.chmod(0o777 & ~_umask())  # mkdtemp closes the folder to everybody else
     except OSError as error:
         raise MedrecError(
             f"Cannot write {what} to {folder}: {error.strerror}. Free space or choose another folder."
         ) from error
     try:
         yield tmp
-        if folder.exists():
+        try:
+            os.replace(tmp, folder)
+        except OSError as error:
+            # Something stands there, perhaps put there this moment by another process.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
             old = folder.parent / f"{tmp.name}-old"
             os.replace(folder, old)
             os.replace(tmp, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(tmp, folder)
+            shutil.rmtree(old, ignore_errors=True)
     except (OSError, pl.exceptions.ComputeError) as error:
         raise MedrecError(
             f"Cannot write {what} to {folder}: {getattr(error, 'strerror', None) or error}. "

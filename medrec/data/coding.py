@@ -1,0 +1,95 @@
+"""Codes: ICD to CCS, and what a code is called.
+
+ICD codes arrive keyed by version (``"9:4019"``, ``"10:I10"``). The Clinical Classifications Software (CCS) of AHRQ HCUP
+groups both versions into the same 283 diagnosis and 231 procedure categories, so that a finding whose code changed its
+version between two visits is still the same finding. The tables are the user's: tidy files in ``<data_dir>/knowledge/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from medrec.data.cohort import Kind
+from medrec.data.tables import explained, find_table, read_header
+from medrec.knowledge.conditions import icd_titles
+from medrec.paths import data_dir
+from medrec.types import MedrecError
+
+CCS_FILES: dict[str, tuple[str, str]] = {
+    "diagnosis": ("ccs_dx", "ccs_dx_labels"),
+    "procedure": ("ccs_pr", "ccs_pr_labels"),
+}
+VERSIONS = {"ICD9CM": "9:", "ICD9PCS": "9:", "ICD10CM": "10:", "ICD10PCS": "10:"}
+
+
+def ccs_map(kind: Kind) -> pl.DataFrame:
+    """The user's table from ICD codes to CCS categories.
+
+    Args:
+        kind: ``"diagnosis"`` or ``"procedure"``.
+
+    Returns:
+        Columns ``code`` (``"9:4019"``) and ``ccs`` (``"ccs:98"``), one row a code.
+
+    Raises:
+        MedrecError: the table is not in ``<data_dir>/knowledge``, or lacks a column.
+    """
+    folder = data_dir() / "knowledge"
+    path = find_table(folder, CCS_FILES[kind][0])
+    if path is None:
+        raise MedrecError(
+            f"coding='ccs' needs {CCS_FILES[kind][0]}.csv or .csv.gz in {folder} (columns vocabulary, code, "
+            "category_code), which is not there. Put the HCUP CCS table there, point MEDREC_DATA_DIR at the folder "
+            "that has it, or use coding='icd'."
+        )
+    _require(path, "vocabulary", "code", "category_code")
+    with explained((path,)):
+        table = pl.read_csv(path, infer_schema=False)
+    return table.select(
+        code=pl.col("vocabulary").replace_strict(VERSIONS, default=None) + pl.col("code"),
+        ccs="ccs:" + pl.col("category_code"),
+    ).unique("code")
+
+
+def titles(kind: Kind, codes: pl.Series, dictionary: pl.DataFrame) -> tuple[str, ...]:
+    """A title for each code: our own dictionary, else the database's, else the code itself.
+
+    Args:
+        kind: what the codes are; a code means different things as diagnosis and as procedure.
+        codes: unique codes as cohorts write them.
+        dictionary: columns ``kind``, ``code``, ``title``, from the database.
+
+    Returns:
+        As many titles as codes, in their order. Retired codes, which no dictionary lists, keep their code as title.
+    """
+    own = icd_titles().select("kind", "title", code=pl.col("version").cast(pl.String) + ":" + pl.col("code"))
+    dictionaries = [own, dictionary]
+    if codes.cast(pl.String).str.starts_with("ccs:").any():
+        dictionaries.append(_ccs_titles(kind))
+    known = (
+        pl.concat([frame.select("kind", "code", "title") for frame in dictionaries])
+        .filter(pl.col("kind") == kind)
+        .drop_nulls("title")
+        .unique("code", keep="first", maintain_order=True)
+    )
+    named = pl.DataFrame({"code": codes.cast(pl.String)}).join(known, on="code", how="left", maintain_order="left")
+    return tuple(named.select(pl.coalesce("title", pl.col("code").str.strip_prefix("path:"))).to_series())
+
+
+def _ccs_titles(kind: Kind) -> pl.DataFrame:
+    path = find_table(data_dir() / "knowledge", CCS_FILES[kind][1]) if kind in CCS_FILES else None
+    if path is None:
+        return pl.DataFrame(schema={"kind": pl.String, "code": pl.String, "title": pl.String})
+    _require(path, "category_code", "category_desc")
+    with explained((path,)):
+        table = pl.read_csv(path, infer_schema=False)
+    return table.select(kind=pl.lit(kind), code="ccs:" + pl.col("category_code"), title="category_desc")
+
+
+def _require(path: Path, *columns: str) -> None:
+    header = read_header(path)
+    for column in columns:
+        if column not in header:
+            raise MedrecError(f"{path} has no column {column!r} (it has: {', '.join(header)}). Rename its columns.")

@@ -1,0 +1,3 @@
+"""What may be shown of records that are not open."""
+
+LIMIT = 10
