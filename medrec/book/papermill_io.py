@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
-from papermill.engines import NBClientEngine, papermill_engines
+import click
+
+# Papermill imports this module while it is itself half imported: only its exceptions are there already.
 from papermill.exceptions import PapermillException
 
 SCHEME = "jupytext://"
@@ -20,20 +21,8 @@ SCHEME = "jupytext://"
 warnings.filterwarnings("ignore", message=r"The specified file \(jupytext://")
 
 
-class CheckedEngine(NBClientEngine):
-    """The standard engine for notebooks that came from a chapter's source: it checks parameters first."""
-
-    @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
-        if "medrec" in nb.metadata:
-            from medrec.book.chapters import check_parameters, parameters_of
-            from medrec.types import MedrecError
-
-            try:
-                check_parameters(parameters_of(nb), nb.metadata.papermill.get("parameters", {}))
-            except MedrecError as error:
-                raise PapermillException(str(error)) from None
-        return super().execute_notebook(nb, kernel_name, *args, **kwargs)
+class ChapterError(click.ClickException, PapermillException):
+    """A mistake of the user: papermill's command prints it as one line, other callers see papermill's exception."""
 
 
 class JupytextHandler:
@@ -42,8 +31,10 @@ class JupytextHandler:
     @classmethod
     def read(cls, path: str) -> str:
         import nbformat
+        from papermill.engines import papermill_engines
 
         from medrec.book.chapters import read_chapter
+        from medrec.book.papermill_engine import CheckedEngine
         from medrec.types import MedrecError
 
         papermill_engines.register(None, CheckedEngine)
@@ -51,7 +42,7 @@ class JupytextHandler:
         try:
             notebook = read_chapter(Path(path.removeprefix(SCHEME)))
         except MedrecError as error:
-            raise PapermillException(str(error)) from None
+            raise ChapterError(str(error)) from None
         notebook.metadata["medrec"] = {"source": Path(path).name}
         return nbformat.writes(notebook)
 
@@ -61,9 +52,7 @@ class JupytextHandler:
 
     @classmethod
     def write(cls, _buf: str, path: str) -> None:
-        raise PapermillException(
-            f"{path}: chapters are read from jupytext://, executed ones are written to .ipynb files."
-        )
+        raise ChapterError(f"{path}: chapters are read here; write executed ones to a file ending in .ipynb.")
 
     @classmethod
     def pretty_path(cls, path: str) -> str:

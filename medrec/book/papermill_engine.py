@@ -1,0 +1,24 @@
+"""Papermill's standard engine, with one addition: a chapter's parameters are checked before anything happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from papermill.engines import NBClientEngine
+
+from medrec.book.chapters import check_parameters, parameters_of
+from medrec.book.papermill_io import ChapterError
+from medrec.types import MedrecError
+
+
+class CheckedEngine(NBClientEngine):
+    """Refuses unknown parameters, and values of the wrong type, of notebooks that came from a chapter's source."""
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
+        if "medrec" in nb.metadata:
+            try:
+                check_parameters(parameters_of(nb), nb.metadata.papermill.get("parameters", {}))
+            except MedrecError as error:
+                raise ChapterError(str(error)) from None
+        return super().execute_notebook(nb, kernel_name, *args, **kwargs)
