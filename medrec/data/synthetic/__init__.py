@@ -1,0 +1,129 @@
+"""Synthetic hospital records with known causes: the cohort of every page that has no credentialed tables.
+
+``synthesize`` draws patients from a clinical generative model whose facts come from :mod:`medrec.knowledge`, and
+``SyntheticRecords.write`` writes them as MIMIC-III, MIMIC-IV or eICU tables, so that the whole pipeline runs on them as
+on real files. What such records can and cannot show is said in the chapter "From tables to visits".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medrec.data.cohort import atomic_folder
+from medrec.data.synthetic import tables
+from medrec.data.synthetic.model import Stays, simulate, stream
+from medrec.data.synthetic.world import World, world
+from medrec.knowledge.conditions import icd_titles
+from medrec.types import MedrecError, Ragged
+
+SIZES = {"quick": 600, "paper": 6_350, "iv": 60_125}
+"""Patients of the named cohorts; ``paper`` and ``iv`` are the sizes of BiMoRec's table 1."""
+
+Layout = Literal["mimic3", "mimic4", "eicu"]
+Control = Literal["structure", "shape"]
+
+
+@dataclass(frozen=True)
+class SyntheticRecords:
+    """Patients as arrays, before they become tables.
+
+    Args:
+        stays: everything that was drawn; see :class:`medrec.data.synthetic.model.Stays`.
+        world: what it was drawn from.
+        titles: columns ``version``, ``kind``, ``code``, ``title``; what the dictionaries will say.
+        options: the knobs.
+        planted: what a control planted and where to look for it; empty without a control.
+    """
+
+    stays: Stays
+    world: World
+    titles: pl.DataFrame
+    options: dict[str, Any]
+    planted: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_patients(self) -> int:
+        return len(self.stays.age)
+
+    @property
+    def n_visits(self) -> int:
+        return int(self.stays.visit_offsets[-1])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """ATC level-3 classes behind the columns of :attr:`oracle`."""
+        return self.world.classes
+
+    @property
+    def medications(self) -> Ragged:
+        """Classes of each visit."""
+        return self.stays.medications
+
+    @property
+    def oracle(self) -> NDArray[np.float32]:
+        """``(n_visits, M)`` probability of each class, as the generator knows it before it draws."""
+        return self.stays.oracle
+
+    def write(self, folder: Path | str, layout: Layout = "mimic4") -> Path:
+        """Write the records as gzip-compressed CSV tables; the same records always give the same bytes.
+
+        Args:
+            folder: made, or replaced as a whole when it exists.
+            layout: ``mimic3`` (upper-case headers), ``mimic4`` (tables under ``hosp/``) or ``eicu``.
+
+        Raises:
+            MedrecError: no such layout, or the folder cannot be written.
+        """
+        if layout not in ("mimic3", "mimic4", "eicu"):
+            raise MedrecError(f"No layout {layout!r}: choose mimic3, mimic4 or eicu.")
+        folder = Path(folder)
+        with atomic_folder(folder, what=f"synthetic {layout} tables") as tmp:
+            tables.write(tmp, layout, self.world, self.stays, self.titles, stream(self.options["seed"], "table", 0))
+        return folder
+
+
+def synthesize(
+    n_patients: int,
+    seed: int = 0,
+    *,
+    history: float = 1.0,
+    structure: float = 0.0,
+    text: float = 1.0,
+    control: Control | None = None,
+) -> SyntheticRecords:
+    """Draw synthetic patients.
+
+    Args:
+        n_patients: how many; :data:`SIZES` has the usual numbers.
+        seed: same seed, same records.
+        history: 1, what one stay tells about the next is kept; 0, later stays change places between patients, so that
+            a patient's past tells nothing beyond age, sex and visit number. All marginals stay.
+        structure: 1, a patient's preferences run along molecular similarity of classes; 0 (the default), along a
+            similarity that has nothing to do with molecules. Strength and marginals are the same.
+        text: 1, codes bear their titles; 0, titles are permuted within chapters of the classification.
+        control: plant an effect of molecular ``structure`` or of three-dimensional ``shape``.
+
+    Raises:
+        MedrecError: a knob lies outside [0, 1], or no such control.
+    """
+    for name, value in (("history", history), ("structure", structure), ("text", text)):
+        if not 0 <= value <= 1:
+            raise MedrecError(f"{name}={value} lies outside [0, 1]: 0 takes the signal away, 1 leaves it.")
+    if n_patients < 1:
+        raise MedrecError(f"n_patients={n_patients}: give at least one patient.")
+    stays = simulate(world(), n_patients, seed, history=history, similarity=None)
+    options = {
+        "n_patients": n_patients,
+        "seed": seed,
+        "history": history,
+        "structure": structure,
+        "text": text,
+        "control": control,
+    }
+    return SyntheticRecords(stays, world(), icd_titles(), options)

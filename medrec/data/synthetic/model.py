@@ -1,0 +1,495 @@
+"""The clinical generative model: patients, stays, codes and medications as arrays.
+
+Stages 1-5 of the generator; :mod:`medrec.data.synthetic.tables` writes the result as hospital tables (stage 6).
+Every stage draws from a stream of its own, spawned from the seed, so that a change to one stage leaves the random
+numbers of the others as they were. Patients are made in blocks, which bounds memory; within a block everything is
+vectorised over patients, and Python loops run only over conditions, visit numbers and ranks of needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, ndtr, ndtri
+
+from medrec.data.synthetic.world import World
+from medrec.types import Ragged
+
+BLOCK = 8192
+STAGES = ("patient", "preference", "visit", "code", "medication", "noise", "exchange", "table")
+
+# Targets and strengths. Where they come from: `medrec.data.calibration` puts the cohort beside the open demos.
+CHRONIC_PER_PATIENT = 5.5
+ACUTE_PER_STAY = 3.2
+PARENT_ODDS = 0.8
+FRAILTY_ODDS = 0.5
+RECURRENCE_ODDS = 1.0
+PROGRESSION = 0.06
+VISITS_MEAN, VISITS_SPREAD = -0.05, 0.85
+
+VARIANT_SHARE = 0.14
+OMITTED = {True: 0.12, False: 0.06}
+MISCODED = 0.03
+SECOND_CODE = 0.22
+TAIL_PER_STAY = 4.0
+PROCEDURE_P = 0.45
+SYMPTOM_P = {True: 0.18, False: 0.45}
+
+PREFERENCE = 1.0
+"""Standard deviation of a patient's log preference over classes."""
+NEED_PERSISTENCE = 0.5
+"""Correlation, over the stays of one patient, of the propensity behind each need."""
+CONTINUATION = 0.55
+"""Probability that a need met before is met by the same class again."""
+CONTRAINDICATION = -2.5
+AVOIDANCE = 0.45
+"""Factor by which a class that interacts with what is already given loses weight: 1 − AVOIDANCE."""
+EXCLUDED = (("C09A", "C09C"),)
+EXCLUDED_AVOIDANCE = 0.97
+NOISE_PER_STAY = 0.7
+
+
+@dataclass(frozen=True)
+class Stays:
+    """Everything drawn for P patients with V stays.
+
+    Args:
+        female: ``(P,)``; age: ``(P,)`` years at the first stay; visit_offsets: ``(P + 1,)``.
+        severity: ``(V,)`` in (0, 1); length: ``(V,)`` days; gap: ``(V,)`` days since the last discharge.
+        conditions: ``(V, C)`` bool, column 0 true everywhere; main: ``(V,)`` condition for which the patient came.
+        diagnoses, procedures, symptoms, medications: ``Ragged`` over stays, most important first.
+        oracle: ``(V, M)`` float32, probability of each class given all that the generator knows before it draws.
+    """
+
+    female: NDArray[np.bool_]
+    age: NDArray[np.float64]
+    visit_offsets: NDArray[np.int64]
+    severity: NDArray[np.float64]
+    length: NDArray[np.float64]
+    gap: NDArray[np.float64]
+    died: NDArray[np.bool_]
+    conditions: NDArray[np.bool_]
+    main: NDArray[np.int64]
+    diagnoses: Ragged
+    procedures: Ragged
+    symptoms: Ragged
+    medications: Ragged
+    oracle: NDArray[np.float32]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def stream(seed: int, stage: str, block: int) -> np.random.Generator:
+    """The random numbers of one stage in one block of patients."""
+    return np.random.default_rng([seed, STAGES.index(stage), block])
+
+
+def simulate(
+    world: World, n_patients: int, seed: int, *, history: float, similarity: NDArray[np.float64] | None
+) -> Stays:
+    """Draw ``n_patients`` patients block by block."""
+    blocks = [
+        _block(world, min(BLOCK, n_patients - start), seed, start // BLOCK, history, similarity)
+        for start in range(0, n_patients, BLOCK)
+    ]
+    return _concatenate(blocks)
+
+
+def _block(
+    world: World, n: int, seed: int, block: int, history: float, similarity: NDArray[np.float64] | None
+) -> Stays:
+    rng = {stage: stream(seed, stage, block) for stage in STAGES}
+    patient = _patients(world, n, rng["patient"])
+    preference = _preferences(world, n, rng["preference"], similarity)
+    offsets = np.concatenate([[0], np.cumsum(patient["visits"])]).astype(np.int64)
+    total, M, C = int(offsets[-1]), len(world.classes), len(world.ids)
+
+    conditions = np.zeros((total, C), dtype=bool)
+    main = np.zeros(total, dtype=np.int64)
+    severity = np.zeros(total)
+    given = np.zeros((total, M), dtype=bool)
+    oracle = np.zeros((total, M), dtype=np.float32)
+    order = np.full((total, M), np.iinfo(np.int16).max, dtype=np.int16)
+
+    present = patient["chronic"].copy()
+    before = np.zeros((n, C), dtype=bool)
+    last_choice = np.full((n, len(world.need_p)), -1, dtype=np.int16)
+    for t in range(int(patient["visits"].max(initial=0))):
+        who = np.flatnonzero(patient["visits"] > t)
+        rows = offsets[who] + t
+        if t:
+            grow = rng["visit"].random((len(who), C)) < PROGRESSION * patient["chronic_p"][who]
+            present[who] |= grow & world.chronic
+        x, m, s = _stay(world, patient, who, present, before, rng["visit"])
+        before[who] = x
+        conditions[rows], main[rows], severity[rows] = x, m, s
+        drawn = _medications(
+            world, x, s, preference["class"][who], preference["need"][who], last_choice[who], rng["medication"]
+        )
+        given[rows], oracle[rows], order[rows], last_choice[who] = drawn
+
+    _noise(world, given, oracle, order, rng["noise"])
+
+    if history < 1:
+        source = _exchange(offsets, patient["female"], patient["age"], 1 - history, rng["exchange"])
+        conditions, main, severity = conditions[source], main[source], severity[source]
+        given, oracle, order = given[source], oracle[source], order[source]
+
+    visit, medication = np.nonzero(given)
+    first = np.lexsort((medication, order[visit, medication], visit))
+    medications = Ragged(np.concatenate([[0], np.cumsum(given.sum(1))]), medication[first])
+
+    code = _codes(world, conditions, main, severity, rng["code"])
+    length = np.exp(0.9 + 1.7 * severity + 0.45 * rng["visit"].standard_normal(total))
+    gap = np.exp(4.9 + 1.4 * rng["visit"].standard_normal(total)) + 1
+    last = np.zeros(total, dtype=bool)
+    last[offsets[1:] - 1] = True
+    died = last & (rng["visit"].random(total) < 0.35 * severity**2)
+    return Stays(
+        patient["female"],
+        patient["age"],
+        offsets,
+        severity,
+        length,
+        gap,
+        died,
+        conditions,
+        main,
+        *code,
+        medications,
+        oracle,
+    )
+
+
+# -- stage 1: patients ------------------------------------------------------------------------------------------------
+
+
+def _patients(world: World, n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Age, sex, frailty, number of stays, latent chronic conditions."""
+    female = rng.random(n) < 0.45
+    age = np.clip(rng.normal(65, 16, n), 18, 97)
+    frailty = rng.standard_normal(n)
+    visits = 1 + np.minimum(
+        rng.poisson(np.exp(VISITS_MEAN + VISITS_SPREAD * rng.standard_normal(n) + 0.25 * frailty)), 28
+    )
+
+    distance = np.maximum(world.age[:, 0] - age[:, None], age[:, None] - world.age[:, 1]).clip(0)
+    logit = world.odds - distance / 14 + world.sex_odds[:, np.where(female, 0, 1)].T
+    chronic, acute = world.chronic, ~world.chronic
+    acute[0] = False
+    logit[:, chronic] += FRAILTY_ODDS * frailty[:, None]
+    logit[:, chronic] += _shift(logit[:2000, chronic], CHRONIC_PER_PATIENT)
+    logit[:, acute] += _shift(logit[:2000, acute], ACUTE_PER_STAY)
+    p = expit(logit)
+
+    expected = p.mean(0)
+    present = np.zeros((n, len(world.ids)), dtype=bool)
+    for c in world.order[chronic[world.order]]:
+        parents = world.parents[c]
+        raised = logit[:, c] + PARENT_ODDS * (present[:, parents] - expected[parents]).sum(1)
+        present[:, c] = rng.random(n) < expit(raised)
+    return {"female": female, "age": age, "frailty": frailty, "visits": visits, "chronic": present,
+            "chronic_p": p * chronic, "acute_logit": logit, "expected": expected}  # fmt: skip
+
+
+def _shift(logit: NDArray[np.float64], wanted: float) -> float:
+    """Common shift of log-odds after which ``wanted`` conditions are expected, however many the table lists."""
+    low, high = -8.0, 8.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if expit(logit + middle).sum(1).mean() > wanted else (middle, high)
+    return low
+
+
+# -- stage 2: preference ----------------------------------------------------------------------------------------------
+
+
+def _preferences(
+    world: World, n: int, rng: np.random.Generator, similarity: NDArray[np.float64] | None
+) -> dict[str, Any]:
+    """What distinguishes patients beyond their diagnoses, and stays with them.
+
+    With ``similarity`` (correlation matrix ``(M, M)``) a patient who does well on one class does so on similar ones.
+    """
+    like = rng.standard_normal((n, len(world.classes)), dtype=np.float32)
+    if similarity is not None:
+        values, vectors = np.linalg.eigh(similarity)
+        like = like @ (vectors * np.sqrt(values.clip(0))).astype(np.float32).T
+    return {"class": PREFERENCE * like, "need": rng.standard_normal((n, len(world.need_p)), dtype=np.float32)}
+
+
+# -- stage 3: the stay ------------------------------------------------------------------------------------------------
+
+
+def _stay(
+    world: World, patient: dict[str, Any], who: NDArray[np.int64], present: NDArray[np.bool_], before: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:  # fmt: skip
+    """Conditions, main condition and severity of one stay for each patient in ``who``."""
+    n, C = len(who), len(world.ids)
+    x = present[who].copy()
+    acute = ~world.chronic
+    acute[0] = False
+    uniform = rng.random((n, C))
+    logit = patient["acute_logit"][who] + RECURRENCE_ODDS * before[who]
+    for c in world.order[acute[world.order]]:
+        parents = world.parents[c]
+        raised = logit[:, c] + PARENT_ODDS * (x[:, parents] - patient["expected"][parents]).sum(1)
+        x[:, c] = uniform[:, c] < expit(raised)
+
+    # The reason to come: a rare acute condition before a common one, a chronic one only where nothing is acute.
+    urgency = np.where(acute, 3.0 - world.odds, 0.0) + rng.gumbel(size=(n, C))
+    urgency[:, 0] = -50.0
+    main = np.where(x, urgency, -np.inf)
+    main[:, 0] = -50.0
+    main = main.argmax(1)
+
+    burden = (x & acute).sum(1)
+    z = 0.5 * patient["frailty"][who] + 0.35 * (burden - ACUTE_PER_STAY) + 0.7 * rng.standard_normal(n)
+    x[:, 0] = True
+    return x, main, ndtr(z)
+
+
+# -- stage 4: codes ---------------------------------------------------------------------------------------------------
+
+
+def _codes(
+    world: World, conditions: NDArray[np.bool_], main: NDArray[np.int64], severity: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[Ragged, Ragged, Ragged]:  # fmt: skip
+    """Diagnoses, procedures and symptoms that are written down, in billing order."""
+    V = len(conditions)
+    visit, condition = np.nonzero(conditions[:, 1:])
+    condition += 1
+    chronic = world.chronic[condition]
+    is_main = condition == main[visit]
+
+    kept = is_main | (rng.random(len(visit)) >= np.where(chronic, OMITTED[True], OMITTED[False]))
+    rank = np.where(is_main, 0.0, np.where(chronic, 2.0, 1.0) + 1.5 * rng.random(len(visit)))
+    wrong = rng.random(len(visit)) < MISCODED
+    coded = np.where(wrong & ~is_main, rng.integers(1, len(world.ids), len(visit)), condition)
+    code = _variant(world.diagnosis_of, coded, rng)
+    second = kept & (rng.random(len(visit)) < SECOND_CODE)
+    code2 = _variant(world.diagnosis_of, condition, rng, rare=True)
+
+    n_tail = rng.poisson(TAIL_PER_STAY, V)
+    tail_visit = np.repeat(np.arange(V), n_tail)
+    tail = world.tail[_zipf(len(world.tail), len(tail_visit), rng)]
+    diagnoses = _ragged(
+        V,
+        np.concatenate([visit[kept], visit[second], tail_visit]),
+        np.concatenate([code[kept], code2[second], tail]),
+        np.concatenate([rank[kept], rank[second] + 0.5, 2.2 + 1.5 * rng.random(len(tail_visit))]),
+    )
+
+    # Procedures of the conditions: the first of the list most often, each further one at half the chance; then routine.
+    lengths = world.procedure_of.lengths[condition]
+    row = np.repeat(np.arange(len(visit)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    chance = PROCEDURE_P * 0.5**place * np.where(is_main, 1.5, np.where(chronic, 0.35, 1.0))[row]
+    done = rng.random(len(row)) < chance
+    procedure = world.procedure_of.values[world.procedure_of.offsets[condition[row]] + place]
+    routine_visit, routine = np.nonzero(rng.random((V, len(world.routine))) < severity[:, None] ** 2 * world.routine_p)
+    procedures = _ragged(
+        V,
+        np.concatenate([visit[row][done], routine_visit]),
+        np.concatenate([procedure[done], world.routine[routine]]),
+        np.concatenate([rank[row][done], 1.5 + rng.random(len(routine_visit))]),
+    )
+
+    lengths = world.symptom_of.lengths[condition]
+    row = np.repeat(np.arange(len(visit)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    told = rng.random(len(row)) < np.where(chronic, SYMPTOM_P[True], SYMPTOM_P[False])[row]
+    symptom = world.symptom_of.values[world.symptom_of.offsets[condition[row]] + place]
+    symptoms = _ragged(V, visit[row][told], symptom[told], rank[row][told])
+    return diagnoses, procedures, symptoms
+
+
+def _variant(
+    lists: Ragged, condition: NDArray[np.int64], rng: np.random.Generator, rare: bool = False
+) -> NDArray[np.int64]:
+    """The core code of each condition, or, with probability ``VARIANT_SHARE``, a rarer one by Zipf's law."""
+    n = lists.lengths[condition]
+    uniform = rng.random(len(condition))
+    take_rare = (n > 1) & (rare | (rng.random(len(condition)) < VARIANT_SHARE))
+    # Inverse of the continuous Zipf law with exponent 1 on 1..n-1: place = (n)^u.
+    place = np.where(take_rare, np.minimum(np.maximum(n, 2) ** uniform, n - 1).astype(np.int64), 0)
+    return lists.values[lists.offsets[condition] + place].astype(np.int64)
+
+
+def _zipf(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """``size`` draws from 0..n-1 with probability ∝ 1 / (rank + 5), in a fixed shuffled order of the ranks."""
+    weight = 1 / (np.arange(n) + 6.0)
+    rank = np.searchsorted(np.cumsum(weight / weight.sum()), rng.random(size)).clip(0, n - 1)
+    return np.random.default_rng(0).permutation(n)[rank]
+
+
+def _ragged(n: int, visit: NDArray, code: NDArray, rank: NDArray) -> Ragged:
+    """Codes by visit and rank, each once in a visit."""
+    code = code.astype(np.int64)
+    order = np.lexsort((code, rank, visit))
+    visit, code = visit[order], code[order]
+    _, first = np.unique(visit * (code.max(initial=0) + 1) + code, return_index=True)
+    first.sort()
+    return Ragged(np.concatenate([[0], np.cumsum(np.bincount(visit[first], minlength=n))]), code[first])
+
+
+# -- stage 5: medications ---------------------------------------------------------------------------------------------
+
+
+def _medications(
+    world: World, conditions: NDArray[np.bool_], severity: NDArray[np.float64], preference: NDArray[np.float32],
+    propensity: NDArray[np.float32], last_choice: NDArray[np.int16], rng: np.random.Generator,
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.int16], NDArray[np.int16]]:  # fmt: skip
+    """Meet the needs of each stay, one after another, avoiding most interactions with what is already given.
+
+    Returns:
+        given ``(n, M)`` bool, its probabilities ``(n, M)``, rank of each given class ``(n, M)``, last choices ``(n, N)``.
+    """
+    n, M = len(conditions), len(world.classes)
+    # Supportive needs come last in a stay: turn column 0 to the end.
+    visit, condition = np.nonzero(np.roll(conditions, -1, axis=1))
+    condition = (condition + 1) % conditions.shape[1]
+    lengths = world.need_of.lengths[condition]
+    row = np.repeat(np.arange(len(visit)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    need = world.need_of.values[world.need_of.offsets[condition[row]] + place].astype(np.int64)
+    v = visit[row]
+
+    # Is the need felt? A Gaussian copula over the stays of a patient keeps the marginal probability as the table has it.
+    p = world.need_p[need] * np.where(world.need_severe[need], severity[v], 1.0)
+    p = ndtr(
+        (ndtri(np.clip(p, 1e-6, 1 - 1e-6)) - np.sqrt(NEED_PERSISTENCE) * propensity[v, need])
+        / np.sqrt(1 - NEED_PERSISTENCE)
+    )
+
+    # By what? Weights × preference × contraindication, then continuation of what served before.
+    option, weight = world.options[need], world.weights[need]
+    forbidden = (conditions.astype(np.float32) @ world.contraindicated.astype(np.float32)) > 0
+    with np.errstate(divide="ignore"):
+        logit = np.log(weight) + preference[v[:, None], option] + CONTRAINDICATION * forbidden[v[:, None], option]
+    logit -= logit.max(1, keepdims=True)
+    choice = np.exp(logit)
+    choice /= choice.sum(1, keepdims=True)
+    last = last_choice[v, need]
+    again = (option == last[:, None]) & (weight > 0)
+    keep = np.where(last >= 0, CONTINUATION, 0.0)[:, None]
+    choice = (1 - keep) * choice + keep * again
+    # What is contraindicated outright and has no substitute is mostly left out.
+    p = p * (1 - 0.8 * (choice * forbidden[v[:, None], option]).sum(1))
+
+    oracle = _marginals(world, n, v, option, p[:, None] * choice)
+
+    given = np.zeros((n, M), dtype=bool)
+    order = np.full((n, M), np.iinfo(np.int16).max, dtype=np.int16)
+    last_choice = last_choice.copy()
+    avoid = _avoidance(world)
+    factor = np.ones((n, M), dtype=np.float32)
+    u_need, u_choice = rng.random(len(v)), rng.random(len(v))
+    starts = np.searchsorted(v, np.arange(n))
+    rank = np.arange(len(v)) - starts[v]
+    by_rank = np.argsort(rank, kind="stable")
+    bounds = np.searchsorted(rank[by_rank], np.arange(rank.max(initial=-1) + 2))
+    for r in range(len(bounds) - 1):
+        e = by_rank[bounds[r] : bounds[r + 1]]
+        ve, oe = v[e], option[e]
+        f = factor[ve[:, None], oe]
+        w = choice[e] * f
+        felt = u_need[e] < p[e] * np.where(choice[e] > 0, f, 0).max(1)
+        ve, oe, w, e = ve[felt], oe[felt], w[felt], e[felt]
+        cumulative = np.cumsum(w, axis=1)
+        pick = (u_choice[e, None] * cumulative[:, -1:] >= cumulative).sum(1)
+        taken = oe[np.arange(len(e)), np.minimum(pick, oe.shape[1] - 1)]
+        new = ~given[ve, taken]
+        given[ve, taken] = True
+        order[ve[new], taken[new]] = r
+        last_choice[ve, need[e]] = taken
+        factor[ve] = np.minimum(factor[ve], avoid[taken])
+    return given, oracle, order, last_choice
+
+
+def _avoidance(world: World) -> NDArray[np.float32]:
+    """``(M, M)`` factor that class j keeps once class i is given."""
+    avoid = np.where(world.ddi, 1 - AVOIDANCE, 1.0).astype(np.float32)
+    for a, b in EXCLUDED:
+        if a in world.classes and b in world.classes:
+            i, j = world.classes.index(a), world.classes.index(b)
+            avoid[i, j] = avoid[j, i] = 1 - EXCLUDED_AVOIDANCE
+    return avoid
+
+
+def _marginals(world: World, n: int, v: NDArray, option: NDArray, probability: NDArray) -> NDArray[np.float32]:
+    """Probability of each class in the set: one minus the product over needs, then interactions in mean field.
+
+    A class loses the weight it would lose to each partner, times the chance that the partner stands before it (one half).
+    """
+    M = len(world.classes)
+    log_miss = np.bincount(
+        (v[:, None] * M + option).ravel(), np.log1p(-probability.clip(0, 1 - 1e-9)).ravel(), minlength=n * M
+    )
+    p = -np.expm1(log_miss.reshape(n, M))
+    return _mean_field(p, 1 - _avoidance(world)).astype(np.float32)
+
+
+def _mean_field(p: NDArray[np.float64], avoid: NDArray[np.float32]) -> NDArray[np.float64]:
+    """``p`` thinned by its expected conflicts: the strongest single one counts, as in the draw."""
+    clash = -np.expm1(np.log1p(-0.5 * p.clip(0, 1)) @ (avoid > 0))
+    strength = (p @ avoid) / np.maximum(p @ (avoid > 0), 1e-9)
+    return p * (1 - clash * strength)
+
+
+def _noise(
+    world: World, given: NDArray[np.bool_], oracle: NDArray[np.float32], order: NDArray[np.int16], rng: np.random.Generator
+) -> None:  # fmt: skip
+    """Orders that nothing explains, drawn in proportion to the square root of popularity; changes its arguments."""
+    popularity = np.sqrt(given.mean(0) + 1e-4)
+    popularity /= popularity.sum()
+    p = -np.expm1(-NOISE_PER_STAY * popularity)
+    extra = rng.random(given.shape) < p
+    order[extra & ~given] = np.iinfo(np.int16).max - 1
+    given |= extra
+    oracle[:] = 1 - (1 - oracle) * (1 - p.astype(np.float32))
+
+
+# -- the history knob -------------------------------------------------------------------------------------------------
+
+
+def _exchange(
+    offsets: NDArray[np.int64], female: NDArray[np.bool_], age: NDArray[np.float64], share: float, rng: np.random.Generator
+) -> NDArray[np.int64]:  # fmt: skip
+    """For each stay the stay whose content it receives.
+
+    A ``share`` of the stays change places, content for content, with stays of *other* patients of the same sex, similar
+    age and same visit number. All marginals stay as they are; what one stay tells about the next does not.
+    """
+    counts = np.diff(offsets)
+    patient = np.repeat(np.arange(len(counts)), counts)
+    number = np.minimum(np.arange(offsets[-1]) - offsets[:-1][patient], 5)
+    moving = np.flatnonzero(rng.random(len(patient)) < share)
+    noisy_age = age[patient[moving]] + 8 * rng.standard_normal(len(moving))
+    line = moving[np.lexsort((noisy_age, number[moving], female[patient[moving]]))]
+    source = np.arange(len(patient))
+    stratum = number[line] * 2 + female[patient[line]]
+    for s in np.unique(stratum):
+        members = line[stratum == s]
+        source[members] = np.roll(members, rng.integers(1, 8) if len(members) > 8 else 1)
+    return source
+
+
+def _concatenate(blocks: list[Stays]) -> Stays:
+    def ragged(name: str) -> Ragged:
+        parts = [getattr(b, name) for b in blocks]
+        lengths = np.concatenate([p.lengths for p in parts])
+        return Ragged(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate([p.values for p in parts]))
+
+    fields = {}
+    for name, value in vars(blocks[0]).items():
+        if isinstance(value, Ragged):
+            fields[name] = ragged(name)
+        elif name == "visit_offsets":
+            fields[name] = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(b.visit_offsets) for b in blocks]))])
+        elif isinstance(value, np.ndarray):
+            fields[name] = np.concatenate([getattr(b, name) for b in blocks])
+    return Stays(**fields)
