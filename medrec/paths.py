@@ -2,13 +2,13 @@
 
 Three places, each movable by an environment variable:
 
-=====================  ====================================================  ======================
-variable               holds                                                 default
-=====================  ====================================================  ======================
-``MEDREC_DATA_DIR``    raw tables, one folder a database, and ``knowledge/``  ``<base>/data``
-``MEDREC_RUNS_DIR``    the run store                                         ``<base>/runs``
-``MEDREC_CACHE_DIR``   cohorts, features: all of it can be made again         ``<base>/.cache``
-=====================  ====================================================  ======================
+======================  ===================================================  =================
+variable                holds                                                default
+======================  ===================================================  =================
+``MEDREC_DATA_DIR``     raw tables, one folder a database, and knowledge/    ``<base>/data``
+``MEDREC_RUNS_DIR``     the run store                                        ``<base>/runs``
+``MEDREC_CACHE_DIR``    cohorts, features: all of it can be made again       ``<base>/.cache``
+======================  ===================================================  =================
 
 ``<base>`` is the checkout when the package is used from one, otherwise the working directory.
 """
