@@ -11,7 +11,8 @@ Three tables stand behind this module, each a CSV file in ``tables/``:
     One row a need: something treated during a stay with the condition, with probability ``probability``, by one of
     the ATC level-3 classes in ``options``. Where ``severe`` is true the probability is that of the most severe stays;
     it falls in proportion to severity, to zero for the mildest. Rows of the pseudo-condition ``_supportive`` belong to
-    every stay, whatever the diagnosis.
+    every stay, whatever the diagnosis. Plain fluids, though first in many acute conditions, are no needs: the pipeline
+    sets them aside as carriers, so no ATC class stands for them (``first_line`` may be empty for that reason).
 ``icd_titles.csv``
     Official titles of ICD-9-CM, ICD-10-CM and ICD-10-PCS codes (CMS and NCHS, US public domain): every code of
     ``conditions.csv`` and a tail of unrelated ones.

@@ -1,0 +1,20 @@
+"""What the tests of every room share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medrec.paths import base_dir, data_dir
+
+
+def demo_dir(name: str) -> Path:
+    """Folder of an open demo database, or of ``knowledge``; skips the test where it is not at hand.
+
+    Looked for under ``MEDREC_DATA_DIR`` (or its default), then in ``shared/data`` beside the checkout.
+    """
+    for root in (data_dir(), base_dir().parent / "shared" / "data"):
+        if (root / name).is_dir():
+            return root / name
+    pytest.skip(f"{name} is not at hand; set MEDREC_DATA_DIR to the folder that holds it")
