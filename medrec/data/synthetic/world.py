@@ -166,7 +166,7 @@ def world() -> World:
     keys = list(dict.fromkeys(need_table.select("condition", "need").iter_rows()))
     classes = tuple(sorted(need_table["option"].unique()))
     class_id = {code: i for i, code in enumerate(classes)}
-    grouped = {key: frame for key, frame in need_table.group_by("condition", "need")}
+    grouped = dict(need_table.group_by("condition", "need"))
     width = max(len(frame) for frame in grouped.values())
     options = np.zeros((len(keys), width), dtype=np.int64)
     weights = np.zeros((len(keys), width))
