@@ -5,9 +5,9 @@ Three tables stand behind this module, each a CSV file in ``tables/``:
 ``conditions.csv``
     One row a condition. ``icd9`` and ``icd10`` list diagnosis codes without the dot: the first is the core code,
     the others are rarer variants; beyond the core code the two lists are no translation of each other item by item.
-    No code belongs to two conditions. ``comorbidities`` lists the conditions whose
-    odds *rise when this one is present* (an arrow from this condition to each of them). The arrows form no cycle,
-    and none leads from an acute condition to a chronic one, so that conditions can be drawn parents first.
+    No code belongs to two conditions. ``comorbidities`` lists the conditions whose odds *rise when this one is
+    present* (an arrow from this condition to each of them). The arrows form no cycle, and none leads from
+    an acute condition to a chronic one, so that conditions can be drawn parents first.
 ``condition_needs.csv``
     One row a need: something treated during a stay with the condition, with probability ``probability``, by one of
     the ATC level-3 classes in ``options``. Where ``severe`` is true the probability is that of the most severe stays;
@@ -18,8 +18,10 @@ Three tables stand behind this module, each a CSV file in ``tables/``:
     Official titles of ICD-9-CM, ICD-10-CM and ICD-10-PCS codes (CMS and NCHS, US public domain): every code of
     ``conditions.csv`` and a tail of unrelated ones.
 
-Probabilities and weights are clinical estimates for US hospital and intensive-care stays, not measurements; those of
-the supportive needs were set so that the classes come about as often as in the open MIMIC demos. The ``source`` of a condition names the guideline behind its first-line and second-line classes.
+Probabilities and weights are clinical estimates for US hospital and intensive-care stays, not measurements. The
+supportive needs alone were moved toward the class frequencies of the open MIMIC demos: simulated stays meet nearly
+all classes that one demo stay in ten receives within a factor of two. The ``source`` of a condition names the
+guideline behind its first-line and second-line classes.
 """
 
 from __future__ import annotations
