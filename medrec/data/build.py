@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from medrec.data import coding
 from medrec.data.cohort import KINDS, Cohort, Kind, Report, Source, Step, Vocabulary
-from medrec.data.mapping import map_medications
+from medrec.data.mapping import map_medications, names_by_hicl
 from medrec.data.privacy import LIMIT
 from medrec.data.tables import RawTables, explained
-from medrec.knowledge.classes import atc3
+from medrec.paths import PACKAGE
 from medrec.types import MedrecError, Ragged
 
 PRODUCT = ("name", "ndc", "route", "drug_type", "hicl")
@@ -29,8 +29,10 @@ PRODUCT = ("name", "ndc", "route", "drug_type", "hicl")
 
 Mapper = Callable[..., pl.LazyFrame]
 
-N_UNMAPPED = 50
-"""How many unmapped names the report lists, most frequent first."""
+ATC3 = PACKAGE / "knowledge" / "tables" / "atc3.csv"
+
+N_LISTED = 50
+"""How many names or routes a table of the report lists, most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def map_products(products: pl.DataFrame, options: Options, mapper: Mapper = map_
     """Give each product a drug and a class, restoring missing names from the HICL number first.
 
     A HICL number (First Databank) stands for one combination of ingredients. An order that has only the number takes
-    the drug to which most named orders with the same number were mapped.
+    the drug that stands most often under it among named orders (:func:`medrec.data.mapping.names_by_hicl`).
 
     Args:
         products: columns :data:`PRODUCT` and ``rows``, one row a distinct product.
@@ -229,14 +231,7 @@ def map_products(products: pl.DataFrame, options: Options, mapper: Mapper = map_
     done = mapped(named)
     if not len(unnamed):
         return done
-    votes = (
-        done.filter((pl.col("status") == "mapped") & pl.col("hicl").is_not_null())
-        .group_by("hicl", "drug")
-        .agg(pl.col("rows").sum())
-        .sort(["rows", "drug"], descending=[True, False])
-        .unique("hicl", keep="first", maintain_order=True)
-    )
-    restored = unnamed.drop("name").join(votes.select("hicl", name="drug"), on="hicl", how="left")
+    restored = unnamed.drop("name").join(names_by_hicl(named).select("hicl", "name"), on="hicl", how="left")
     restored = mapped(restored.select(products.columns)).with_columns(name=pl.lit(None, dtype=pl.String))
     return pl.concat([done, restored.select(done.columns)])
 
@@ -292,28 +287,56 @@ def _stream_orders(
 
     Returns:
         Row counts by ``visit`` (null: unknown), ``atc3`` (null: no class), ``inside`` the window; and the distinct
-        patients behind each route and unmapped name.
+        ``patient``, ``route``, ``status``, ``name`` (of products without a class).
     """
     orders = tables.orders.filter(~pl.col("cancelled")).join(index, on="visit_id", how="left")
+    files = tables.files.get("orders", ())
+    inside = pl.lit(1)
     if options.window == "first_day":
-        with explained(tables.files.get("orders", ())):
+        with explained(files):
             first = orders.group_by("visit").agg(first=pl.col("time").min()).collect(engine="streaming")
         orders = orders.join(first.lazy(), on="visit", how="left", nulls_equal=True)
         if tables.first_day == "calendar_day":
             inside = pl.col("time").dt.date() == pl.col("first").dt.date()
         else:
             inside = pl.col("time") < pl.col("first") + pl.duration(hours=24)
-        orders = orders.with_columns(inside=inside.fill_null(False))
-    else:
-        orders = orders.with_columns(inside=pl.lit(True))
-    orders = orders.join(live.lazy().select(*PRODUCT, "atc3", "status"), on=list(PRODUCT), how="left", nulls_equal=True)
-    taken = orders.group_by("visit", "atc3", "inside").agg(rows=pl.len())
-    people = orders.select(
-        "route", "patient", unmapped=pl.when(pl.col("status") == "unmapped").then(pl.col("name"))
-    ).unique()
-    with explained(tables.files.get("orders", ())):
-        a, b = pl.collect_all([taken, people], engine="streaming")
-    return a, b
+        inside = inside.fill_null(False).cast(pl.Int64)
+
+    # A key is one integer: grouping by it takes a fraction of the memory that grouping by several columns takes, and
+    # hardly grows with the number of rows. The first place of each numbering is taken by "none".
+    classes = pl.concat([pl.Series([None], dtype=pl.String), live["atc3"].drop_nulls().unique().sort()])
+    named = live.with_columns(name=pl.when(pl.col("status") != "mapped").then(pl.col("name")))
+    groups = named.select("route", "status", "name").unique().with_row_index("group")
+    numbers = pl.concat([live.select(*PRODUCT, "atc3"), named.select("status", unclassed="name")], how="horizontal")
+    numbers = (
+        numbers.join(pl.DataFrame({"atc3": classes}).with_row_index("class"), on="atc3", how="left", nulls_equal=True)
+        .join(groups.rename({"name": "unclassed"}), on=["route", "status", "unclassed"], how="left", nulls_equal=True)
+        .select(*PRODUCT, pl.col("class", "group").cast(pl.Int64))
+    )
+    visit, patient = (pl.col(c).cast(pl.Int64).fill_null(-1) + 1 for c in ("visit", "patient"))
+    keys = orders.join(numbers.lazy(), on=list(PRODUCT), how="left", nulls_equal=True).select(
+        pair=(visit * len(classes) + pl.col("class")) * 2 + inside, person=patient * len(groups) + pl.col("group")
+    )
+    with explained(files):
+        pairs, people = pl.collect_all(
+            [keys.group_by("pair").agg(rows=pl.len()), keys.select("person").unique()], engine="streaming"
+        )
+    number = pairs["pair"] // 2
+    taken = pl.DataFrame(
+        {
+            "visit": _numbered(number // len(classes)),
+            "atc3": classes.gather(number % len(classes)),
+            "inside": pairs["pair"] % 2 == 1,
+            "rows": pairs["rows"],
+        }
+    )
+    people = groups[people["person"] % len(groups)].with_columns(patient=_numbered(people["person"] // len(groups)))
+    return taken, people.drop("group")
+
+
+def _numbered(place: pl.Series) -> pl.Series:
+    """Running number from its place in a key, where 0 is "none"."""
+    return (place - 1).replace(-1, None).cast(pl.UInt32)
 
 
 def _count_orders(
@@ -401,7 +424,8 @@ def _assemble(
     lengths = np.bincount(new_row[rows["visit"].to_numpy()], minlength=int(keep.sum()))
     ragged = Ragged(np.concatenate([[0], np.cumsum(lengths)]), rows["id"].to_numpy())
     if kind == "medication":
-        dictionary = atc3().select(kind=pl.lit("medication"), code="code", title="name")
+        classes = pl.read_csv(ATC3, infer_schema=False)
+        dictionary = classes.select(kind=pl.lit("medication"), code="code", title="name")
     return Vocabulary(kind, tuple(names), coding.titles(kind, names, dictionary)), ragged
 
 
@@ -471,7 +495,7 @@ def _facts(
 def _report_tables(
     products: pl.DataFrame, live: pl.DataFrame, people: pl.DataFrame, source: Source
 ) -> dict[str, list[dict[str, Any]]]:
-    """Small tables for people: mapping by drug type, unmapped names, routes."""
+    """Small tables for people: mapping by drug type; names without a class, by reason; routes."""
     cancelled = products.filter(pl.col("cancelled")).select("drug_type", "rows", status=pl.lit("cancelled"))
     by_type = (
         pl.concat([live.select("drug_type", "rows", "status"), cancelled])
@@ -485,24 +509,31 @@ def _report_tables(
         )
         .sort(["drug_type", "rows"], descending=[False, True])
     )
-    unmapped = (
-        live.filter((pl.col("status") == "unmapped") & pl.col("name").is_not_null())
-        .group_by("name")
-        .agg(pl.col("rows").sum())
-        .join(people.group_by(name="unmapped").agg(patients=pl.col("patient").n_unique()), on="name", how="left")
-        .sort(["rows", "name"], descending=[True, False])
-    )
-    routes = (
-        live.group_by("route")
-        .agg(pl.col("rows").sum(), mapped=pl.col("rows").filter(pl.col("status") == "mapped").sum())
-        .join(people.group_by("route").agg(patients=pl.col("patient").n_unique()), on="route", nulls_equal=True)
-        .sort(["rows", "route"], descending=[True, False])
-    )
-    if source == "credentialed":
-        # A name or a route that few patients share is a record of those patients.
-        unmapped, routes = (table.filter(pl.col("patients") >= LIMIT) for table in (unmapped, routes))
+
+    def listed(frame: pl.DataFrame, who: pl.DataFrame, key: str, *more: pl.Expr) -> list[dict[str, Any]]:
+        """Rows and patients behind each value, most frequent first."""
+        patients = who.drop_nulls("patient").group_by(key).agg(patients=pl.col("patient").n_unique())
+        table = (
+            frame.group_by(key)
+            .agg(pl.col("rows").sum(), *more)
+            .join(patients, on=key, how="left", nulls_equal=True)
+            .with_columns(pl.col("patients").fill_null(0))
+            .sort(["rows", key], descending=[True, False], nulls_last=True)
+        )
+        if source == "credentialed":
+            # A name or a route that few patients share is a record of those patients.
+            table = table.filter(pl.col("patients") >= LIMIT)
+        return table.head(N_LISTED).to_dicts()
+
+    def named(status: str) -> list[dict[str, Any]]:
+        is_it = (pl.col("status") == status) & pl.col("name").is_not_null()
+        return listed(live.filter(is_it), people.filter(is_it), "name")
+
     return {
         "mapping": by_type.to_dicts(),
-        "unmapped": unmapped.head(N_UNMAPPED).to_dicts(),
-        "routes": routes.to_dicts(),
+        "unmapped": named("unmapped"),
+        "carriers": named("carrier"),
+        "routes": listed(
+            live, people, "route", pl.col("rows").filter(pl.col("status") == "mapped").sum().alias("mapped")
+        ),
     }

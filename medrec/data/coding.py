@@ -2,7 +2,7 @@
 
 ICD codes arrive keyed by version (``"9:4019"``, ``"10:I10"``). The Clinical Classifications Software (CCS) of AHRQ HCUP
 groups both versions into the same 283 diagnosis and 231 procedure categories, so that a finding whose code changed its
-version between two visits is still the same finding. The tables are the user's: tidy files in ``<data_dir>/knowledge/``.
+version between two visits is still the same finding. The tables are the user's: files in ``<data_dir>/knowledge/``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def ccs_map(kind: Kind) -> pl.DataFrame:
 
 
 def titles(kind: Kind, codes: pl.Series, dictionary: pl.DataFrame) -> tuple[str, ...]:
-    """A title for each code: our own dictionary, else the database's, else the code itself.
+    """A title for each code: the database's own, else that of our tables, else the code itself.
 
     Args:
         kind: what the codes are; a code means different things as diagnosis and as procedure.
@@ -65,7 +65,7 @@ def titles(kind: Kind, codes: pl.Series, dictionary: pl.DataFrame) -> tuple[str,
         As many titles as codes, in their order. Retired codes, which no dictionary lists, keep their code as title.
     """
     own = icd_titles().select("kind", "title", code=pl.col("version").cast(pl.String) + ":" + pl.col("code"))
-    dictionaries = [own, dictionary]
+    dictionaries = [dictionary, own]
     if codes.cast(pl.String).str.starts_with("ccs:").any():
         dictionaries.append(_ccs_titles(kind))
     known = (

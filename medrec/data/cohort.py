@@ -214,8 +214,9 @@ class Cohort:
     def describe(self) -> dict[str, float]:
         """The row of the papers' Table 1, with true means: Σ codes / Σ visits.
 
-        For each kind also ``<kind>_per_visit_distinct``: the published script's ``Σ_patients |union of codes| / Σ visits``,
-        which forgets repeats (BiMoRec and NLA-MMR, table 1; see the chapter "From tables to visits").
+        For each kind also ``<kind>_per_visit_distinct``: the published script's
+        ``Σ_patients |union of codes| / Σ visits``, which forgets repeats (BiMoRec and NLA-MMR, table 1; see the chapter
+        "From tables to visits").
         """
         row: dict[str, float] = {
             "patients": self.n_patients,

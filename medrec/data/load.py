@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from medrec.data.cohort import Cohort, Kind, Source, atomic_folder
+from medrec.data.cohort import Cohort, Kind, Source
 from medrec.paths import PACKAGE, cache_dir, data_dir
 from medrec.types import MedrecError
 
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from medrec.data.build import Options
     from medrec.data.tables import Layout, RawTables
 
-SIZES = {"quick": 600, "paper": 6_350, "iv": 60_125}
-"""Patients of the synthetic cohorts."""
-
 LAYOUTS: dict[str, Layout] = {"quick": "mimic3", "paper": "mimic3", "iv": "mimic4"}
-"""Layout in which a synthetic cohort's raw tables are written: each stands for the database whose size it has."""
+"""Synthetic cohorts, and the layout in which their raw tables are written: ``paper`` and ``iv`` stand for the cohorts that
+the papers make of MIMIC-III and MIMIC-IV; ``quick`` is a small ``paper``."""
 
 CONTROLS = ("structure", "shape")
 ALIASES = {"synthetic": "quick"}
@@ -31,7 +29,7 @@ DATABASES: tuple[Layout, ...] = ("mimic3", "mimic4", "eicu")
 
 NAMES = (
     *ALIASES,
-    *SIZES,
+    *LAYOUTS,
     *(f"quick+{control}" for control in CONTROLS),
     *(f"{database}-demo" for database in DATABASES),
     *DATABASES,
@@ -133,7 +131,7 @@ def import_tables(name: str, folder: Path) -> Path:
 def _canonical(name: str) -> str:
     name = ALIASES.get(name, name)
     size, _, control = name.partition("+")
-    if name in NAMES or (size in SIZES and control in CONTROLS):
+    if name in NAMES or (size in LAYOUTS and control in CONTROLS):
         return name
     raise MedrecError(f"There is no cohort {name!r}.{_hint(name, NAMES)} Known cohorts: {', '.join(NAMES)}.")
 
@@ -147,7 +145,7 @@ def _parse(name: str, options: dict[str, Any]) -> tuple[Options, Knobs | None]:
     """Split the options between pipeline and generator, and check names and values."""
     from medrec.data.build import Options
 
-    synthetic = name.partition("+")[0] in SIZES
+    synthetic = name.partition("+")[0] in LAYOUTS
     known = {f.name: Options for f in fields(Options)} | ({f.name: Knobs for f in fields(Knobs)} if synthetic else {})
     chosen: dict[type, dict[str, Any]] = {Options: {}, Knobs: {}}
     for option, value in options.items():
@@ -219,14 +217,11 @@ def _reader(layout: Layout) -> Any:
 
 
 def _synthetic_tables(size: str, control: str | None, knobs: Knobs) -> Path:
-    from medrec.data.synthetic import synthesize
-
     folder = cache_dir() / "tables" / f"{size}-{_digest(size, control, asdict(knobs), _code_version())}"
     if not folder.is_dir():
-        values = asdict(knobs)
-        records = synthesize(SIZES[size], values.pop("seed"), control=control, **values)
-        with atomic_folder(folder, what=f"the tables of {size!r}") as tmp:
-            records.write(tmp, layout=LAYOUTS[size])
+        from medrec.data.synthetic import SIZES, synthesize
+
+        synthesize(SIZES[size], control=control, **asdict(knobs)).write(folder, LAYOUTS[size])
     return folder
 
 
