@@ -40,24 +40,28 @@ RESULT = {"drug": pl.String, "atc5": pl.String, "atc3": pl.String, "status": pl.
 
 _ROUTE_WORDS: dict[str, str] = {
     # Sites before ways of giving: "IV - brief infusion" has one, "ophthalmic solution" the other.
-    "ophthalmic": "eye eyes ou od os oph opht ophth opth ophthalmic opthalmic boteyes botheyes lefteye righteye",
+    "ophthalmic": "eye eyes ou od os oph opht ophth opth ophthalmic opthalmic botheyes"
+    " acular vigamox moxeza ciloxan ocuflox tobrex timoptic betimol istalol maxidex restasis azasite",
     "otic": "ear ears au ad as otic",
-    "nasal": "nasal nasl nas nares nare nostril nostrils nostr nu naso intranasal bn",
+    "nasal": "nasal nasl nas nares nare nostril nostrils nostr nu naso intranasal bn"
+    " flonase nasonex nasacort rhinocort beconase nasalcrom astelin omnaris veramyst nasarel",
     "rectal": "rectal rect rec pr re rc enema rectum supp suppository supps suppositories",
     "vaginal": "vaginal vag vagl vg",
     "irrigation": "irrigation irrig irr ir irrigate bladder gu urethral urth urogenital",
     "inhaled": "inhalation inhaled inhale inh inhl ih neb nebs nebu nebuliz nebulizer nebulization nebulized nebulizat"
     " svn hhn aero aerosol aers mdi hfa aepb diskus ettube tracheal et inhaler respimat udn nb induced",
-    "transdermal": "transdermal transderm transderma td trnd tdermal ptch pt24 pt72 ptmd patch",
+    "transdermal": "transdermal transderm transderma td trnd tdermal ptch pt24 pt72 ptmd patch duragesic",
     "mouth": "sl sublingual buccal buc bq mm mt mucous mucosa muc transmucosal swish swab mouth mthw throat rinse mwsh"
     " lozenge subl tongue oralrinse gargle mouthwash",
-    "topical": "topical top tp topl ex external externally oint ointment cream crea lotion gel powder shampoo orat apply",
+    "topical": "topical top tp topl ex external externally oint ointment cream"
+    " crea lotion gel powder shampoo"
+    " apply protopic retin efudex metrogel",
     "parenteral": "iv ivp ivpb ivpca ivb ivdrip ivadd imv intravenous intraven intravenou im intramuscular intramusc"
     " intramuscu sc subq sq subcut subcutaneous subcutan subcutane injection inj ij injectable picc central periph"
     " dialysis dialys hemodialysis hd crrt dial dwell flush catheter intracatheter intercatheter infiltration ifil"
     " epidural epid ed ep intrathecal it id intradermal intraderm idrm idermal arterial intraarterial intra pca ia"
-    " iart pb iv cvc lok replace solr ivpush push drip infusion infus bolus perfusion periphnerve radinj radiv"
-    " intradermal intrapleural intracoronar articular deepsubcut ndc syrg cosig piggyback lvp injec vl vial syringe syr"
+    " iart pb cvc lok replace solr ivpush push drip infusion infus bolus perfusion periphnerve radinj radiv"
+    " intrapleural intracoronar articular deepsubcut ndc syrg cosig piggyback lvp injec vl vial syringe syr"
     " premix ampule amp",
     "oral": "po oral ng ngt ngtube og ogt gt gtube gtub peg pegtube pej jtube ft ftube tf tube feeding orally chewed"
     " enteric gastrostomy jejunostomy gastric nasogastric nasogastri by tab tabs tablet tablets cap caps capsule"
@@ -67,12 +71,15 @@ _ROUTE_WORDS: dict[str, str] = {
 _GROUP_OF_WORD = {word: group for group, words in _ROUTE_WORDS.items() for word in words.split()}
 _ORDER = tuple(_ROUTE_WORDS)
 
-# Words that mean one thing as a route and another in a name ("ED" is epidural, "AS" is also a conjunction, "ER" a form).
-_ROUTE_ONLY = set(
-    "ad as au od os ou re rc rec pr ir id ed ep it ia ih nu nb bn et ft tf gt og ng td tp ex mm mt intra by ear eye pb"
-    " central flush push dial hd arterial picc bladder gu lok replace infusion bolus perfusion vl dr".split()
+# Words that mean one thing as a route and another in a name ("ED" is epidural, "IN" a preposition).
+_ROUTE_ONLY_WORDS = """
+ad as au od os ou re rc rec pr ir id ed ep it ia ih nu nb bn et ft tf gt og ng td tp ex mm mt intra by ear eye
+pb central flush push dial hd arterial picc bladder gu lok replace infusion bolus perfusion vl dr
+"""
+_ROUTE_ONLY = frozenset(_ROUTE_ONLY_WORDS.split())
+_NAME_ONLY = frozenset(
+    ("powder", "gel", "vial", "syringe", "syr", "premix", "amp", "ampule", "liq", "pack", "ec", "er")
 )
-_NAME_ONLY = set("powder gel vial syringe syr premix amp ampule susp liq pack ec er patch supp powder".split())
 # "PO/NG" is oral, "IV DRIP" parenteral, and these are what no single word says.
 _ROUTE_EXACT = {
     "": None,
@@ -132,20 +139,35 @@ def _form_group(words: Iterable[str]) -> str | None:
 _VEHICLES = frozenset(("dextrose", "glucose", "sodium chloride", "nacl", "sodium cl", "saline"))
 _WEAK = _VEHICLES | frozenset(
     (
-        "calcium|potassium|magnesium|zinc|iron|sodium phosphate|sodium phosphates|sodium acetate|sodium citrate"
-        "|lactic acid|alcohol|ethanol|menthol|sorbitol|glycerin|insulin"
-    ).split("|")
+        "calcium",
+        "potassium",
+        "magnesium",
+        "zinc",
+        "iron",
+        "sodium phosphate",
+        "sodium phosphates",
+        "sodium acetate",
+        "sodium citrate",
+        "lactic acid",
+        "alcohol",
+        "ethanol",
+        "menthol",
+        "sorbitol",
+        "glycerin",
+        "insulin",
+    )
 )
 """Names that are the counter-ion, the vehicle, the flavour or the family when another drug stands beside them
 (``losartan potassium``, ``vancomycin in dextrose``, ``insulin Lantus``). A vehicle gives way to a carrier too."""
 
-_FILLER = set(
-    "ml mg mcg g gm gram grams l liter unit units meq mmol mmole in of for and with the w iv inj injection soln solution sol"
-    " flush syringe vial bag bottle glass bolus infusion premix each ea cont flex plas excel adult pf per pb lvp ivpb syr"
-    " solp po tab tabs x hr hours hour peripheral line lok lock prefill ns sso adv mbp stock size empty custom ndc irrigation"
-    " chemo room std route kvo tko carrier base fluid fluids replacement protocol prn primary secondary piggyback minibag"
-    " to keep open vein medication order plain".split()
-)
+_FILLER_WORDS = """
+ml mg mcg g gm gram grams l liter unit units meq mmol mmole in of for and with the w iv inj injection soln
+solution sol flush syringe vial bag bottle glass bolus infusion premix each ea cont flex plas excel adult pf per
+pb lvp ivpb syr solp po tab tabs x hr hours hour peripheral line lok lock prefill ns sso adv mbp stock size
+empty custom ndc irrigation chemo room std route kvo tko carrier base fluid fluids replacement protocol prn
+primary secondary piggyback minibag to keep open vein medication order plain
+"""
+_FILLER = frozenset(_FILLER_WORDS.split())
 _MIN_PREFIX = 5
 
 
@@ -441,7 +463,9 @@ def map_medications(
     found = distinct.hstack(pl.DataFrame(rows, schema=RESULT, orient="row"))
     if mapping != "name":
         found = _add_ndc(found, mapping, class_rule, folder)
-    lazy = lazy.with_columns(pl.col(keys).cast(pl.String)).join(found.lazy(), on=keys, how="left", nulls_equal=True)
+    lazy = lazy.with_columns(pl.col(keys).cast(pl.String)).join(
+        found.lazy(), on=keys, how="left", nulls_equal=True, maintain_order="left"
+    )
     return lazy if isinstance(products, pl.LazyFrame) else lazy.collect()
 
 
@@ -451,7 +475,7 @@ def _add_ndc(found: pl.DataFrame, mapping: Mapping, rule: ClassRule, folder: Pat
     for name, route, drug, atc5, atc3, status, method, classes in joined.select(
         "name", "route", *RESULT, "classes"
     ).iter_rows():
-        if mapping == "name+ndc" and status == "mapped" and rule == "route":
+        if mapping == "name+ndc" and (status == "carrier" or (status == "mapped" and rule == "route")):
             rows.append((drug, atc5, atc3, status, method))
         elif not classes:
             keep = mapping == "name+ndc" or status == "carrier"
@@ -478,8 +502,8 @@ def names_by_hicl(products: pl.DataFrame) -> pl.DataFrame:
         products: ``name``, ``route``, ``hicl`` and ``rows``, the number of orders of each.
 
     Returns:
-        ``hicl``, ``name`` (a drug, a combination or a carrier), ``rows`` (orders that voted for it), ``share`` (of all named
-        orders with the number that have a drug or are carriers). Ties go to the first name in the alphabet.
+        ``hicl``, ``name`` (a drug, a combination or a carrier), ``rows`` (orders that voted for it), ``share`` (of all
+        named orders with the number that have a drug or are carriers). Ties go to the first name in the alphabet.
     """
     named = products.filter(pl.col("name").is_not_null() & pl.col("hicl").is_not_null())
     mapped = map_medications(named.select("name", "route", "hicl", "rows")).filter(pl.col("status") != "unmapped")

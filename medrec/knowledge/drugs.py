@@ -3,10 +3,11 @@
 Four tables stand behind this module, each a CSV file in ``tables/``; ``|`` separates the items of a list.
 
 ``drugs.csv``
-    One row an ingredient, under its US generic name. ``smiles`` is RDKit's canonical isomeric SMILES of the active moiety: the
-    counter-ion of an organic salt is stripped, an inorganic salt keeps its ions. Where no single structure exists
-    ``structure_note`` says why. ``index_codes`` lists all ATC codes known for the ingredient, in the order of the
-    code: what a rule that never looks at the route chooses from.
+    One row an ingredient, under its US generic name. ``smiles`` is the canonical isomeric SMILES (RDKit) of the active
+    moiety: the counter-ion of an organic salt is stripped, an inorganic salt keeps its ions, a prodrug named for its
+    moiety (candesartan) shows the ester that is given. Where no single structure exists ``structure_note`` says why.
+    ``index_codes`` lists all ATC codes known for the ingredient, in the order of the code: what a rule that never
+    looks at the route chooses from.
 ``drug_atc.csv``
     One row a drug and class. A row with ``routes`` holds for these routes; the default row (one a drug) for every
     other route and for an unknown one. Three rules decide cases that the route alone does not:
