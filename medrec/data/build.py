@@ -494,7 +494,7 @@ def _facts(
 
 def _report_tables(
     products: pl.DataFrame, live: pl.DataFrame, people: pl.DataFrame, source: Source
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, dict[str, list[Any]]]:
     """Small tables for people: mapping by drug type; names without a class, by reason; routes."""
     cancelled = products.filter(pl.col("cancelled")).select("drug_type", "rows", status=pl.lit("cancelled"))
     by_type = (
@@ -510,7 +510,7 @@ def _report_tables(
         .sort(["drug_type", "rows"], descending=[False, True])
     )
 
-    def listed(frame: pl.DataFrame, who: pl.DataFrame, key: str, *more: pl.Expr) -> list[dict[str, Any]]:
+    def listed(frame: pl.DataFrame, who: pl.DataFrame, key: str, *more: pl.Expr) -> dict[str, list[Any]]:
         """Rows and patients behind each value, most frequent first."""
         patients = who.drop_nulls("patient").group_by(key).agg(patients=pl.col("patient").n_unique())
         table = (
@@ -523,14 +523,14 @@ def _report_tables(
         if source == "credentialed":
             # A name or a route that few patients share is a record of those patients.
             table = table.filter(pl.col("patients") >= LIMIT)
-        return table.head(N_LISTED).to_dicts()
+        return table.head(N_LISTED).to_dict(as_series=False)
 
-    def named(status: str) -> list[dict[str, Any]]:
+    def named(status: str) -> dict[str, list[Any]]:
         is_it = (pl.col("status") == status) & pl.col("name").is_not_null()
         return listed(live.filter(is_it), people.filter(is_it), "name")
 
     return {
-        "mapping": by_type.to_dicts(),
+        "mapping": by_type.to_dict(as_series=False),
         "unmapped": named("unmapped"),
         "carriers": named("carrier"),
         "routes": listed(

@@ -100,12 +100,12 @@ class Report:
     Args:
         steps: in the order of processing.
         facts: named counts that are no losses (rows per mapping route, undecidable visit orders, ...).
-        tables: small tables for people, name → rows (list of dicts), e.g. the mapping report.
+        tables: small tables for people, name → columns, e.g. the mapping report.
     """
 
     steps: tuple[Step, ...] = ()
     facts: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 
     def frame(self) -> pl.DataFrame:
         """The steps as a table: step, unit, before, kept, dropped, note."""
@@ -132,7 +132,14 @@ class Report:
         )
 
     def table(self, name: str) -> pl.DataFrame:
-        return pl.DataFrame(self.tables[name], infer_schema_length=None)
+        """One of the small tables.
+
+        Raises:
+            MedrecError: no table of that name.
+        """
+        if name not in self.tables:
+            raise MedrecError(f"The report has no table {name!r}; it has: {', '.join(self.tables) or 'none'}.")
+        return pl.DataFrame(self.tables[name])
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from medrec.data.tables import Layout, RawTables
 
 LAYOUTS: dict[str, Layout] = {"quick": "mimic3", "paper": "mimic3", "iv": "mimic4"}
-"""Synthetic cohorts, and the layout in which their raw tables are written: ``paper`` and ``iv`` stand for the cohorts that
-the papers make of MIMIC-III and MIMIC-IV; ``quick`` is a small ``paper``."""
+"""Synthetic cohorts, and the layout in which their raw tables are written: ``paper`` and ``iv`` stand for the cohorts
+that the papers make of MIMIC-III and MIMIC-IV; ``quick`` is a small ``paper``."""
 
 CONTROLS = ("structure", "shape")
 ALIASES = {"synthetic": "quick"}
