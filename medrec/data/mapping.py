@@ -442,7 +442,7 @@ def map_medications(
     Returns:
         The frame with ``drug``, ``atc5``, ``atc3``, ``status`` (``mapped``, ``carrier``, ``unmapped``) and ``method``
         (``name``, ``name (cut off)``, ``name (first of several)`` or ``ndc``) added. By NDC alone ``drug`` is null, and
-        ``atc5`` too: these tables end at level four.
+        ``atc5`` too: these tables end at level four. Columns of these names are replaced.
 
     Raises:
         MedrecError: an NDC table is asked for and missing, or an option is misspelt.
@@ -463,8 +463,10 @@ def map_medications(
     found = distinct.hstack(pl.DataFrame(rows, schema=RESULT, orient="row"))
     if mapping != "name":
         found = _add_ndc(found, mapping, class_rule, folder)
-    lazy = lazy.with_columns(pl.col(keys).cast(pl.String)).join(
-        found.lazy(), on=keys, how="left", nulls_equal=True, maintain_order="left"
+    lazy = (
+        lazy.drop(*RESULT, strict=False)
+        .with_columns(pl.col(keys).cast(pl.String))
+        .join(found.lazy(), on=keys, how="left", nulls_equal=True, maintain_order="left")
     )
     return lazy if isinstance(products, pl.LazyFrame) else lazy.collect()
 

@@ -170,6 +170,7 @@ def test_frame_keeps_rows_order_columns_and_laziness():
     assert found["drug"].to_list() == ["furosemide", None, "furosemide"]
     assert isinstance(map_medications(frame.lazy()), pl.LazyFrame)
     assert map_medications(frame.lazy()).collect().equals(found)
+    assert map_medications(found).equals(found)
 
 
 def test_each_distinct_product_is_read_once(monkeypatch):
