@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from medrec import paths
 from medrec.book.chapters import (
+    PROFILES,
     chapter_key,
     check_parameters,
     executed_dir,
@@ -65,10 +65,7 @@ def run_chapter(
         output = folder / ("__".join([source.stem, *words]) + ".ipynb")
     elif output.suffix != ".ipynb":
         raise MedrecError(f"An executed chapter is written to a file ending in .ipynb, not to {output}.")
-    key = chapter_key(source, changed)
-    notebook = execute(source, changed, progress=progress)
-    notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": changed}
-    write_notebook(notebook, output)
+    refresh(source, changed, output, progress=progress)
     return output
 
 
@@ -131,7 +128,7 @@ def _own_kernel() -> Iterator[Config]:
         }
         private = os.name == "posix" and len(folder) < 50
         with patch.dict(os.environ, own):
-            yield Config({"KernelManager": {"transport": "ipc"}}) if private else Config()
+            yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}) if private else Config()
 
 
 def _failure(source: Path, error: PapermillExecutionError) -> str:
@@ -184,29 +181,29 @@ def profile_parameters(profile: str) -> dict[str, Any]:
     Raises:
         MedrecError: there is no such profile.
     """
-    from medrec.book.chapters import PROFILES
-
     if profile not in PROFILES:
         raise MedrecError(f"MEDREC_PROFILE is {profile!r}; it takes {' or '.join(PROFILES)}.")
     return {} if profile == PROFILES[0] else {"profile": profile}
 
 
+def book_copy(source: Path) -> Path:
+    """Where the book keeps the executed copy of a chapter."""
+    return executed_dir() / f"{source.stem}.ipynb"
+
+
 def is_stale(source: Path, parameters: Mapping[str, Any]) -> bool:
     """Whether the book's copy of a chapter is missing or was made from other sources or parameters."""
-    return executed_key(executed_dir() / f"{source.stem}.ipynb") != chapter_key(source, parameters)
+    return executed_key(book_copy(source)) != chapter_key(source, parameters)
 
 
-def refresh(source: Path, parameters: Mapping[str, Any]) -> None:
-    """Execute a chapter anew for the book; a failure leaves the last good copy in place."""
+def refresh(source: Path, parameters: Mapping[str, Any], output: Path, *, progress: bool = False) -> None:
+    """Execute a chapter anew and write it; a failure leaves the last good copy in place.
+
+    Raises:
+        MedrecError: a cell failed or the file cannot be written.
+    """
+    # The key is taken first: a source that changes while it runs leaves a stale copy, not a wrong one.
     key = chapter_key(source, parameters)
-    notebook = execute(source, parameters, progress=False)
+    notebook = execute(source, parameters, progress=progress)
     notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": dict(parameters)}
-    write_notebook(notebook, executed_dir() / f"{source.stem}.ipynb")
-
-
-def relative(path: Path) -> str:
-    """A path as people at the checkout read it."""
-    try:
-        return str(path.relative_to(paths.base_dir()))
-    except ValueError:
-        return str(path)
+    write_notebook(notebook, output)

@@ -24,7 +24,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from medrec.book.chapters import find_chapter
-from medrec.book.runner import is_stale, profile_parameters, refresh
+from medrec.book.runner import book_copy, is_stale, profile_parameters, refresh
 from medrec.types import MedrecError
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def execute_all(stale: list[Path], parameters: dict[str, Any]) -> list[str]:
         ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
         tqdm(total=len(stale), desc="executing chapters", unit="chapter", disable=None) as bar,
     ):
-        running = {pool.submit(refresh, source, parameters): source for source in stale}
+        running = {pool.submit(refresh, source, parameters, book_copy(source)): source for source in stale}
         for future in as_completed(running):
             error = future.exception()
             if isinstance(error, MedrecError):

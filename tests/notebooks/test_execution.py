@@ -1,0 +1,53 @@
+"""Every chapter runs in the quick profile within a minute, and shows what a reader can use.
+
+The book's own executed copies are taken where they are fresh, so that a chapter is executed once, whoever comes first.
+"""
+
+import nbformat
+import pytest
+
+from medrec.book.chapters import all_chapters
+from medrec.book.runner import book_copy, is_stale, refresh
+
+PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=all_chapters(), ids=lambda source: source.stem)
+def executed(request):
+    source = request.param
+    if is_stale(source, {}):
+        refresh(source, {}, book_copy(source))
+    return nbformat.read(book_copy(source), as_version=4)
+
+
+def outputs(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            for output in cell.outputs:
+                yield cell, output
+
+
+def test_every_cell_has_run_without_error_or_complaint(executed):
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code" and cell.source.strip())
+    for cell, output in outputs(executed):
+        if "raises-exception" not in cell.metadata.get("tags", []):
+            assert output.output_type != "error", cell.source
+        assert output.get("name") != "stderr", output.get("text")
+
+
+def test_it_takes_less_than_a_minute(executed):
+    assert executed.metadata.papermill.duration < 60
+
+
+def test_every_picture_has_text(executed):
+    """The rule of the lint looks at sources; this one at what really came out."""
+    for cell, output in outputs(executed):
+        shown = not {"remove-cell"} & set(cell.metadata.get("tags", []))
+        if shown and any(kind in output.get("data", {}) for kind in PICTURES):
+            assert cell.metadata.get("mystnb", {}).get("image", {}).get("alt"), cell.source
+
+
+def test_the_card_is_on_the_page(executed):
+    assert any("medrec-card" in output.get("data", {}).get("text/html", "") for _, output in outputs(executed))
