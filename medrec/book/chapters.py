@@ -218,7 +218,7 @@ def imported_modules(source: str, module: str = "__main__") -> set[str]:
 
 def _direct_imports(source: str, package: str) -> set[str]:
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in _running_code(ast.parse(source)):
         match node:
             case ast.Import(names=aliases):
                 names = [alias.name for alias in aliases]
@@ -235,6 +235,15 @@ def _direct_imports(source: str, package: str) -> set[str]:
         for name in names:
             modules |= set(_existing_modules(name))
     return modules
+
+
+def _running_code(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below one, without what only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            continue
+        yield child
+        yield from _running_code(child)
 
 
 def _existing_modules(name: str) -> Iterator[str]:

@@ -98,7 +98,7 @@ def package(tmp_path, monkeypatch):
         "a.py": "def late():\n    from medrec.b import c\n",
         "b/__init__.py": "",
         "b/c.py": "from . import sibling\nNAMES = {'d': 'medrec.d:Thing'}\n",
-        "b/sibling.py": "",
+        "b/sibling.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from medrec import e\n",
         "b/tables/facts.csv": "x\n1\n",
         "d.py": "",
         "e/__init__.py": "",
