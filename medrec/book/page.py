@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 
 import medrec
+from medrec.data import privacy
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,15 +30,27 @@ if TYPE_CHECKING:
     from medrec.data.cohort import Cohort
 
 
-def cohort_line(cohort: Cohort) -> str:
+class CohortLine(str):
+    """Words about a whole cohort; they carry its number of patients, by which the privacy guard lets them pass."""
+
+    patients: int = 0
+
+    @property
+    def metadata(self) -> dict[str, int]:
+        return {privacy.MARK: self.patients}
+
+
+def cohort_line(cohort: Cohort) -> CohortLine:
     """Name, source and size of a cohort in one line, for cards and captions.
 
     Returns:
         For example ``"quick (synthetic), 600 patients, 1 412 visits"``.
     """
-    return (
+    line = CohortLine(
         f"{cohort.name} ({cohort.source}), {thousands(cohort.n_patients)} patients, {thousands(cohort.n_visits)} visits"
     )
+    line.patients = cohort.n_patients
+    return line
 
 
 def thousands(number: int) -> str:
@@ -50,12 +63,17 @@ def glue(**numbers: Any) -> None:
 
     NumPy scalars become Python's own, because their printed form (``np.float64(0.5)``) is no number in prose.
     """
-    from myst_nb import glue as myst_glue
+    from IPython.display import display
+    from myst_nb.ext.glue import GLUE_PREFIX
 
     for name, value in numbers.items():
         if not isinstance(value, (bool, int, float, str, np.generic)):
             raise TypeError(f"glue: {name} is a {type(value).__name__}; give one number or one string.")
-        myst_glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+        metadata = {"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}}
+        if isinstance(value, CohortLine):
+            metadata |= value.metadata
+        display({f"{GLUE_PREFIX}text/plain": text}, raw=True, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -191,6 +209,7 @@ def at_a_glance(
         return card
     from IPython.display import display
 
-    handle = display(card, display_id=f"at-a-glance-{uuid4().hex}")
-    shell.events.register("post_run_cell", lambda _result: handle.update(card))
+    metadata = data.metadata if isinstance(data, CohortLine) else {}
+    handle = display(card, display_id=f"at-a-glance-{uuid4().hex}", metadata=metadata)
+    shell.events.register("post_run_cell", lambda _result: handle.update(card, metadata=metadata))
     return None

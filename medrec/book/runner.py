@@ -73,7 +73,8 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
     """Execute a chapter through papermill, in a kernel of the interpreter that runs now.
 
     Raises:
-        MedrecError: a cell failed; the message names chapter, cell, line and error.
+        MedrecError: a cell failed (the message names chapter, cell, line and error), or the chapter shows more of
+            credentialed records than aggregates.
     """
     try:
         import papermill
@@ -100,12 +101,27 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
             raise MedrecError(_failure(source, error)) from None
         except RuntimeError as error:  # the kernel died or did not start
             raise MedrecError(f"Chapter {source.stem}: {error}") from error
+    _keep_patients_private(source, notebook, parameters)
     # Neither this machine's folders nor the time of each cell belong into a book.
     notebook.metadata["papermill"] = {"duration": notebook.metadata["papermill"]["duration"]}
     for cell in notebook.cells:
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
     return notebook
+
+
+def _keep_patients_private(source: Path, notebook: NotebookNode, parameters: Mapping[str, Any]) -> None:
+    """Refuse a chapter that shows single patients of records that are not open."""
+    from medrec.data.load import DATABASES
+    from medrec.data.privacy import check_notebook
+
+    declared = parameters_of(notebook)
+    cohort = parameters.get("cohort", declared["cohort"].default if "cohort" in declared else None)
+    if cohort in DATABASES:
+        try:
+            check_notebook(notebook, "credentialed")
+        except MedrecError as error:
+            raise MedrecError(f"Chapter {source.stem} is not written. {error}") from None
 
 
 @contextmanager

@@ -158,3 +158,41 @@ def test_papermill_is_as_before_for_ordinary_notebooks(checkout):
     nbformat.write(notebook, source)
     assert papermill(str(source), str(output), "-p", "sede", "3").returncode == 0
     assert "sede = 3" in json.dumps(nbformat.read(output, as_version=4))
+
+
+# -- privacy --------------------------------------------------------------------------------------------------------
+
+PRIVATE = """
+# %% tags=["parameters"]
+seed: int = 0  # x
+cohort: str = "synthetic"  # x
+
+# %%
+from types import SimpleNamespace
+
+from medrec.book import page
+
+records = SimpleNamespace(name=cohort, source="credentialed", n_patients=40, n_visits=50)
+page.at_a_glance({"cohort": cohort}, paper="x", data=page.cohort_line(records), learned="x", full_run="x")
+
+# %% tags=["remove-cell"]
+page.glue(mean=0.5, line=page.cohort_line(records))
+
+# %%
+print("Check passed.")
+"""
+
+
+def test_aggregates_of_credentialed_records_may_be_written(checkout):
+    write_chapter(checkout, "02_private", PRIVATE)
+    assert "40 patients" in run_chapter("2", {"cohort": "mimic3"}, progress=False).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("leak", ["print(records.n_patients + 1)", "records", "page.glue(code=str(cohort))"])
+def test_single_patients_of_credentialed_records_are_not_written(checkout, leak):
+    write_chapter(checkout, "02_private", PRIVATE + f"\n# %%\n{leak}\n")
+    run_chapter("2", progress=False)  # open records may be shown
+    before = written(checkout)
+    with pytest.raises(MedrecError, match=r"Chapter 02_private is not written\..*credentialed cohort"):
+        run_chapter("2", {"cohort": "mimic3"}, progress=False)
+    assert written(checkout) == before
