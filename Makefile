@@ -36,6 +36,7 @@ bench: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m medrec.book.lint
 
 # The environment in .venv and the run store in runs/ stay.

@@ -47,7 +47,7 @@ class Ragged:
     def from_lists(cls, rows: list) -> Ragged:
         """Build from a list of lists; for tests and toy examples."""
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-        values = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]) if lengths.sum() else np.empty(0)
+        values = np.concatenate([np.empty(0, dtype=np.int32), *(np.asarray(row, dtype=np.int32) for row in rows)])
         return cls(np.concatenate([[0], np.cumsum(lengths)]), values)
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PROFILES = ("quick", "full")
-TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+TYPES: dict[str, type[Any]] = {"bool": bool, "int": int, "float": float, "str": str}
 TYPE_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 # A module may be named in a string and imported later (the registry of models does so).
 MODULE_IN_STRING = re.compile(r"^medrec(\.\w+)+")
@@ -228,8 +228,8 @@ def _direct_imports(source: str, package: str) -> set[str]:
                     base = ".".join(filter(None, [*parents[: len(parents) - level + 1], base or ""]))
                 # `from package import name` may bring in a module.
                 names = [base or "", *(f"{base}.{alias.name}" for alias in aliases)]
-            case ast.Constant(value=str(text)) if MODULE_IN_STRING.match(text):
-                names = [MODULE_IN_STRING.match(text)[0]]
+            case ast.Constant(value=str(text)) if match := MODULE_IN_STRING.match(text):
+                names = [match[0]]
             case _:
                 continue
         for name in names:

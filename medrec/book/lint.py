@@ -222,8 +222,10 @@ def definitions_are_short(chapter: Chapter) -> Iterator[Complaint]:
     """What is longer than a screenful is worth a test, and lives in the package."""
     for cell in chapter.code:
         for node in ast.walk(chapter.tree(cell) or ast.Module([], [])):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.end_lineno - node.lineno + 1 > MAX_DEFINITION:
-                length = node.end_lineno - node.lineno + 1
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > MAX_DEFINITION:
                 yield chapter.complaint(
                     cell,
                     f"{node.name} has {length} lines; over {MAX_DEFINITION} it belongs into medrec",
@@ -291,8 +293,8 @@ def words_are_right(file: Path, text: str) -> Iterator[Complaint]:
         for match in pattern.finditer(prose):
             if match[0] != spelling[match[0].lower()]:
                 yield Complaint(file, number, f"the system is spelt {spelling[match[0].lower()]}, not {match[0]}")
-        if match := SLIGHTING.search(prose):
-            yield Complaint(file, number, f"strike {match[0]!r}")
+        if slight := SLIGHTING.search(prose):
+            yield Complaint(file, number, f"strike {slight[0]!r}")
 
 
 def check_chapter(file: Path) -> list[Complaint]:

@@ -70,7 +70,7 @@ def glue(**numbers: Any) -> None:
         if not isinstance(value, (bool, int, float, str, np.generic)):
             raise TypeError(f"glue: {name} is a {type(value).__name__}; give one number or one string.")
         text = repr(value.item() if isinstance(value, np.generic) else value)
-        metadata = {"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}}
+        metadata: dict[str, Any] = {"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}}
         if isinstance(value, CohortLine):
             metadata |= value.metadata
         display({f"{GLUE_PREFIX}text/plain": text}, raw=True, metadata=metadata)
