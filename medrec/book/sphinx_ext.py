@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
@@ -29,6 +30,7 @@ from medrec.types import MedrecError
 
 logger = logging.getLogger(__name__)
 MATHJAX_SCRIPT = "tex-svg-full.js"
+ARRAY_TYPE = re.compile(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+(?:\[\w+\])?)\]\]")
 # Where every page's line about the records leads: a label in the chapter on cohorts.
 HONESTY_LABEL = "honesty-box"
 
@@ -38,6 +40,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", execute_stale_chapters, priority=100)
     app.connect("html-page-context", say_which_records, priority=400)
     app.connect("html-page-context", drop_network_scripts, priority=900)
+    app.connect("autodoc-process-signature", shorten_array_types)
     app.connect("build-finished", copy_mathjax)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -115,6 +118,13 @@ def _is_foreign(asset: Any) -> bool:
     filename = str(getattr(asset, "filename", asset) or "")
     body = str(getattr(asset, "attributes", {}).get("body") or "")
     return filename.startswith(("http:", "https:", "//")) or "thebe" in filename or "thebe" in body.lower()
+
+
+def shorten_array_types(
+    _app: Sphinx, _what: str, _name: str, _thing: Any, _options: Any, arguments: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Write ``NDArray[float64]``, as the source does, for what Python spells out as an array of any shape."""
+    return tuple(text and ARRAY_TYPE.sub(r"NDArray[\1]", text) for text in (arguments, returns))  # type: ignore[return-value]
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
