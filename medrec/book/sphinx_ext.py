@@ -30,7 +30,9 @@ from medrec.types import MedrecError
 
 logger = logging.getLogger(__name__)
 MATHJAX_SCRIPT = "tex-svg-full.js"
-ARRAY_TYPE = re.compile(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+(?:\[\w+\])?)\]\]")
+ARRAY_TYPE = re.compile(
+    r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[([\w.~]+(?:\[[\w.~]+\])?)\]\]"
+)
 # Where every page's line about the records leads: a label in the chapter on cohorts.
 HONESTY_LABEL = "honesty-box"
 
@@ -124,7 +126,11 @@ def shorten_array_types(
     _app: Sphinx, _what: str, _name: str, _thing: Any, _options: Any, arguments: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
     """Write ``NDArray[float64]``, as the source does, for what Python spells out as an array of any shape."""
-    return tuple(text and ARRAY_TYPE.sub(r"NDArray[\1]", text) for text in (arguments, returns))  # type: ignore[return-value]
+
+    def shortened(text: str | None) -> str | None:
+        return text and ARRAY_TYPE.sub(lambda found: f"NDArray[{re.sub(r'~?numpy[.]', '', found[1])}]", text)
+
+    return shortened(arguments), shortened(returns)
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
