@@ -4,16 +4,30 @@ Two of them are here as recommended sets, one constant list of frequent classes 
 before; a random set needs no program, its expected values have closed forms (book: :eq:`eq-random`).
 Nothing is trained, classes are counted, so every patient can be scored: what is counted for a patient leaves that
 patient's own visits out.
+
+``python -m medrec.experiments.reference_points`` writes the values of the two open MIMIC demos to
+``results/reference_points/``, from where the chapters read them when the demos are not at hand.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
+from medrec import paths
+from medrec.data import load_cohort
 from medrec.data.cohort import Cohort
+from medrec.knowledge.interactions import ddi_matrix
+from medrec.protocol import COLUMNS, FROM_SECOND, GROUPS, Evaluation, bootstrap, evaluate
+
+STORED = ("mimic3-demo", "mimic4-demo")
+"""Cohorts whose values are kept in ``results/``: open records, so that anybody can make them again."""
 
 
 def targets(cohort: Cohort) -> NDArray[np.bool_]:
@@ -134,3 +148,139 @@ def conflict_free(frequency: NDArray[np.integer], ddi: NDArray[np.bool_], k: int
         if not ddi[i, taken].any():
             taken.append(int(i))
     return np.isin(np.arange(len(ddi)), taken)
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+def evaluations(cohort: Cohort, ddi: NDArray[np.bool_]) -> dict[str, Evaluation]:
+    """Results of each reference point on every visit.
+
+    Args:
+        cohort: records to score.
+        ddi: ``(M, M)`` interaction matrix of its classes.
+
+    Returns:
+        ``prescribed`` (the target sets marked against themselves: only DDI rate and number mean anything),
+        ``random`` (expected values), ``popularity`` and ``last visit`` (which has no answer at first visits).
+    """
+    popular, frequency = popularity(cohort)
+    return {
+        "prescribed": evaluate(cohort, targets(cohort), ddi),
+        "random": _random(cohort, ddi),
+        "popularity": evaluate(cohort, popular, ddi, scores=frequency),
+        "last visit": evaluate(cohort, last_visit(cohort), ddi, scored=cohort.visit_number > 0),
+    }
+
+
+def _random(cohort: Cohort, ddi: NDArray[np.bool_]) -> Evaluation:
+    """Expected sums of blind draws of as many classes as an average prescription holds."""
+    n, M = cohort.codes["medication"].lengths, cohort.n_medications
+    k = round(n.mean())
+    pairs = k * (k - 1) / 2
+    chance = expected_random(n, k, M)
+    visits = pl.DataFrame(
+        {
+            "patient": cohort.patient_of_visit,
+            "group": np.array(GROUPS)[np.minimum(cohort.visit_number, len(GROUPS) - 1)],
+            "n_visits": np.ones(len(n)),
+            "jaccard": chance["jaccard"],
+            "f1": chance["f1"],
+            "prauc": chance["average_precision"],
+            "precision": n / M,
+            "recall": np.full(len(n), k / M),
+            "interacting": np.full(len(n), pairs * ddi.sum() / max(M * (M - 1), 1)),
+            "pairs": np.full(len(n), pairs),
+            "medications": np.full(len(n), float(k)),
+        }
+    )
+    return Evaluation(visits.group_by("patient", "group", maintain_order=True).agg(pl.all().sum()))
+
+
+def summary(cohort: Cohort, ddi: NDArray[np.bool_], *, seed: int) -> pl.DataFrame:
+    """The five columns of each reference point, with 95 % bootstrap intervals over patients.
+
+    Args:
+        cohort: records to score.
+        ddi: ``(M, M)`` interaction matrix of its classes.
+        seed: of the bootstrap; all rows of a block share their resamples.
+
+    Returns:
+        One row for each block and system. ``scored`` is ``all visits`` or ``later visits`` (all but the first of each
+        patient); ``system`` as in :func:`evaluations`; then ``patients``, ``visits``, and for each column of the field
+        the value, ``… low`` and ``… high``, null where a system has no such value. ``Jaccard over visits`` is the other
+        average.
+    """
+    systems = evaluations(cohort, ddi)
+    blocks = {"all visits": (GROUPS, ("prescribed", "random", "popularity"))}
+    if (cohort.visit_number > 0).any():
+        blocks["later visits"] = (FROM_SECOND, tuple(systems))
+    return pl.DataFrame(
+        [
+            {"scored": scored, "system": name, **_row(systems[name], groups, seed, itself=name == "prescribed")}
+            for scored, (groups, names) in blocks.items()
+            for name in names
+        ],
+        infer_schema_length=None,
+    )
+
+
+def _row(result: Evaluation, groups: tuple[str, ...], seed: int, *, itself: bool) -> dict[str, Any]:
+    whole, intervals = result.summary(groups), bootstrap(result, groups=groups, seed=seed)
+    row: dict[str, Any] = {"patients": whole["patients"], "visits": whole["visits"]}
+    for name, head in COLUMNS.items():
+        interval = intervals[name]
+        # Target sets marked against themselves are right by construction: that is no result.
+        missing = np.isnan(interval.value) or (itself and name in ("jaccard", "f1"))
+        row[head] = None if missing else interval.value
+        row[f"{head} low"] = None if missing else interval.low
+        row[f"{head} high"] = None if missing else interval.high
+    over_visits = replace(result, aggregation="visits").summary(groups)["jaccard"]
+    row["Jaccard over visits"] = None if itself else over_visits
+    return row
+
+
+# -- the stored values -----------------------------------------------------------------------------------------------
+
+
+def results_folder() -> Path:
+    """``results/reference_points`` of the checkout."""
+    return paths.base_dir() / "results" / "reference_points"
+
+
+def stored() -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+    """Curves and summaries of the open demos, by cohort: what :func:`popularity_curve` and :func:`summary` gave."""
+    folder = results_folder()
+    if not (folder / "summary.csv").exists():
+        return {}, {}  # an installed package without its checkout
+    return tuple(
+        {
+            name: table.filter(pl.col("cohort") == name).drop("cohort")
+            for name in table["cohort"].unique(maintain_order=True)
+        }
+        for table in (pl.read_csv(folder / "curves.csv"), pl.read_csv(folder / "summary.csv"))
+    )
+
+
+def compute(name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Curve and summary of one cohort, rounded as they are stored."""
+    cohort = load_cohort(name)
+    ddi = ddi_matrix(cohort.vocab["medication"].codes)
+    label = pl.lit(cohort.name).alias("cohort")
+    curve = popularity_curve(cohort, ddi).select(label, pl.all())
+    table = summary(cohort, ddi, seed=0).select(label, pl.all())
+    rounded = pl.selectors.float().round(6)
+    return curve.with_columns(rounded), table.with_columns(rounded)
+
+
+def main() -> None:
+    """Write the stored values anew."""
+    folder = results_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    curves, tables = zip(*(compute(name) for name in STORED), strict=True)
+    pl.concat(curves).write_csv(folder / "curves.csv")
+    pl.concat(tables).write_csv(folder / "summary.csv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """Reference points against hand-worked values, brute force, and simulation."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from medrec import metrics
@@ -8,6 +9,7 @@ from medrec.data import example
 from medrec.data.cohort import Cohort, Vocabulary
 from medrec.experiments import reference_points as rp
 from medrec.types import Ragged
+from tests.conftest import demo_dir
 
 
 def random_cohort(n_patients: int = 30, M: int = 12, seed: int = 0) -> Cohort:
@@ -111,3 +113,45 @@ def test_conflict_free_list():
     assert np.flatnonzero(chosen).tolist() == [0, 1, 2]  # B01A first; C10A and N02A interact with it
     assert metrics.ddi_rate(chosen[None], example.DDI) == 0
     assert rp.conflict_free(np.ones(3), ~np.eye(3, dtype=bool), 2).sum() == 1
+
+
+def test_summary_of_the_running_example():
+    table = rp.summary(example.cohort(), example.DDI, seed=0)
+    rows = {(row["scored"], row["system"]): row for row in table.iter_rows(named=True)}
+    prescribed = rows["all visits", "prescribed"]
+    assert (prescribed["patients"], prescribed["visits"]) == (2, 3)
+    assert prescribed["DDI rate"] == pytest.approx(0.2)
+    assert prescribed["medications"] == 3
+    assert prescribed["Jaccard"] is None
+    last = rows["later visits", "last visit"]
+    assert (last["patients"], last["visits"], last["Jaccard"], last["PRAUC"]) == (1, 1, 0.25, None)
+    assert rows["all visits", "random"]["DDI rate"] == pytest.approx(0.3)
+    assert ("all visits", "last visit") not in rows  # it has no answer at first visits
+
+
+def test_averages_over_patients_and_over_visits_differ():
+    cohort = random_cohort()
+    ddi = np.zeros((cohort.n_medications,) * 2, dtype=bool)
+    row = rp.summary(cohort, ddi, seed=0).row(by_predicate=pl.col("system") == "last visit", named=True)
+    later = cohort.visit_number > 0
+    values = metrics.jaccard(rp.targets(cohort), rp.last_visit(cohort))[later]
+    owner = cohort.patient_of_visit[later]
+    assert row["Jaccard over visits"] == pytest.approx(values.mean())
+    assert row["Jaccard"] == pytest.approx(np.mean([values[owner == p].mean() for p in np.unique(owner)]))
+    assert row["Jaccard low"] < row["Jaccard"] < row["Jaccard high"]
+
+
+@pytest.mark.parametrize("name", rp.STORED)
+def test_stored_values_are_those_of_the_open_demos(name, monkeypatch):
+    curves, tables = rp.stored()
+    assert set(curves) == set(tables) == set(rp.STORED)
+    monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir(name).parent))
+    remedy = "run `python -m medrec.experiments.reference_points` and commit results/reference_points"
+    for made, kept in zip(rp.compute(name), (curves[name], tables[name]), strict=True):
+        made = made.drop("cohort")
+        numbers = [c for c in made.columns if made[c].dtype.is_numeric()]
+        difference = (made.select(numbers).fill_null(-1) - kept.select(numbers).fill_null(-1)).select(
+            pl.all().abs().max()
+        )
+        assert made.shape == kept.shape, remedy
+        assert max(difference.row(0)) < 1e-5, remedy
