@@ -125,9 +125,13 @@ def _is_foreign(asset: Any) -> bool:
 def shorten_array_types(
     _app: Sphinx, _what: str, _name: str, _thing: Any, _options: Any, arguments: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Write ``NDArray[float64]``, as the source does, for what Python spells out as an array of any shape."""
+    """Write ``NDArray[float64]``, as the source does, for what Python spells out as an array of any shape.
+
+    A default without a literal becomes ``...``: Sphinx cannot read ``<factory>`` and then prints every type in full.
+    """
 
     def shortened(text: str | None) -> str | None:
+        text = text and re.sub(r"<[^<>]*>", "...", text)
         return text and ARRAY_TYPE.sub(lambda found: f"NDArray[{re.sub(r'~?numpy[.]', '', found[1])}]", text)
 
     return shortened(arguments), shortened(returns)
