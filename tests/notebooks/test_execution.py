@@ -3,11 +3,16 @@
 The book's own executed copies are taken where they are fresh, so that a chapter is executed once, whoever comes first.
 """
 
+import os
+import subprocess
+import sys
+
 import nbformat
 import pytest
 
-from medrec.book.chapters import all_chapters
+from medrec.book.chapters import all_chapters, find_chapter
 from medrec.book.runner import book_copy, is_stale, refresh
+from tests.conftest import demo_dir
 
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 
@@ -51,3 +56,27 @@ def test_every_picture_has_text(executed):
 
 def test_the_card_is_on_the_page(executed):
     assert any("medrec-card" in output.get("data", {}).get("text/html", "") for _, output in outputs(executed))
+
+
+DEMOS = ("mimic3-demo", "mimic4-demo", "eicu-demo")
+
+
+@pytest.mark.parametrize("demo", DEMOS)
+@pytest.mark.parametrize("door", ["medrec chapter", "papermill"])
+def test_the_chapter_on_tables_runs_on_each_demo(demo, door, tmp_path):
+    """The same source, other records: both doors lead to an executed notebook about that cohort."""
+    output = tmp_path / "out.ipynb"
+    commands = {
+        "medrec chapter": ["medrec.cli", "chapter", "02", "-p", "cohort", demo, "--output", str(output)],
+        "papermill": ["papermill", f"jupytext://{find_chapter('02')}", str(output), "-p", "cohort", demo],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", *commands[door]],
+        env={**os.environ, "MEDREC_DATA_DIR": str(demo_dir(demo).parent)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    notebook = nbformat.read(output, as_version=4)
+    assert any(f"{demo} (demo)" in str(output.get("data", {})) for _, output in outputs(notebook))
