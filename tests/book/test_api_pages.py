@@ -8,9 +8,8 @@ from medrec import paths
 def public_modules() -> set[str]:
     files = [f for f in paths.PACKAGE.rglob("*.py") if not f.stem.startswith("_") or f.name == "__init__.py"]
     # A package whose __init__ defines nothing of its own has nothing to look up.
-    files = [
-        f for f in files if f.name != "__init__.py" or re.search(r"^(def|class|[A-Z][A-Z_]* ?[:=])", f.read_text(), re.M)
-    ]
+    own = re.compile(r"^(def|class|[A-Z][A-Z_]* ?[:=])", re.MULTILINE)
+    files = [f for f in files if f.name != "__init__.py" or own.search(f.read_text())]
     names = {
         ".".join(f.relative_to(paths.PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for f in files
     }
