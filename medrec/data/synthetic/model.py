@@ -40,16 +40,20 @@ SYMPTOM_P = {True: 0.18, False: 0.45}
 
 PREFERENCE = 1.0
 """Standard deviation of a patient's log preference over classes."""
-NEED_PERSISTENCE = 0.5
+NEED_SHARPNESS, NEED_ODDS, SUPPORTIVE_ODDS = 1.9, 0.6, 1.0
+"""Log-odds of a need = sharpness × log-odds in ``condition_needs.csv`` + shift: how consistently needs are met."""
+NEED_PERSISTENCE = 0.4
 """Correlation, over the stays of one patient, of the propensity behind each need."""
-CONTINUATION = 0.55
+INTENSITY = 0.12
+"""Correlation of the propensities of all needs of a stay, through its severity: sicker patients get more of everything."""
+CONTINUATION = 0.65
 """Probability that a need met before is met by the same class again."""
 CONTRAINDICATION = -2.5
 AVOIDANCE = 0.45
 """Factor by which a class that interacts with what is already given loses weight: 1 − AVOIDANCE."""
 EXCLUDED = (("C09A", "C09C"),)
 EXCLUDED_AVOIDANCE = 0.97
-NOISE_PER_STAY = 0.7
+NOISE_PER_STAY = 0.6
 
 
 @dataclass(frozen=True)
@@ -358,12 +362,12 @@ def _medications(
     need = world.need_of.values[world.need_of.offsets[condition[row]] + place].astype(np.int64)
     v = visit[row]
 
-    # Is the need felt? A Gaussian copula over the stays of a patient keeps the marginal probability as the table has it.
-    p = world.need_p[need] * np.where(world.need_severe[need], severity[v], 1.0)
-    p = ndtr(
-        (ndtri(np.clip(p, 1e-6, 1 - 1e-6)) - np.sqrt(NEED_PERSISTENCE) * propensity[v, need])
-        / np.sqrt(1 - NEED_PERSISTENCE)
-    )
+    # Is the need felt? A Gaussian copula over the stays of a patient keeps the marginal probability of each need.
+    odds = np.log(world.need_p / (1 - world.need_p).clip(1e-3)) * NEED_SHARPNESS + NEED_ODDS
+    odds[world.need_of[0]] += SUPPORTIVE_ODDS
+    p = expit(odds)[need] * np.where(world.need_severe[need], severity[v], 1.0)
+    p = ndtri(np.clip(p, 1e-6, 1 - 1e-6)) + np.sqrt(NEED_PERSISTENCE) * propensity[v, need]
+    p = ndtr((p + np.sqrt(INTENSITY) * ndtri(severity.clip(1e-6, 1 - 1e-6))[v]) / np.sqrt(1 - NEED_PERSISTENCE - INTENSITY))
 
     # By what? Weights × preference × contraindication, then continuation of what served before.
     option, weight = world.options[need], world.weights[need]
