@@ -39,24 +39,38 @@ def interactions() -> pl.DataFrame:
     return pl.read_csv(TABLES / "interactions.csv", infer_schema=False)
 
 
+SYSTEMIC_ROUTES = ("oral", "parenteral", "inhaled", "transdermal", "rectal")
+LOCAL_CLASSES = r"^(D|S|A01A|C05A|G01A|M02A|R01A|R02A)"
+"""Classes of skin, eye, ear, mouth, rectal, vaginal, rub-in, nose and throat preparations."""
+
+
 @cache
 def systemic_classes() -> pl.DataFrame:
-    """Classes in which a drug reaches the circulation: ``name``, ``atc3``; combinations count for their ingredients.
+    """Classes in which a drug reaches the circulation.
 
     Eye, ear, skin, nose and mouth preparations are left out (unless a drug has nothing else): an interaction that
-    needs a blood level says nothing about them.
+    needs a blood level says nothing about them. A fixed combination stands for its ingredients only in the classes
+    that no single drug has (``C09B``, ACE inhibitor with diuretic): bupivacaine with fentanyl does not make local
+    anaesthetics interact like opioids.
+
+    Returns:
+        ``name``, ``atc3``; a drug may have several classes.
     """
-    systemic = ["oral", "parenteral", "inhaled", "transdermal", "rectal"]
-    own = drug_atc().select("name", "atc3", reaches=pl.col("routes").list.set_intersection(systemic).list.len() > 0)
+    reaches = (
+        pl.when(pl.col("routes").list.len() == 0)  # the default row, for every route without a row of its own
+        .then(~pl.col("atc3").str.contains(LOCAL_CLASSES))
+        .otherwise(pl.col("routes").list.set_intersection(SYSTEMIC_ROUTES).list.len() > 0)
+    )
+    own = drug_atc().select("name", "atc3", reaches=reaches)
     parts = (
         combinations()
-        .filter(pl.col("routes").list.set_intersection(systemic).list.len() > 0)
+        .filter(~pl.col("atc3").is_in(own["atc3"].unique().to_list()), reaches)
         .select(pl.col("ingredients").alias("name"), "atc3", reaches=pl.lit(True))
         .explode("name")
     )
-    table = pl.concat([own, parts]).unique()
     return (
-        table.filter(pl.col("reaches") | ~pl.col("reaches").any().over("name"))
+        pl.concat([own, parts])
+        .filter(pl.col("reaches") | ~pl.col("reaches").any().over("name"))
         .select("name", "atc3")
         .unique()
         .sort("name", "atc3")

@@ -1,0 +1,368 @@
+"""Interactions: the table, lifting to classes by hand, the published graphs, and chance."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from medrec.knowledge.drugs import drugs
+from medrec.knowledge.interactions import (
+    SEVERITIES,
+    class_pairs,
+    ddi_matrix,
+    default_ddi,
+    interactions,
+    overlap_test,
+    read_onc,
+    read_reports,
+    read_twosides,
+    rewire,
+    systemic_classes,
+)
+from medrec.types import MedrecError
+from tests.conftest import demo_dir
+
+TWOSIDES = "ddi_twosides_top40_atc3.csv.gz"
+ONC = "ddi_onc_ndfrt.csv.gz"
+
+
+@pytest.fixture(scope="module")
+def published() -> list[str]:
+    """The 131 classes in the order of the published matrix."""
+    table = pl.read_csv(demo_dir("knowledge") / "ddi_twosides_top40_atc3_vocab.csv.gz")
+    return table.drop_nulls("index_131").sort("index_131")["atc3"].to_list()
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_every_pair_stands_once_in_alphabetical_order():
+    table = interactions()
+    assert len(table) >= 650
+    assert (table["drug_a"] < table["drug_b"]).all()
+    assert table.select("drug_a", "drug_b").is_unique().all()
+
+
+def test_severities_are_of_the_vocabulary_and_all_are_used():
+    assert set(interactions()["severity"]) == set(SEVERITIES)
+
+
+def test_effect_mechanism_and_source_are_stated():
+    table = interactions()
+    for column in ("effect", "mechanism", "source"):
+        assert (table[column].str.strip_chars().str.len_chars() > 0).all(), column
+    assert table["source"].str.contains(r"prescribing information|drug facts|Ayvaz et al\. 2015|Circulation").all()
+
+
+def test_every_interacting_drug_is_in_the_drug_table():
+    table = interactions()
+    assert set(table["drug_a"]) | set(table["drug_b"]) <= set(drugs()["name"])
+
+
+TEXTBOOK = [
+    ("aspirin", "warfarin"),
+    ("fluconazole", "warfarin"),
+    ("metronidazole", "warfarin"),
+    ("amiodarone", "warfarin"),
+    ("sulfamethoxazole", "warfarin"),
+    ("rifampin", "warfarin"),
+    ("carbamazepine", "warfarin"),
+    ("ibuprofen", "warfarin"),
+    ("digoxin", "verapamil"),
+    ("amiodarone", "digoxin"),
+    ("digoxin", "quinidine"),
+    ("clarithromycin", "simvastatin"),
+    ("itraconazole", "simvastatin"),
+    ("gemfibrozil", "simvastatin"),
+    ("amiodarone", "simvastatin"),
+    ("lisinopril", "spironolactone"),
+    ("potassium chloride", "spironolactone"),
+    ("hydrochlorothiazide", "lithium"),
+    ("lisinopril", "lithium"),
+    ("ibuprofen", "lithium"),
+    ("nitroglycerin", "sildenafil"),
+    ("linezolid", "sertraline"),
+    ("fluoxetine", "phenelzine"),
+    ("fluoxetine", "tramadol"),
+    ("allopurinol", "azathioprine"),
+    ("methotrexate", "trimethoprim"),
+    ("ciprofloxacin", "tizanidine"),
+    ("ciprofloxacin", "theophylline"),
+    ("lorazepam", "morphine"),
+    ("metoprolol", "verapamil"),
+    ("clopidogrel", "omeprazole"),
+    ("amiodarone", "sotalol"),
+    ("calcium carbonate", "levothyroxine"),
+    ("meropenem", "valproic acid"),
+    ("clarithromycin", "colchicine"),
+    ("ketoconazole", "tacrolimus"),
+]
+
+
+@pytest.mark.parametrize("pair", TEXTBOOK, ids="-".join)
+def test_textbook_pairs_are_listed_and_not_minor(pair):
+    a, b = sorted(pair)
+    row = interactions().filter(pl.col("drug_a") == a, pl.col("drug_b") == b)
+    assert len(row) == 1
+    assert row["severity"][0] != "minor"
+
+
+def test_innocent_pairs_are_not_listed():
+    table = interactions()
+    listed = set(zip(table["drug_a"], table["drug_b"], strict=True))
+    for pair in [("acetaminophen", "cefazolin"), ("docusate", "heparin"), ("amlodipine", "metformin")]:
+        assert pair not in listed
+
+
+def test_severity_agrees_with_ndf_rt():
+    """What NDF-RT calls critical is never below major here; what it calls significant is never minor."""
+    listed = read_onc(demo_dir("knowledge") / ONC, sources=["NDF-RT"])
+    both = interactions().join(listed.select("drug_a", "drug_b", level="severity"), on=["drug_a", "drug_b"])
+    critical = both.filter(pl.col("level") == "Critical")["severity"]
+    significant = both.filter(pl.col("level") == "Significant")["severity"]
+    assert len(critical) > 100
+    assert len(significant) > 100
+    assert set(critical) <= {"contraindicated", "major"}
+    assert "minor" not in set(significant)
+
+
+def test_rows_that_name_the_expert_lists_stand_there():
+    listed = read_onc(demo_dir("knowledge") / ONC)
+    labels = {"NDF-RT": "NDF-RT", "ONC high-priority": "ONC-HighPriority", "ONC non-interruptive": "ONC-NonInteruptive"}
+    for label, source in labels.items():
+        named = interactions().filter(pl.col("source").str.contains(label, literal=True))
+        missing = named.join(listed.filter(pl.col("source") == source), on=["drug_a", "drug_b"], how="anti")
+        assert len(named) > 50
+        assert missing.select("drug_a", "drug_b").rows() == [], label
+
+
+# -- lifting -------------------------------------------------------------------------------------------------------
+
+CLASSES = pl.DataFrame({"name": ["a", "b", "c", "d"], "atc3": ["X", "X", "Y", "Z"]})
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    """Four kinds of reports on four drugs: nausea 5, headache 3, bleeding 2, torsades 1."""
+    rows = {"nausea": "ac ad bc bd cd", "headache": "ac ad bd", "bleeding": "ad bc", "torsades": "bc"}
+    lines = [f"{p[0]},{p[1]},C{i},{name}" for i, (name, pairs) in enumerate(rows.items()) for p in pairs.split()]
+    path = tmp_path / "drug-DDI.csv"
+    path.write_text("STITCH 1,STITCH 2,Polypharmacy Side Effect,Side Effect Name\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_keeping_the_last_type_leaves_one_edge(reports: Path):
+    pairs = read_reports(reports, CLASSES, keep_types=1, order="rarest")
+    assert pairs.rows() == [("X", "Y")]  # b with c; a patient on a and c is flagged all the same
+    matrix = ddi_matrix(["X", "Y", "Z"], pairs)
+    assert matrix[np.triu_indices(3, 1)].mean() == pytest.approx(1 / 3)
+
+
+def test_keeping_the_first_type_joins_everything(reports: Path):
+    pairs = read_reports(reports, CLASSES, keep_types=1, order="commonest")
+    assert pairs.rows() == [("X", "Y"), ("X", "Z"), ("Y", "Z")]
+    assert ddi_matrix(["X", "Y", "Z"], pairs)[np.triu_indices(3, 1)].mean() == 1
+
+
+def test_keeping_all_types_makes_the_order_void_and_shuffling_changes_nothing(reports: Path):
+    lines = reports.read_text().splitlines()
+    shuffled = reports.with_name("shuffled.csv")
+    shuffled.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    assert read_reports(shuffled, CLASSES, keep_types=1).equals(read_reports(reports, CLASSES, keep_types=1))
+    every = read_reports(reports, CLASSES, keep_types=4, order="rarest")
+    assert every.equals(read_reports(reports, CLASSES, keep_types=4, order="commonest"))
+
+
+def test_two_drugs_of_one_class_can_never_be_joined():
+    pairs = pl.DataFrame({"drug_a": ["a"], "drug_b": ["b"]})
+    assert len(class_pairs(pairs, CLASSES)) == 0
+    aspirin_warfarin = class_pairs(interactions().filter(pl.col("drug_a") == "aspirin", pl.col("drug_b") == "warfarin"))
+    assert ("B01A", "B01A") not in aspirin_warfarin.rows()
+
+
+def test_lifting_agrees_with_a_plain_loop():
+    table = interactions().filter(pl.col("severity").is_in(["contraindicated", "major"]))
+    of: dict[str, set[str]] = {}
+    for name, code in systemic_classes().iter_rows():
+        of.setdefault(name, set()).add(code)
+    expected = {
+        tuple(sorted((x, y)))
+        for a, b in table.select("drug_a", "drug_b").iter_rows()
+        for x in of[a]
+        for y in of[b]
+        if x != y
+    }
+    codes = sorted({code for pair in expected for code in pair})
+    matrix = ddi_matrix(codes, at_least="major")
+    found = {(codes[i], codes[j]) for i, j in combinations(range(len(codes)), 2) if matrix[i, j]}
+    assert found == expected
+
+
+def test_drugs_keep_their_own_class_beside_combinations():
+    """Lisinopril is also sold with hydrochlorothiazide (C09B); eye drops of timolol count for nothing here."""
+    of = systemic_classes().group_by("name").agg("atc3").to_dict(as_series=False)
+    classes = dict(zip(of["name"], map(set, of["atc3"]), strict=True))
+    assert {"C09A", "C09B"} <= classes["lisinopril"]
+    assert {"C09C", "C09D"} <= classes["losartan"]
+    assert {"J01X", "P01A"} == classes["metronidazole"]
+    assert "N01B" not in classes["fentanyl"]
+    assert "D07A" not in classes["dexamethasone"]
+    assert set(classes) >= set(drugs()["name"])
+
+
+def test_severity_filters_nest():
+    classes = sorted(set(systemic_classes()["atc3"]))
+    matrices = [ddi_matrix(classes, at_least=severity) for severity in SEVERITIES]
+    counts = [int(m.sum()) for m in matrices]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+    for tighter, wider in pairwise(matrices):
+        assert not (tighter & ~wider).any()
+
+
+def test_the_matrix_is_symmetric_with_a_zero_diagonal_and_follows_the_order_of_classes():
+    classes = ["B01A", "M01A", "C09A", "C03D", "Q99Z"]
+    matrix, source = default_ddi(classes)
+    assert matrix.dtype == bool
+    assert (matrix == matrix.T).all()
+    assert not matrix.diagonal().any()
+    assert not matrix[4].any()
+    assert matrix[0, 1]
+    assert matrix[2, 3]
+    assert "medrec" in source
+    order = [3, 1, 4, 0, 2]
+    assert (ddi_matrix([classes[i] for i in order]) == matrix[np.ix_(order, order)]).all()
+
+
+# -- the published graphs -------------------------------------------------------------------------------------------
+
+
+def test_the_published_graph_has_448_pairs_over_131_classes(published: list[str]):
+    matrix = ddi_matrix(published, read_twosides(demo_dir("knowledge") / TWOSIDES))
+    assert len(published) == 131
+    assert int(matrix.sum()) == 2 * 448
+    assert (matrix == matrix.T).all()
+    assert not matrix.diagonal().any()
+    assert matrix[np.triu_indices(131, 1)].mean() == pytest.approx(0.0526, abs=5e-5)
+    degree = dict(zip(published, matrix.sum(1).tolist(), strict=True))
+    assert [degree[code] for code in ("M01A", "L01X", "L04A", "B01A")] == [34, 31, 28, 26]
+    assert sum(d == 0 for d in degree.values()) == 40
+
+
+def test_our_graph_is_neither_empty_nor_full(published: list[str]):
+    matrix, _ = default_ddi(published)
+    assert 0.05 <= matrix[np.triu_indices(131, 1)].mean() <= 0.12
+    index = {code: i for i, code in enumerate(published)}
+    hubs = [published[i] for i in np.argsort(-matrix.sum(1))[:10]]
+    assert "B01A" in hubs
+    for a, b in [("C01A", "C08D"), ("C09A", "C03D"), ("N02A", "N05B"), ("C10A", "J01F"), ("C09A", "C09C")]:
+        assert matrix[index[a], index[b]], (a, b)
+
+
+def test_the_expert_list_gives_812_pairs_by_plain_names(published: list[str]):
+    """Names taken as they stand, all routes: 146 of 567 find no class. Synonyms bring more pairs."""
+    folder = demo_dir("knowledge")
+    classes = (
+        pl.read_csv(folder / "ingredient2atc.csv.gz", infer_schema=False)
+        .select(name=pl.col("ingredient_name").str.to_lowercase(), atc3=pl.col("atc4").str.slice(0, 4))
+        .drop_nulls()
+        .unique()
+    )
+    raw = pl.read_csv(folder / ONC, infer_schema=False).select(drug_a="name_1", drug_b="name_2")
+    names = set(raw["drug_a"]) | set(raw["drug_b"])
+    assert len(names) == 567
+    assert len(names - set(classes["name"])) == 146
+    plain = ddi_matrix(published, class_pairs(raw, classes))
+    assert int(plain.sum()) == 2 * 812
+    twosides = ddi_matrix(published, read_twosides(folder / TWOSIDES))
+    assert int((plain & twosides).sum()) == 2 * 112
+    synonyms = ddi_matrix(published, class_pairs(read_onc(folder / ONC), classes))
+    assert synonyms.sum() > plain.sum()
+    assert not (plain & ~synonyms).any()
+
+
+def test_the_expert_list_speaks_our_names():
+    listed = read_onc(demo_dir("knowledge") / ONC)
+    assert listed.select("drug_a", "drug_b").unique().height == 4910
+    names = set(listed["drug_a"]) | set(listed["drug_b"])
+    assert {"aspirin", "glyburide", "rifampin"} <= names
+    assert not {"acetylsalicylic acid", "glibenclamide", "rifampicin"} & names
+
+
+# -- chance --------------------------------------------------------------------------------------------------------
+
+
+def _random_graph(n: int, edges: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    i, j = np.triu_indices(n, 1)
+    chosen = rng.choice(len(i), size=edges, replace=False)
+    matrix = np.zeros((n, n), dtype=bool)
+    matrix[i[chosen], j[chosen]] = True
+    return matrix | matrix.T
+
+
+def test_rewiring_keeps_degrees_and_moves_edges():
+    graph = _random_graph(40, 120, seed=0)
+    other = rewire(graph, seed=1)
+    assert (other.sum(0) == graph.sum(0)).all()
+    assert (other == other.T).all()
+    assert not other.diagonal().any()
+    assert (other & graph).sum() < 0.6 * graph.sum()
+    assert (rewire(graph, seed=1) == other).all()
+    assert (rewire(graph, seed=2) != other).any()
+
+
+def test_a_star_has_no_other_graph_with_its_degrees():
+    star = np.zeros((6, 6), dtype=bool)
+    star[0, 1:] = star[1:, 0] = True
+    assert (rewire(star, seed=0) == star).all()
+
+
+def test_a_planted_overlap_is_found_and_a_rewired_graph_is_not():
+    graph = _random_graph(40, 100, seed=3)
+    planted = graph & np.triu(np.random.default_rng(0).random((40, 40)) < 0.6)
+    planted |= planted.T
+    observed, null, p = overlap_test(graph, planted, n=150, seed=0)
+    assert observed == planted.sum() // 2
+    assert p < 0.01
+    assert null.max() < observed
+    innocent = rewire(graph, seed=99)
+    _, _, p = overlap_test(graph, innocent, n=150, seed=0)
+    assert p > 0.01
+
+
+def test_shared_edges_of_two_known_graphs():
+    a = np.zeros((4, 4), dtype=bool)
+    b = np.zeros((4, 4), dtype=bool)
+    for i, j in [(0, 1), (2, 3)]:
+        a[i, j] = a[j, i] = True
+    for i, j in [(0, 1), (0, 2)]:
+        b[i, j] = b[j, i] = True
+    observed, null, p = overlap_test(a, b, n=300, seed=0)
+    # The three perfect matchings of four nodes share 1, 1 and 0 edges with b: p(≥ 1) is about 2/3.
+    assert observed == 1
+    assert set(null.tolist()) == {0, 1}
+    assert p == pytest.approx(2 / 3, abs=0.1)
+
+
+# -- messages ------------------------------------------------------------------------------------------------------
+
+
+def test_mistakes_are_named(tmp_path: Path):
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("first,second\nA01A,B01A\n")
+    for read in (read_twosides, read_onc, lambda path: read_reports(path, CLASSES)):
+        with pytest.raises(MedrecError, match="is missing"):
+            read(wrong)
+        with pytest.raises(MedrecError, match="does not exist"):
+            read(tmp_path / "absent.csv")
+    with pytest.raises(MedrecError, match="fatal"):
+        ddi_matrix(["A01A"], at_least="fatal")
+    with pytest.raises(MedrecError, match="alphabetical"):
+        read_reports(wrong, CLASSES, order="alphabetical")
+    with pytest.raises(MedrecError, match="atc3_2"):
+        ddi_matrix(["A01A"], pl.DataFrame({"atc3_1": ["A01A"]}))
