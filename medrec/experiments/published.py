@@ -1,0 +1,62 @@
+"""What the papers print: tables and single numbers as they stand there, for side-by-side comparisons.
+
+Values are copied digit by digit and never corrected; where a printed value cannot be right, the chapters say so.
+``BiMoMed`` in table 2 of BiMoRec is BiMoRec. The files lie in ``published_tables/``: ``<paper>_table<number>.csv`` with
+the paper's rows, and ``facts.csv`` with single numbers and the place where each is printed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import polars as pl
+
+from medrec.types import MedrecError
+
+TABLES = Path(__file__).with_name("published_tables")
+PAPERS = {"bimorec": "BiMoRec", "nlammr": "NLA-MMR"}
+"""Names of the papers in file names, and in print."""
+
+
+def table(paper: str, number: int) -> pl.DataFrame:
+    """One printed table.
+
+    Args:
+        paper: ``"bimorec"`` or ``"nlammr"``.
+        number: as in the paper. 1: the data; 2: the main comparison; 3 (BiMoRec): cost.
+
+    Returns:
+        The table's own columns after ``paper``, the paper's name. Table 2 has one row for each ``database`` and
+        ``system``; NLA-MMR prints a deviation beside each value, kept as ``Jaccard ±`` and so on. A cell that is empty
+        in print is null.
+
+    Raises:
+        MedrecError: no such table is kept.
+
+    Example:
+        >>> table("bimorec", 2).filter(pl.col("system") == "BiMoRec")["Jaccard"].to_list()
+        [0.5422, 0.4917]
+    """
+    if not (TABLES / f"{paper}_table{number}.csv").exists():
+        kept = ", ".join(sorted(file.stem for file in TABLES.glob("*_table*.csv")))
+        raise MedrecError(f"Table {number} of {paper!r} is not kept here. Kept are {kept}.")
+    return _read(f"{paper}_table{number}").select(pl.lit(PAPERS[paper]).alias("paper"), pl.all())
+
+
+def fact(name: str) -> float:
+    """A single printed number by its name in ``facts.csv``.
+
+    Raises:
+        MedrecError: no number of that name is kept.
+    """
+    facts = _read("facts")
+    found = facts.filter(pl.col("name") == name)
+    if found.is_empty():
+        raise MedrecError(f"No printed number is called {name!r}. Kept are {', '.join(facts['name'])}.")
+    return float(found["value"][0])
+
+
+@cache
+def _read(stem: str) -> pl.DataFrame:
+    return pl.read_csv(TABLES / f"{stem}.csv")
