@@ -2,7 +2,9 @@ r"""LR: one logistic regression for each medication, on the codes of the visit i
 
 No paper; the simplest row of every table.  Book: :eq:`eq-lr`.
 
-.. math:: p_m = \sigma(b_m + w_m^\top x), \qquad \min_{w, b}\; C \sum_v \ell(y_{vm}, p_{vm}) + \tfrac12 \lVert w_m \rVert^2
+.. math::
+    p_m = \sigma(b_m + w_m^\top x), \qquad
+    \min_{w, b}\; C \sum_v \ell(y_{vm}, p_{vm}) + \tfrac12 \lVert w_m \rVert^2
 
 with ``x`` the multi-hot diagnoses and procedures of the visit; the intercept is not penalised.  History is not seen,
 and first visits are scored like any other.

@@ -207,7 +207,6 @@ class RETAIN(Recommender):
 
         For ``with_current`` another ``B T`` rows follow: the same visits without their medications.
         """
-        B, T = batch.visit_mask.shape
         current = self._sum(batch, ("diagnosis", "procedure"))
         past = current + self._sum(batch, ("medication",))
         both = torch.cat([past, current]) if self.config.inputs == "with_current" else past
