@@ -7,7 +7,7 @@ on real files. What such records can and cannot show is said in the chapter "Fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from medrec.data.cohort import atomic_folder
 from medrec.data.synthetic import tables
-from medrec.data.synthetic.model import Stays, simulate, stream
+from medrec.data.synthetic.model import STAGES, Stays, simulate, stream
 from medrec.data.synthetic.world import World, world
 from medrec.knowledge.conditions import icd_titles
 from medrec.types import MedrecError, Ragged
 
 SIZES = {"quick": 600, "paper": 6_350, "iv": 60_125}
 """Patients of the named cohorts; ``paper`` and ``iv`` are the sizes of BiMoRec's table 1."""
+
+ICD9_CHAPTER_ENDS = (139, 239, 279, 289, 319, 389, 459, 519, 579, 629, 679, 709, 739, 759, 779, 799)
+"""Last three-digit category of each chapter of ICD-9-CM but the last."""
 
 Layout = Literal["mimic3", "mimic4", "eicu"]
 Control = Literal["structure", "shape"]
@@ -38,14 +41,17 @@ class SyntheticRecords:
         world: what it was drawn from.
         titles: columns ``version``, ``kind``, ``code``, ``title``; what the dictionaries will say.
         options: the knobs.
-        planted: what a control planted and where to look for it; empty without a control.
     """
 
     stays: Stays
     world: World
     titles: pl.DataFrame
     options: dict[str, Any]
-    planted: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def planted(self) -> dict[str, Any]:
+        """What a control planted and where to look for it; empty without a control."""
+        return self.world.planted
 
     @property
     def n_patients(self) -> int:
@@ -117,7 +123,11 @@ def synthesize(
             raise MedrecError(f"{name}={value} lies outside [0, 1]: 0 takes the signal away, 1 leaves it.")
     if n_patients < 1:
         raise MedrecError(f"n_patients={n_patients}: give at least one patient.")
-    stays = simulate(world(), n_patients, seed, history=history, similarity=None)
+    if control not in (None, "structure", "shape"):
+        raise MedrecError(f"control={control!r}: choose 'structure', 'shape' or None.")
+    base = world(control)
+    stays = simulate(base, n_patients, seed, history=history, structure=structure)
+    titles = _permuted_titles(icd_titles(), 1 - text, np.random.default_rng([seed, len(STAGES)]))
     options = {
         "n_patients": n_patients,
         "seed": seed,
@@ -126,4 +136,28 @@ def synthesize(
         "text": text,
         "control": control,
     }
-    return SyntheticRecords(stays, world(), icd_titles(), options)
+    return SyntheticRecords(stays, base, titles, options)
+
+
+def _permuted_titles(titles: pl.DataFrame, share: float, rng: np.random.Generator) -> pl.DataFrame:
+    """A ``share`` of the titles change places within version, kind and chapter."""
+    code = pl.col("code")
+    chapter = (
+        pl.when(pl.col("version") == 10)
+        .then(code.str.head(pl.when(pl.col("kind") == "diagnosis").then(1).otherwise(2)))
+        .when(code.str.contains("^[VE]"))
+        .then(code.str.head(1))
+        .when(pl.col("kind") == "procedure")
+        .then(code.str.head(1))
+        .otherwise(code.str.head(3).cast(pl.Int64, strict=False).cut(list(ICD9_CHAPTER_ENDS)).cast(pl.String))
+    )
+    titles = titles.with_columns(chapter=chapter, moves=pl.Series(rng.random(len(titles)) < share))
+    order = (
+        titles.with_row_index("row").filter("moves").with_columns(key=pl.Series(rng.random(int(titles["moves"].sum()))))
+    )
+    group = ["version", "kind", "chapter"]
+    source = order.sort(*group, "key")["row"].to_numpy()
+    target = order.sort(*group, "row")["row"].to_numpy()
+    text = titles["title"].to_numpy().copy()
+    text[target] = text[source]
+    return titles.with_columns(title=pl.Series(text, dtype=pl.String)).drop("chapter", "moves")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr, ndtri
 
+from medrec.data.synthetic.controls import similarity
 from medrec.data.synthetic.world import World
 from medrec.types import Ragged
 
@@ -45,11 +46,11 @@ NEED_SHARPNESS, NEED_ODDS, SUPPORTIVE_ODDS = 1.9, 0.6, 1.0
 NEED_PERSISTENCE = 0.4
 """Correlation, over the stays of one patient, of the propensity behind each need."""
 INTENSITY = 0.12
-"""Correlation of the propensities of all needs of a stay, through its severity: sicker patients get more of everything."""
+"""Correlation of all needs of a stay, through its severity: sicker patients get more of everything."""
 CONTINUATION = 0.65
 """Probability that a need met before is met by the same class again."""
 CONTRAINDICATION = -2.5
-AVOIDANCE = 0.45
+AVOIDANCE = 0.3
 """Factor by which a class that interacts with what is already given loses weight: 1 − AVOIDANCE."""
 EXCLUDED = (("C09A", "C09C"),)
 EXCLUDED_AVOIDANCE = 0.97
@@ -90,23 +91,19 @@ def stream(seed: int, stage: str, block: int) -> np.random.Generator:
     return np.random.default_rng([seed, STAGES.index(stage), block])
 
 
-def simulate(
-    world: World, n_patients: int, seed: int, *, history: float, similarity: NDArray[np.float64] | None
-) -> Stays:
+def simulate(world: World, n_patients: int, seed: int, *, history: float, structure: float) -> Stays:
     """Draw ``n_patients`` patients block by block."""
     blocks = [
-        _block(world, min(BLOCK, n_patients - start), seed, start // BLOCK, history, similarity)
+        _block(world, min(BLOCK, n_patients - start), seed, start // BLOCK, history, structure)
         for start in range(0, n_patients, BLOCK)
     ]
     return _concatenate(blocks)
 
 
-def _block(
-    world: World, n: int, seed: int, block: int, history: float, similarity: NDArray[np.float64] | None
-) -> Stays:
+def _block(world: World, n: int, seed: int, block: int, history: float, structure: float) -> Stays:
     rng = {stage: stream(seed, stage, block) for stage in STAGES}
     patient = _patients(world, n, rng["patient"])
-    preference = _preferences(world, n, rng["preference"], similarity)
+    preference = _preferences(world, n, rng["preference"], structure)
     offsets = np.concatenate([[0], np.cumsum(patient["visits"])]).astype(np.int64)
     total, M, C = int(offsets[-1]), len(world.classes), len(world.ids)
 
@@ -210,17 +207,20 @@ def _shift(logit: NDArray[np.float64], wanted: float) -> float:
 # -- stage 2: preference ----------------------------------------------------------------------------------------------
 
 
-def _preferences(
-    world: World, n: int, rng: np.random.Generator, similarity: NDArray[np.float64] | None
-) -> dict[str, Any]:
+def _preferences(world: World, n: int, rng: np.random.Generator, structure: float) -> dict[str, Any]:
     """What distinguishes patients beyond their diagnoses, and stays with them.
 
-    With ``similarity`` (correlation matrix ``(M, M)``) a patient who does well on one class does so on similar ones.
+    A patient who does well on one class does so on similar ones. With ``structure`` = 1 the similarity is molecular;
+    with 0 its rows and columns are permuted: the same strength, and nothing to do with molecules.
     """
-    like = rng.standard_normal((n, len(world.classes)), dtype=np.float32)
-    if similarity is not None:
-        values, vectors = np.linalg.eigh(similarity)
-        like = like @ (vectors * np.sqrt(values.clip(0))).astype(np.float32).T
+    M = len(world.classes)
+    molecular = similarity(world.classes)
+    shuffle = np.random.default_rng(0).permutation(M)
+    like = np.zeros((n, M), dtype=np.float32)
+    for share, matrix in ((structure, molecular), (1 - structure, molecular[np.ix_(shuffle, shuffle)])):
+        values, vectors = np.linalg.eigh(matrix)
+        root = (vectors * np.sqrt(values.clip(0))).astype(np.float32)
+        like += np.float32(np.sqrt(share)) * (rng.standard_normal((n, M), dtype=np.float32) @ root.T)
     return {"class": PREFERENCE * like, "need": rng.standard_normal((n, len(world.need_p)), dtype=np.float32)}
 
 
@@ -228,9 +228,13 @@ def _preferences(
 
 
 def _stay(
-    world: World, patient: dict[str, Any], who: NDArray[np.int64], present: NDArray[np.bool_], before: NDArray[np.bool_],
+    world: World,
+    patient: dict[str, Any],
+    who: NDArray[np.int64],
+    present: NDArray[np.bool_],
+    before: NDArray[np.bool_],
     rng: np.random.Generator,
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:  # fmt: skip
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
     """Conditions, main condition and severity of one stay for each patient in ``who``."""
     n, C = len(who), len(world.ids)
     x = present[who].copy()
@@ -260,8 +264,12 @@ def _stay(
 
 
 def _codes(
-    world: World, conditions: NDArray[np.bool_], main: NDArray[np.int64], severity: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[Ragged, Ragged, Ragged]:  # fmt: skip
+    world: World,
+    conditions: NDArray[np.bool_],
+    main: NDArray[np.int64],
+    severity: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> tuple[Ragged, Ragged, Ragged]:
     """Diagnoses, procedures and symptoms that are written down, in billing order."""
     V = len(conditions)
     visit, condition = np.nonzero(conditions[:, 1:])
@@ -344,13 +352,19 @@ def _ragged(n: int, visit: NDArray, code: NDArray, rank: NDArray) -> Ragged:
 
 
 def _medications(
-    world: World, conditions: NDArray[np.bool_], severity: NDArray[np.float64], preference: NDArray[np.float32],
-    propensity: NDArray[np.float32], last_choice: NDArray[np.int16], rng: np.random.Generator,
-) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.int16], NDArray[np.int16]]:  # fmt: skip
+    world: World,
+    conditions: NDArray[np.bool_],
+    severity: NDArray[np.float64],
+    preference: NDArray[np.float32],
+    propensity: NDArray[np.float32],
+    last_choice: NDArray[np.int16],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.int16], NDArray[np.int16]]:
     """Meet the needs of each stay, one after another, avoiding most interactions with what is already given.
 
     Returns:
-        given ``(n, M)`` bool, its probabilities ``(n, M)``, rank of each given class ``(n, M)``, last choices ``(n, N)``.
+        given ``(n, M)`` bool, its probabilities ``(n, M)``, rank of each given class ``(n, M)``, last choices
+        ``(n, N)``.
     """
     n, M = len(conditions), len(world.classes)
     # Supportive needs come last in a stay: turn column 0 to the end.
@@ -367,7 +381,9 @@ def _medications(
     odds[world.need_of[0]] += SUPPORTIVE_ODDS
     p = expit(odds)[need] * np.where(world.need_severe[need], severity[v], 1.0)
     p = ndtri(np.clip(p, 1e-6, 1 - 1e-6)) + np.sqrt(NEED_PERSISTENCE) * propensity[v, need]
-    p = ndtr((p + np.sqrt(INTENSITY) * ndtri(severity.clip(1e-6, 1 - 1e-6))[v]) / np.sqrt(1 - NEED_PERSISTENCE - INTENSITY))
+    p = ndtr(
+        (p + np.sqrt(INTENSITY) * ndtri(severity.clip(1e-6, 1 - 1e-6))[v]) / np.sqrt(1 - NEED_PERSISTENCE - INTENSITY)
+    )
 
     # By what? Weights × preference × contraindication, then continuation of what served before.
     option, weight = world.options[need], world.weights[need]
@@ -427,7 +443,7 @@ def _avoidance(world: World) -> NDArray[np.float32]:
 def _marginals(world: World, n: int, v: NDArray, option: NDArray, probability: NDArray) -> NDArray[np.float32]:
     """Probability of each class in the set: one minus the product over needs, then interactions in mean field.
 
-    A class loses the weight it would lose to each partner, times the chance that the partner stands before it (one half).
+    A class loses the weight it would lose to each partner, times the chance that the partner came first (one half).
     """
     M = len(world.classes)
     log_miss = np.bincount(
@@ -445,8 +461,12 @@ def _mean_field(p: NDArray[np.float64], avoid: NDArray[np.float32]) -> NDArray[n
 
 
 def _noise(
-    world: World, given: NDArray[np.bool_], oracle: NDArray[np.float32], order: NDArray[np.int16], rng: np.random.Generator
-) -> None:  # fmt: skip
+    world: World,
+    given: NDArray[np.bool_],
+    oracle: NDArray[np.float32],
+    order: NDArray[np.int16],
+    rng: np.random.Generator,
+) -> None:
     """Orders that nothing explains, drawn in proportion to the square root of popularity; changes its arguments."""
     popularity = np.sqrt(given.mean(0) + 1e-4)
     popularity /= popularity.sum()
@@ -461,8 +481,12 @@ def _noise(
 
 
 def _exchange(
-    offsets: NDArray[np.int64], female: NDArray[np.bool_], age: NDArray[np.float64], share: float, rng: np.random.Generator
-) -> NDArray[np.int64]:  # fmt: skip
+    offsets: NDArray[np.int64],
+    female: NDArray[np.bool_],
+    age: NDArray[np.float64],
+    share: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
     """For each stay the stay whose content it receives.
 
     A ``share`` of the stays change places, content for content, with stays of *other* patients of the same sex, similar

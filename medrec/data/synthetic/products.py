@@ -1,8 +1,8 @@
 """Products that the synthetic pharmacy holds: ``knowledge/tables/products.csv``.
 
 Columns: ``atc3`` class that the product carries, ``drug`` ingredient as ``drugs.csv`` or ``combinations.csv`` names it,
-``name`` as a MIMIC order prints it, ``brand`` as eICU does, ``route``, ``form`` (dispensing unit), ``strength``, ``dose``,
-``unit``, ``weight`` (how often it is the class's choice, relative to the others of the class).
+``name`` as a MIMIC order prints it, ``brand`` as eICU does, ``route``, ``form`` (dispensing unit), ``strength``,
+``dose``, ``unit``, ``weight`` (how often it is the class's choice, relative to the others of the class).
 Doses and strengths are usual ones of US labels; NDC and HICL numbers are invented by :func:`products`.
 """
 

@@ -2,10 +2,11 @@
 
 The columns are those of the real files; columns that no reader of this package uses hold plausible constants or are
 empty. Quirks on purpose: admission ids in random order, and rows in the order of ids; NDC missing or ``0``; MIMIC-III
-start dates without a time, and ages above 89 as births three centuries ago; carrier rows (``BASE``, ``ADDITIVE``) beside
-the drugs; in MIMIC-IV one ICD version a stay, changing over a patient's years; in eICU path strings, both versions in one
-cell, missing and padded names, HICL numbers, cancelled orders, ``> 89`` as an age, several unit stays in one hospital
-stay and only a year to order hospital stays by.
+start dates without a time, and ages above 89 as births three centuries ago; carrier rows (``BASE``, ``ADDITIVE``)
+beside the drugs; in MIMIC-IV one ICD version a stay, changing over a patient's years; in eICU path strings, both
+versions in one cell, missing and padded names, HICL numbers, cancelled orders, ``> 89`` as an age, several unit stays
+in one hospital stay and only a year to order hospital stays by. ``admissionDx``, ``treatment`` and ``infusiondrug`` of
+eICU are not written: nothing reads them.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class _Hospital:
             yield int(self.first[p]), int(self.stays.visit_offsets[min(p + CHUNK, len(self.first))])
 
     def orders(self, rng: Draw, low: int, high: int) -> pl.DataFrame:
-        """One row an order of the visits low..high: visit, class, start, stop (minutes after admission), product columns.
+        """One row an order of the visits low..high: visit, class, start, stop (minutes after admission), product.
 
         Sorted by visit and start.
         """
@@ -173,7 +174,7 @@ def _pharmacy() -> pl.DataFrame:
 
 
 def _hashed_uniform(key: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """A fixed uniform number for each key (splitmix64, Steele et al. 2014), so that a patient's habit needs no table."""
+    """A fixed uniform number for each key (splitmix64, Steele et al. 2014): a habit that needs no table."""
     with np.errstate(over="ignore"):
         z = key + np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -558,8 +559,12 @@ def _eicu(folder: Path, hospital: _Hospital, titles: pl.DataFrame, rng: Draw) ->
         "uniquepid": uid[hospital.patient][of],
     }
     _save(folder / "patient.csv.gz", pl.DataFrame(patient).sort("patientunitstayid"))
-    hospitals = {"hospitalid": 56 + np.arange(60), "numbedscategory": _pick(rng, {"<100": 2, "100 - 249": 4, ">= 500": 1}, 60),
-                 "teachingstatus": _pick(rng, {"f": 9, "t": 1}, 60), "region": _pick(rng, {"Midwest": 4, "South": 4, "West": 2}, 60)}  # fmt: skip
+    hospitals = {
+        "hospitalid": 56 + np.arange(60),
+        "numbedscategory": _pick(rng, {"<100": 2, "100 - 249": 4, ">= 500": 1}, 60),
+        "teachingstatus": _pick(rng, {"f": 9, "t": 1}, 60),
+        "region": _pick(rng, {"Midwest": 4, "South": 4, "West": 2}, 60),
+    }
     _save(folder / "hospital.csv.gz", pl.DataFrame(hospitals))
 
     def unit_of(visit: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -602,11 +607,15 @@ def _eicu(folder: Path, hospital: _Hospital, titles: pl.DataFrame, rng: Draw) ->
             )
             unit = unit_of(visit)
             style = site[hospital.patient[visit]] % 3
+            typed = rows["drug"].str.to_uppercase() + " " + rows["strength"].str.to_uppercase()
+            mixed = pl.when(pl.Series(rng.random(n) < 0.4)).then(rows["brand"]).otherwise(rows["name"])
             printed = pl.select(
-                pl.when(pl.Series(style == 0)).then(rows["name"].str.to_uppercase())
-                .when(pl.Series(style == 1)).then(pl.concat_str([rows["drug"].str.to_uppercase(), rows["strength"].str.to_uppercase()], separator=" "))
-                .otherwise(pl.when(pl.Series(rng.random(n) < 0.4)).then(rows["brand"]).otherwise(rows["name"]))
-            ).to_series()  # fmt: skip
+                pl.when(pl.Series(style == 0))
+                .then(rows["name"].str.to_uppercase())
+                .when(pl.Series(style == 1))
+                .then(typed)
+                .otherwise(mixed)
+            ).to_series()
             yield pl.DataFrame(
                 {
                     "medicationid": 7_000_000 + done + np.arange(n),

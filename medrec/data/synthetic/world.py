@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medrec.data.synthetic.controls import plant
 from medrec.data.synthetic.products import products
 from medrec.knowledge.conditions import SUPPORTIVE, conditions, icd_titles, needs
 from medrec.knowledge.interactions import ddi_matrix
@@ -48,7 +50,7 @@ ROUTINE_PROCEDURES = (
 
 @dataclass(frozen=True)
 class World:
-    """Arrays over C conditions, N needs with at most K options, M medication classes, D diagnosis and Q procedure pairs.
+    """Arrays over C conditions, N needs with at most K options, M classes, D diagnosis and Q procedure pairs.
 
     Column 0 of every condition array is the pseudo-condition of supportive needs, present in every stay.
 
@@ -68,6 +70,7 @@ class World:
         options: ``(N, K)`` class ids, 0 where padded; ``weights`` ``(N, K)`` are 0 there.
         contraindicated: ``(C, M)`` bool.
         ddi: ``(M, M)`` bool.
+        planted: what a control planted, and where to look for it; see :func:`medrec.data.synthetic.controls.plant`.
     """
 
     ids: tuple[str, ...]
@@ -95,6 +98,7 @@ class World:
     weights: NDArray[np.float64]
     contraindicated: NDArray[np.bool_]
     ddi: NDArray[np.bool_]
+    planted: dict[str, Any]
 
 
 def _pairs(rows9: list[list[str]], rows10: list[list[str]]) -> tuple[list[tuple[str, str]], Ragged]:
@@ -121,8 +125,8 @@ def _topological(parents: list[list[int]]) -> NDArray[np.int64]:
 
 
 @cache
-def world() -> World:
-    """Build the arrays once from ``knowledge``."""
+def world(control: str | None = None) -> World:
+    """Build the arrays once from ``knowledge``, with the needs that a control plants."""
     table = conditions()
     ids = (SUPPORTIVE, *table["id"])
     position = {c: i for i, c in enumerate(ids)}
@@ -163,6 +167,9 @@ def world() -> World:
 
     # A class that no product carries cannot be ordered; its weight falls to the other options of the need.
     need_table = needs().filter(pl.col("option").is_in(products()["atc3"].implode()))
+    planted: dict[str, Any] = {}
+    if control is not None:
+        need_table, planted = plant(need_table, table, control)
     keys = list(dict.fromkeys(need_table.select("condition", "need").iter_rows()))
     classes = tuple(sorted(need_table["option"].unique()))
     class_id = {code: i for i, code in enumerate(classes)}
@@ -209,4 +216,5 @@ def world() -> World:
         weights=weights,
         contraindicated=contraindicated,
         ddi=np.asarray(ddi_matrix(classes), dtype=bool),
+        planted=planted,
     )

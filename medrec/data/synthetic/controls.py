@@ -1,0 +1,129 @@
+"""Molecules in the generator: a similarity for the ``structure`` knob, and two planted effects.
+
+Class-level by design: a class is the drugs that ``products.csv`` lists for it, and has a fragment when at least half
+of them have it. Nothing here looks at an embedding of any system.
+
+**Planted structure.** A third of the acute conditions *ask* for a fragment. Their stays get classes drawn among the
+rarely used ones that have it: within the indication, the fragment decides. A system that knows molecules can learn one
+preference for a fragment; one that does not must learn every (condition, class) pair apart.
+
+**Planted shape.** The pool are two classes whose drugs, tretinoin (D10A) and isotretinoin (D10B), are one and the same
+graph and differ in one double bond, hence in length: 14.3 against 13.5 Å across the conformers, asphericity .75 against
+.65 (:data:`EXTENDED`, :data:`COMPACT`). Half of the asking conditions want the extended one, half the compact one.
+Atom and bond features that leave out stereochemistry cannot tell the two classes apart.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medrec.data.synthetic.products import products
+from medrec.knowledge.drugs import drugs
+
+FRAGMENTS = {
+    "carboxylic acid": "C(=O)[OX2H1]",
+    "sulfonamide": "S(=O)(=O)[NX3]",
+    "tertiary amine": "[NX3;H0]([CX4])([CX4])[CX4]",
+    "phenol": "c[OX2H]",
+    "aryl halide": "c[F,Cl,Br,I]",
+    "ester": "C(=O)O[CX4]",
+    "amide": "[NX3]C(=O)[#6]",
+    "azole": "[nr5]",
+    "azine": "[nr6]",
+    "steroid": "[#6]1~[#6]~[#6]~[#6]2~[#6](~[#6]~1)~[#6]~[#6]~[#6]1~[#6]~2~[#6]~[#6]~[#6]2~[#6]~[#6]~[#6]~[#6]~1~2",
+    "beta-lactam": "O=C1CCN1",
+    "aryl ether": "cO[CX4]",
+}
+"""Name → SMARTS."""
+
+ASKED = ("tertiary amine", "aryl halide", "carboxylic acid", "azine")
+"""Fragments that conditions ask for under ``control="structure"``."""
+
+POOL_SIZE = 8
+"""Classes with a fragment that can be chosen for it: the least used ones."""
+
+EXTENDED, COMPACT = ("D10A", "tretinoin"), ("D10B", "isotretinoin")
+"""Classes and drugs of ``control="shape"``."""
+
+P_PLANTED = 0.6
+"""As ``condition_needs.csv`` counts; the generator sharpens it to about .8."""
+
+
+@cache
+def _smiles() -> dict[str, str]:
+    known = drugs().filter(pl.col("smiles").fill_null("") != "")
+    return dict(known.select("name", "smiles").iter_rows())
+
+
+@cache
+def fragments_of_classes(classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """Share of each class's drugs that have each fragment, ``(M, F)``; NaN where no drug has a structure."""
+    from rdkit import Chem
+
+    patterns = [Chem.MolFromSmarts(smarts) for smarts in FRAGMENTS.values()]
+    rows = np.full((len(classes), len(patterns)), np.nan)
+    names = dict(products().group_by("atc3").agg(pl.col("drug").unique().sort()).iter_rows())
+    for i, code in enumerate(classes):
+        molecules = [Chem.MolFromSmiles(_smiles()[name]) for name in names.get(code, []) if name in _smiles()]
+        if molecules:
+            rows[i] = [np.mean([m.HasSubstructMatch(pattern) for m in molecules]) for pattern in patterns]
+    return rows
+
+
+def similarity(classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """Correlation matrix ``(M, M)`` of preferences: classes are alike in fragments and by ATC level-2 group."""
+    share = fragments_of_classes(classes)
+    fragments = np.nan_to_num(share - np.nanmean(share, axis=0))
+    fragments /= np.maximum(np.linalg.norm(fragments, axis=1, keepdims=True), 1e-9)
+    groups = np.array([code[:3] for code in classes])
+    together = (groups[:, None] == groups[None, :]).astype(float)
+    own = np.eye(len(classes))
+    matrix = 0.6 * fragments @ fragments.T + 0.25 * together + 0.15 * own
+    scale = np.sqrt(np.diag(matrix))
+    return matrix / scale[:, None] / scale[None, :]
+
+
+def plant(need_table: pl.DataFrame, condition_table: pl.DataFrame, control: str) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Add planted needs to the table of needs.
+
+    Args:
+        need_table: as :func:`medrec.knowledge.conditions.needs` gives it.
+        condition_table: as :func:`medrec.knowledge.conditions.conditions` gives it.
+        control: ``structure`` or ``shape``.
+
+    Returns:
+        The table with rows added, and where to look: ``asks`` (condition id → what it asks for), ``answers`` (what is
+        asked for → classes that have it), ``molecules`` (class → the drugs that stand for it, where restricted).
+    """
+    acute = condition_table.filter((pl.col("kind") == "acute") & (pl.col("prevalence") != "rare"))["id"].to_list()
+    asking = acute[::3]
+    molecules: dict[str, list[str]] = {}
+    if control == "structure":
+        use = need_table.group_by("option").agg(use=(pl.col("probability") * pl.col("weight")).sum())
+        rare = tuple(use.sort("use", "option")["option"])
+        share = fragments_of_classes(rare)
+        answers = {}
+        for fragment in ASKED:
+            have = np.flatnonzero(share[:, list(FRAGMENTS).index(fragment)] >= 0.5)
+            answers[fragment] = [rare[i] for i in have[:POOL_SIZE]]
+        asks = {condition: ASKED[i % len(ASKED)] for i, condition in enumerate(asking)}
+        # Classes in pairs: each pair is one need, so that several drugs with the fragment are given.
+        needs = [(c, f"planted {f} {i // 2}", P_PLANTED, answers[f][i : i + 2]) for c, f in asks.items()
+                 for i in range(0, len(answers[f]), 2)]  # fmt: skip
+    else:
+        answers = {"extended": [EXTENDED[0]], "compact": [COMPACT[0]]}
+        molecules = {code: [drug] for code, drug in (EXTENDED, COMPACT)}
+        asks = {condition: ("extended", "compact")[i % 2] for i, condition in enumerate(asking)}
+        needs = [(c, f"planted {wanted}", P_PLANTED, answers[wanted]) for c, wanted in asks.items()]
+    rows = [
+        {"condition": c, "need": name, "probability": p, "severe": False, "option": code, "weight": 1 / len(codes)}
+        for c, name, p, codes in needs
+        for code in codes
+    ]
+    planted = {"control": control, "asks": asks, "answers": answers, "molecules": molecules}
+    return pl.concat([need_table, pl.DataFrame(rows)], how="vertical_relaxed"), planted
