@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from medrec.data.cohort import Cohort, Kind
 from medrec.models.base import Estimator, State
@@ -79,9 +80,11 @@ class LR(Estimator):
         share = Y.mean(0)
         self.coef_ = np.zeros((Y.shape[1], X.shape[1]))
         self.intercept_ = np.where(share > 0.5, np.inf, -np.inf)
-        for m in np.flatnonzero((share > 0) & (share < 1)):
-            label = LogisticRegression(C=self.C, max_iter=1000).fit(X, Y[:, m])
-            self.coef_[m], self.intercept_[m] = label.coef_[0], label.intercept_[0]
+        # Vectors this small are slower on several threads than on one: ten times, on a busy machine.
+        with threadpool_limits(limits=1):
+            for m in np.flatnonzero((share > 0) & (share < 1)):
+                label = LogisticRegression(C=self.C, max_iter=1000).fit(X, Y[:, m])
+                self.coef_[m], self.intercept_[m] = label.coef_[0], label.intercept_[0]
         return self
 
     def predict_proba(self, cohort: Cohort) -> NDArray[np.float64]:
