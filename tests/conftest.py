@@ -18,3 +18,13 @@ def demo_dir(name: str) -> Path:
         if (root / name).is_dir():
             return root / name
     pytest.skip(f"{name} is not at hand; set MEDREC_DATA_DIR to the folder that holds it")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_stores(tmp_path_factory: pytest.TempPathFactory):
+    """Cohorts and runs of the tests go to folders of their own, shared by the whole session."""
+    patch = pytest.MonkeyPatch()
+    for variable in ("MEDREC_CACHE_DIR", "MEDREC_RUNS_DIR"):
+        patch.setenv(variable, str(tmp_path_factory.mktemp(variable.split("_")[1].lower())))
+    yield
+    patch.undo()

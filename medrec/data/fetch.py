@@ -113,7 +113,8 @@ def _download(url: str, target: Path, digest: str) -> None:
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
         raise MedrecError(
-            f"{url} cannot be fetched: {reason}. Check the network and run the same command again; what has arrived is kept."
+            f"{url} cannot be fetched: {reason}. Check the network and run the same command again; "
+            "what has arrived is kept."
         ) from error
     except OSError as error:
         raise MedrecError(

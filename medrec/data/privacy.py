@@ -2,9 +2,9 @@
 
 With a ``credentialed`` cohort nothing leaves a chapter but aggregates over at least :data:`LIMIT` patients. The rule is
 an allow-list, because a guard that looks for patients cannot recognise them in the pixels of a figure: an output that
-was not handed out through :func:`show` is refused, whatever it is. Two nets hang below it: small counts are masked, with
-a second cell where the first could be computed from the totals; and tables with the id of a patient or visit, or with
-lists of codes, are refused even when released. What no program can check is the number of patients that the author
+was not handed out through :func:`show` is refused, whatever it is. Two nets hang below it: small counts are masked,
+with a second cell where the first could be computed from the totals; and tables with the id of a patient or visit, or
+with lists of codes, are refused even when released. What no program can check is the number of patients that the author
 states, and what a glued number is a number of.
 
 A cohort itself carries no ids: patients and visits are rows. Synthetic and demo records pass through unchanged.
@@ -240,10 +240,10 @@ def _problem(output: Any, source: str) -> str | None:
             return "ids of patients or visits"
         if _LIST_COLUMN.search(plain):
             return "lists of codes"
-    if "scrapbook" in metadata:
-        return None if all(_is_number(text) for text in texts.values()) else "a glued value that is not a number"
     if metadata.get(MARK, 0) >= LIMIT:
         return None
+    if "scrapbook" in metadata:
+        return None if all(_is_number(text) for text in texts.values()) else "a glued value that is not a number"
     if any(mime.startswith("image/") for mime in data):
         return "a figure that was not released"
     return "a result that was not released"
