@@ -213,15 +213,24 @@ def _preferences(world: World, n: int, rng: np.random.Generator, structure: floa
     A patient who does well on one class does so on similar ones. With ``structure`` = 1 the similarity is molecular;
     with 0 its rows and columns are permuted: the same strength, and nothing to do with molecules.
     """
-    M = len(world.classes)
+    M, N = len(world.classes), len(world.need_p)
     molecular = similarity(world.classes)
     shuffle = np.random.default_rng(0).permutation(M)
+    permuted = molecular[np.ix_(shuffle, shuffle)]
     like = np.zeros((n, M), dtype=np.float32)
-    for share, matrix in ((structure, molecular), (1 - structure, molecular[np.ix_(shuffle, shuffle)])):
+    for share, matrix in ((structure, molecular), (1 - structure, permuted)):
         values, vectors = np.linalg.eigh(matrix)
         root = (vectors * np.sqrt(values.clip(0))).astype(np.float32)
         like += np.float32(np.sqrt(share)) * (rng.standard_normal((n, M), dtype=np.float32) @ root.T)
-    return {"class": PREFERENCE * like, "need": rng.standard_normal((n, len(world.need_p)), dtype=np.float32)}
+
+    # Who does well on the options of a need is treated for it more readily: half of the propensity's variance.
+    weights = np.zeros((M, N))
+    np.add.at(weights, (world.options.T, np.arange(N)), world.weights.T)
+    matrix = structure * molecular + (1 - structure) * permuted
+    spread = np.sqrt(np.einsum("mn,mk,kn->n", weights, matrix, weights, optimize=True))
+    need = np.sqrt(0.5) * like @ (weights / spread).astype(np.float32)
+    need += np.float32(np.sqrt(0.5)) * rng.standard_normal((n, N), dtype=np.float32)
+    return {"class": PREFERENCE * like, "need": need}
 
 
 # -- stage 3: the stay ------------------------------------------------------------------------------------------------
