@@ -142,6 +142,7 @@ def synthesize(
 def _permuted_titles(titles: pl.DataFrame, share: float, rng: np.random.Generator) -> pl.DataFrame:
     """A ``share`` of the titles change places within version, kind and chapter."""
     code = pl.col("code")
+    category = code.str.head(3).cast(pl.Int64, strict=False)
     chapter = (
         pl.when(pl.col("version") == 10)
         .then(code.str.head(pl.when(pl.col("kind") == "diagnosis").then(1).otherwise(2)))
@@ -149,7 +150,7 @@ def _permuted_titles(titles: pl.DataFrame, share: float, rng: np.random.Generato
         .then(code.str.head(1))
         .when(pl.col("kind") == "procedure")
         .then(code.str.head(1))
-        .otherwise(code.str.head(3).cast(pl.Int64, strict=False).cut(list(ICD9_CHAPTER_ENDS)).cast(pl.String))
+        .otherwise(pl.sum_horizontal(category > end for end in ICD9_CHAPTER_ENDS).cast(pl.String))
     )
     titles = titles.with_columns(chapter=chapter, moves=pl.Series(rng.random(len(titles)) < share))
     order = (

@@ -409,7 +409,7 @@ def _medications(
     # What is contraindicated outright and has no substitute is mostly left out.
     p = p * (1 - 0.8 * (choice * forbidden[v[:, None], option]).sum(1))
 
-    oracle = _marginals(world, n, v, option, p[:, None] * choice)
+    oracle = _marginals(world, v, option, p, choice, n)
 
     given = np.zeros((n, M), dtype=bool)
     order = np.full((n, M), np.iinfo(np.int16).max, dtype=np.int16)
@@ -449,24 +449,28 @@ def _avoidance(world: World) -> NDArray[np.float32]:
     return avoid
 
 
-def _marginals(world: World, n: int, v: NDArray, option: NDArray, probability: NDArray) -> NDArray[np.float32]:
-    """Probability of each class in the set: one minus the product over needs, then interactions in mean field.
+def _marginals(world: World, v: NDArray, option: NDArray, p: NDArray, choice: NDArray, n: int) -> NDArray[np.float32]:
+    """Probability of each class in the set, ``(n, M)``: one minus the product over needs, interactions in mean field.
 
-    A class loses the weight it would lose to each partner, times the chance that the partner came first (one half).
+    The needs of a stay are met in turn, so at a share ``u`` of the way a class meets each partner with ``u`` times the
+    partner's probability.
     """
     M = len(world.classes)
-    log_miss = np.bincount(
-        (v[:, None] * M + option).ravel(), np.log1p(-probability.clip(0, 1 - 1e-9)).ravel(), minlength=n * M
-    )
-    p = -np.expm1(log_miss.reshape(n, M))
-    return _mean_field(p, 1 - _avoidance(world)).astype(np.float32)
 
+    def either(probability: NDArray) -> NDArray[np.float64]:
+        log_miss = np.log1p(-probability.clip(0, 1 - 1e-9)).ravel()
+        return -np.expm1(np.bincount((v[:, None] * M + option).ravel(), log_miss, minlength=n * M).reshape(n, M))
 
-def _mean_field(p: NDArray[np.float64], avoid: NDArray[np.float32]) -> NDArray[np.float64]:
-    """``p`` thinned by its expected conflicts: the strongest single one counts, as in the draw."""
-    clash = -np.expm1(np.log1p(-0.5 * p.clip(0, 1)) @ (avoid > 0))
-    strength = (p @ avoid) / np.maximum(p @ (avoid > 0), 1e-9)
-    return p * (1 - clash * strength)
+    counts = np.bincount(v, minlength=n)
+    u = ((np.arange(len(v)) - (np.cumsum(counts) - counts)[v] + 0.5) / counts[v])[:, None]
+    partners = np.log1p(-either(p[:, None] * choice).clip(0, 1 - 1e-6))
+    strength = 1 - _avoidance(world)
+    factor = np.ones_like(choice)
+    for s in np.unique(strength[strength > 0]):
+        factor *= 1 - s * -np.expm1(u * (partners @ (strength == s))[v[:, None], option])
+    thinned = choice * factor
+    felt = p * np.where(choice > 0, factor, 0).max(1)
+    return either(felt[:, None] * thinned / thinned.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _noise(
