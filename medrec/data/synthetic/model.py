@@ -29,7 +29,8 @@ PARENT_ODDS = 0.8
 FRAILTY_ODDS = 0.5
 RECURRENCE_ODDS = 1.0
 PROGRESSION = 0.06
-VISITS_MEAN, VISITS_SPREAD = -0.05, 0.85
+VISITS_SPREAD, VISITS_FRAILTY = 0.85, 0.25
+"""Spread of the log of the further stays that a patient can expect, and what frailty adds to it."""
 
 VARIANT_SHARE = 0.14
 OMITTED = {True: 0.12, False: 0.06}
@@ -91,18 +92,22 @@ def stream(seed: int, stage: str, block: int) -> np.random.Generator:
     return np.random.default_rng([seed, STAGES.index(stage), block])
 
 
-def simulate(world: World, n_patients: int, seed: int, *, history: float, structure: float) -> Stays:
+def simulate(
+    world: World, n_patients: int, seed: int, *, history: float, structure: float, visits_per_patient: float
+) -> Stays:
     """Draw ``n_patients`` patients block by block."""
     blocks = [
-        _block(world, min(BLOCK, n_patients - start), seed, start // BLOCK, history, structure)
+        _block(world, min(BLOCK, n_patients - start), seed, start // BLOCK, history, structure, visits_per_patient)
         for start in range(0, n_patients, BLOCK)
     ]
     return _concatenate(blocks)
 
 
-def _block(world: World, n: int, seed: int, block: int, history: float, structure: float) -> Stays:
+def _block(
+    world: World, n: int, seed: int, block: int, history: float, structure: float, visits_per_patient: float
+) -> Stays:
     rng = {stage: stream(seed, stage, block) for stage in STAGES}
-    patient = _patients(world, n, rng["patient"])
+    patient = _patients(world, n, visits_per_patient, rng["patient"])
     preference = _preferences(world, n, rng["preference"], structure)
     offsets = np.concatenate([[0], np.cumsum(patient["visits"])]).astype(np.int64)
     total, M, C = int(offsets[-1]), len(world.classes), len(world.ids)
@@ -167,14 +172,14 @@ def _block(world: World, n: int, seed: int, block: int, history: float, structur
 # -- stage 1: patients ------------------------------------------------------------------------------------------------
 
 
-def _patients(world: World, n: int, rng: np.random.Generator) -> dict[str, Any]:
+def _patients(world: World, n: int, visits_per_patient: float, rng: np.random.Generator) -> dict[str, Any]:
     """Age, sex, frailty, number of stays, latent chronic conditions."""
     female = rng.random(n) < 0.45
     age = np.clip(rng.normal(65, 16, n), 18, 97)
     frailty = rng.standard_normal(n)
-    visits = 1 + np.minimum(
-        rng.poisson(np.exp(VISITS_MEAN + VISITS_SPREAD * rng.standard_normal(n) + 0.25 * frailty)), 28
-    )
+    wanted = np.log(visits_per_patient - 1) - (VISITS_SPREAD**2 + VISITS_FRAILTY**2) / 2
+    further = np.exp(wanted + VISITS_SPREAD * rng.standard_normal(n) + VISITS_FRAILTY * frailty)
+    visits = 1 + np.minimum(rng.poisson(further), 28)
 
     distance = np.maximum(world.age[:, 0] - age[:, None], age[:, None] - world.age[:, 1]).clip(0)
     logit = world.odds - distance / 14 + world.sex_odds[:, np.where(female, 0, 1)].T
