@@ -15,7 +15,7 @@ import polars as pl
 from medrec.types import MedrecError
 
 TABLES = Path(__file__).with_name("published_tables")
-PAPERS = {"bimorec": "BiMoRec", "nlammr": "NLA-MMR"}
+PAPERS = {"bimorec": "BiMoRec", "nlammr": "NLA-MMR", "diffkg": "DiffKG on MIMIC"}
 """Names of the papers in file names, and in print."""
 
 
@@ -23,8 +23,8 @@ def table(paper: str, number: int) -> pl.DataFrame:
     """One printed table.
 
     Args:
-        paper: ``"bimorec"`` or ``"nlammr"``.
-        number: as in the paper. 1: the data; 2: the main comparison; 3 (BiMoRec): cost.
+        paper: ``"bimorec"``, ``"nlammr"`` or ``"diffkg"``.
+        number: as in the paper. 1: the data; 2: the main comparison (DiffKG: 3); 3 (BiMoRec): cost.
 
     Returns:
         The table's own columns after ``paper``, the paper's name. Table 2 has one row for each ``database`` and
