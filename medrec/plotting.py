@@ -46,7 +46,7 @@ _FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (PURPLE, (("SafeDrug", "o"), ("MoleRec", "s"), ("CausalMed", "^"), ("DrugRec", "D"))),
     (VERMILION, (("BiMoRec", "*"), ("NLA-MMR", "P"), ("DiffKG", "X"))),
     (SKY, (("KGCN", "o"), ("KGAT", "s"), ("KGIN", "^"), ("MultiVAE", "D"), ("CDAE", "v"), ("DiffRec", "<"))),
-    (INK, (("popularity", "_"), ("last visit", "|"), ("random", "x"), ("prescribed", "+"))),
+    (INK, (("popularity", "s"), ("last visit", "D"), ("random", "x"), ("prescribed", "+"))),
 )
 
 

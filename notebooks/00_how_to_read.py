@@ -43,7 +43,7 @@ np.set_printoptions(legacy="1.25")  # numbers print as numbers, not as np.float6
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the resampling
-cohort: str = "synthetic"  # synthetic, mimic3-demo, mimic4-demo, eicu-demo, or a credentialed one
+cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # cpu or cuda; nothing here needs more than cpu
 profile: str = "quick"  # quick: minutes on a laptop; full: paper size
 
@@ -52,7 +52,8 @@ records = load_cohort(cohort)
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="BiMoRec, table 2, and NLA-MMR, table 2: how to read their numbers",
-    data="six patients written on this page; one result on " + page.cohort_line(records),
+    data="six patients written on this page; one result on "
+    + page.cohort_line(records),
     learned="nothing; a list of frequent classes is counted",
     full_run="the same as here",
 )
@@ -67,12 +68,24 @@ def by_database(table, column):
     }
 
 
-table_bimorec, table_nlammr = published.table("bimorec", 2), published.table("nlammr", 2)
-jaccard, jaccard_nlammr = by_database(table_bimorec, "Jaccard"), by_database(table_nlammr, "Jaccard")
+table_bimorec, table_nlammr = (
+    published.table("bimorec", 2),
+    published.table("nlammr", 2),
+)
+jaccard, jaccard_nlammr = (
+    by_database(table_bimorec, "Jaccard"),
+    by_database(table_nlammr, "Jaccard"),
+)
 f1_bimorec = by_database(table_bimorec, "F1")["MIMIC-III"]["BiMoRec"]
 deviations = by_database(table_nlammr, "Jaccard ±")["MIMIC-III"]
-sizes = {"BiMoRec": published.table("bimorec", 1), "NLA-MMR": published.table("nlammr", 1)}
-sizes = {paper: table.row(by_predicate=pl.col("database") == "MIMIC-III", named=True) for paper, table in sizes.items()}
+sizes = {
+    "BiMoRec": published.table("bimorec", 1),
+    "NLA-MMR": published.table("nlammr", 1),
+}
+sizes = {
+    paper: table.row(by_predicate=pl.col("database") == "MIMIC-III", named=True)
+    for paper, table in sizes.items()
+}
 cost = published.table("bimorec", 3)
 safedrug_epoch = cost.filter(pl.col("system") == "SafeDrug")["convergence epoch"].item()
 
@@ -100,13 +113,21 @@ counted = result.summary()
 page.table(
     pl.DataFrame(
         [
-            ("the number", f"Jaccard {interval.value:.3f}", "three digits, because the interval leaves no more"),
+            (
+                "the number",
+                f"Jaccard {interval.value:.3f}",
+                "three digits, because the interval leaves no more",
+            ),
             (
                 "interval",
                 f"{interval.low:.3f} to {interval.high:.3f}",
                 "95 % bootstrap over patients; no spread of seeds, as nothing is trained",
             ),
-            ("system", "popularity", "one list of the most frequent classes, the same for everybody"),
+            (
+                "system",
+                "popularity",
+                "one list of the most frequent classes, the same for everybody",
+            ),
             ("cohort", records.name, "the name under which anybody can load it"),
             ("source", records.source, "synthetic, demo (open), or credentialed"),
             (
@@ -119,9 +140,17 @@ page.table(
                 protocol.HOUSE.name,
                 f"mean over {protocol.HOUSE.aggregation}: visits of a patient first, then patients",
             ),
-            ("run key", "none: computed on this page", "a trained system names its run: cohort/model/variant/seedN"),
+            (
+                "run key",
+                "none: computed on this page",
+                "a trained system names its run: cohort/model/variant/seedN",
+            ),
             ("cost", "below a second", "a trained system: minutes, machine"),
-            ("made with", f"seed = {seed}", "parameters and versions stand in the card at the top"),
+            (
+                "made with",
+                f"seed = {seed}",
+                "parameters and versions stand in the card at the top",
+            ),
         ],
         schema=["label", "here", "what it tells"],
         orient="row",
@@ -152,14 +181,20 @@ page.table(
 # B does as well as A on two of them, and a little better on four.
 
 # %%
-A = np.array([0.30, 0.45, 0.50, 0.60, 0.65, 0.80])  # Jaccard of each patient under system A
+A = np.array(
+    [0.30, 0.45, 0.50, 0.60, 0.65, 0.80]
+)  # Jaccard of each patient under system A
 B = A + np.array([0.01, 0.02, 0.00, 0.01, 0.02, 0.00])
 n = len(A)
 seeds_a = np.array([0.548, 0.552, 0.550])  # mean Jaccard of A after three trainings
 seeds_b = np.array([0.556, 0.560, 0.564])
 page.table(
     pl.DataFrame(
-        {"system": ["A", "B"], **{f"patient {i + 1}": [A[i], B[i]] for i in range(n)}, "mean": [A.mean(), B.mean()]}
+        {
+            "system": ["A", "B"],
+            **{f"patient {i + 1}": [A[i], B[i]] for i in range(n)},
+            "mean": [A.mean(), B.mean()],
+        }
     ),
     caption="Jaccard of six invented patients under two systems (one training each).",
     digits=2,
@@ -205,11 +240,18 @@ print("with replacement: simulation and closed form agree; without: no spread at
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of 200 000 resampled means of six Jaccard values with a bell curve on top. The histogram follows the curve, is centred on 0.55, and has nearly all of its mass between 0.35 and 0.75."}, "figure": {"name": "fig-bootstrap-means", "caption": "Resampled means of the six invented patients under system A. The curve is a normal density with the standard deviation of {eq}`eq-bootstrap-se`, {glue:text}`se_closed:.4f`. Notice how far apart the means of six patients can lie."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.7))
-ax.hist(means, bins=np.arange(0.3, 0.81, 0.025) - 0.0125, density=True, color=plotting.SKY, label="200 000 resamples")
+ax.hist(
+    means,
+    bins=np.arange(0.3, 0.81, 0.025) - 0.0125,
+    density=True,
+    color=plotting.SKY,
+    label="200 000 resamples",
+)
 x = np.linspace(0.3, 0.8, 300)
 ax.plot(
     x,
-    np.exp(-(((x - A.mean()) / closed_form) ** 2) / 2) / (closed_form * np.sqrt(2 * np.pi)),
+    np.exp(-(((x - A.mean()) / closed_form) ** 2) / 2)
+    / (closed_form * np.sqrt(2 * np.pi)),
     color=plotting.VERMILION,
     label="normal, closed form",
 )
@@ -232,7 +274,9 @@ plt.show()
 # %%
 m = round(0.8 * n)
 smaller_draw = s_n / np.sqrt(m)
-np.testing.assert_allclose([m, smaller_draw, smaller_draw / closed_form], [5, 0.07071, 1.0954], atol=1e-4)
+np.testing.assert_allclose(
+    [m, smaller_draw, smaller_draw / closed_form], [5, 0.07071, 1.0954], atol=1e-4
+)
 many = round(sizes["BiMoRec"]["patients"] / 6)
 m_many = round(0.8 * many)
 m, smaller_draw, smaller_draw / closed_form, many, m_many, np.sqrt(many / m_many)
@@ -259,7 +303,9 @@ m, smaller_draw, smaller_draw / closed_form, many, m_many, np.sqrt(many / m_many
 
 # %%
 d = B - A
-d_means = d[draws].mean(axis=1)  # one index matrix for both systems: the pairs stay together
+d_means = d[draws].mean(
+    axis=1
+)  # one index matrix for both systems: the pairs stay together
 paired = d.std() / np.sqrt(n)
 unpaired = np.sqrt((A.var() + B.var()) / n)
 d.mean(), paired, unpaired, unpaired / paired
@@ -270,7 +316,9 @@ d.mean(), paired, unpaired, unpaired / paired
 # Then break the pairing: shuffle the patients of B, and the advantage drowns although both lists of values are unchanged.
 
 # %%
-np.testing.assert_allclose([d.mean(), paired, unpaired], [0.01, 0.00333, 0.0907], atol=5e-5)
+np.testing.assert_allclose(
+    [d.mean(), paired, unpaired], [0.01, 0.00333, 0.0907], atol=5e-5
+)
 assert abs(d_means.std() - paired) < 1e-4
 assert (d_means > -1e-12).all()
 np.testing.assert_allclose((d_means > 1e-12).mean(), 1 - (2 / 6) ** 6, atol=5e-4)
@@ -278,19 +326,36 @@ np.testing.assert_allclose((d_means > 1e-12).mean(), 1 - (2 / 6) ** 6, atol=5e-4
 shuffled = rng.permutation(B) - A
 assert np.isclose(shuffled.mean(), d.mean())
 assert shuffled.std() > 5 * d.std()
-print(f"paired {paired:.4f}, unpaired {unpaired:.4f}, pairs shuffled {shuffled.std() / np.sqrt(n):.4f}")
+print(
+    f"paired {paired:.4f}, unpaired {unpaired:.4f}, pairs shuffled {shuffled.std() / np.sqrt(n):.4f}"
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of dots. Left: Jaccard of six patients under A and B, two strips that overlap almost completely, thin lines joining the same patient. Right: the six differences, all between 0 and 0.02, with their mean 0.01 and an interval that lies clear of zero."}, "figure": {"name": "fig-paired", "caption": "Left: six invented patients under A and B; bars are ± 2 standard errors of each mean. Right: the differences of the same patients; the bar is ± 2 paired standard errors. Notice the scales: strips that overlap on the left hide a difference that is clear on the right."}}
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.7), layout="constrained")
 axes[0].plot([0, 1], [A, B], color=plotting.INK, linewidth=0.7)
-for column, (values, colour, marker) in enumerate([(A, plotting.BLUE, "o"), (B, plotting.VERMILION, "s")]):
+for column, (values, colour, marker) in enumerate(
+    [(A, plotting.BLUE, "o"), (B, plotting.VERMILION, "s")]
+):
     axes[0].plot(np.full(n, column), values, marker, color=colour)
-    axes[0].errorbar(column + 0.15, values.mean(), 2 * values.std() / np.sqrt(n), fmt="_", color=colour, capsize=3)
+    axes[0].errorbar(
+        column + 0.15,
+        values.mean(),
+        2 * values.std() / np.sqrt(n),
+        fmt="_",
+        color=colour,
+        capsize=3,
+    )
 axes[0].set(xticks=[0, 1], xticklabels=["A", "B"], xlim=(-0.4, 1.5), ylabel="Jaccard ↑")
 axes[1].axhline(0, color=plotting.INK, linestyle=":", linewidth=1)
 axes[1].plot(np.linspace(-0.1, 0.1, n), d, "D", color=plotting.GREEN)
 axes[1].errorbar(0.25, d.mean(), 2 * paired, fmt="_", color=plotting.GREEN, capsize=3)
-axes[1].set(xticks=[0], xticklabels=["B − A"], xlim=(-0.4, 0.5), ylabel="difference of Jaccard", ylim=(-0.004, 0.024))
+axes[1].set(
+    xticks=[0],
+    xticklabels=["B − A"],
+    xlim=(-0.4, 0.5),
+    ylabel="difference of Jaccard",
+    ylim=(-0.004, 0.024),
+)
 plt.show()
 
 # %% [markdown]
@@ -325,7 +390,9 @@ plt.show()
 
 # %%
 best, best_f1 = jaccard["MIMIC-III"]["BiMoRec"], f1_bimorec
-gap = 2 * best / (1 + best) - best_f1  # the chapter on the task derives the spread from this gap
+gap = (
+    2 * best / (1 + best) - best_f1
+)  # the chapter on the task derives the spread from this gap
 s_patients = np.sqrt(gap * (1 + best) ** 3 / 2)
 n_test = round(sizes["BiMoRec"]["patients"] / 6)  # BiMoRec's test patients on MIMIC-III
 s_seed = seeds_a.std(ddof=1)  # three trainings of A: .0020
@@ -346,18 +413,34 @@ np.testing.assert_allclose(seeds_a.std(ddof=1), 0.0020)
 np.testing.assert_allclose(seeds_b.std(ddof=1), 0.0040)
 assert round(s_patients, 3) == 0.127
 np.testing.assert_allclose(
-    [spread(n_test, np.inf), s_seed / np.sqrt(3), spread(n_test, 3)], [0.0039, 0.0012, 0.0041], atol=5e-5
+    [spread(n_test, np.inf), s_seed / np.sqrt(3), spread(n_test, 3)],
+    [0.0039, 0.0012, 0.0041],
+    atol=5e-5,
 )
 np.testing.assert_allclose(spread(np.inf, 3), s_seed / np.sqrt(3))
-print(f"seeds alone understate the spread {spread(n_test, 3) / (s_seed / np.sqrt(3)):.1f} times")
+print(
+    f"seeds alone understate the spread {spread(n_test, 3) / (s_seed / np.sqrt(3)):.1f} times"
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked bars of the variance of a mean Jaccard for 1, 3, 5 and 10 trainings. The patients' part is the same in all four; the seeds' part is a fifth of the bar for one training and almost vanishes for ten."}, "figure": {"name": "fig-two-spreads", "caption": "Parts of the variance of a mean Jaccard, for {glue:text}`n_test` test patients and R trainings (patients' spread estimated from BiMoRec's table 2, seeds' spread from the invented system A). Notice that more trainings cannot lower the first part."}}
 R = np.array([1, 3, 5, 10])
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.7))
 part_patients, part_seeds = np.full(4, s_patients**2 / n_test), s_seed**2 / R
 ax.bar(np.arange(4), 1e6 * part_patients, color=plotting.BLUE, label="patients")
-ax.bar(np.arange(4), 1e6 * part_seeds, bottom=1e6 * part_patients, color=plotting.OCHRE, hatch="//", label="seeds")
-ax.set(xticks=np.arange(4), xticklabels=R, xlabel="trainings R", ylabel="variance of the mean (10⁻⁶)")
+ax.bar(
+    np.arange(4),
+    1e6 * part_seeds,
+    bottom=1e6 * part_patients,
+    color=plotting.OCHRE,
+    hatch="//",
+    label="seeds",
+)
+ax.set(
+    xticks=np.arange(4),
+    xticklabels=R,
+    xlabel="trainings R",
+    ylabel="variance of the mean (10⁻⁶)",
+)
 ax.set_ylim(0, 25)
 ax.legend(loc="upper right", ncols=2)
 plt.show()
@@ -397,10 +480,15 @@ more_seeds, more_patients
 # The abstract of BiMoRec says that it improves accuracy by 0.61 %; NLA-MMR prints 2.86, 7.01 and 4.29 %, and their mean 4.72 %.
 
 # %%
-best, second = (jaccard["MIMIC-III"][name] for name in ("BiMoRec", "CausalMed"))  # from BiMoRec's table 2
+best, second = (
+    jaccard["MIMIC-III"][name] for name in ("BiMoRec", "CausalMed")
+)  # from BiMoRec's table 2
 absolute, relative = best - second, (best - second) / second
 gains = {  # from NLA-MMR's table 2: NLA-MMR against the best of the others, on each database
-    database: (rows["NLA-MMR"] - max(rest := [v for k, v in rows.items() if k != "NLA-MMR"])) / max(rest)
+    database: (
+        rows["NLA-MMR"] - max(rest := [v for k, v in rows.items() if k != "NLA-MMR"])
+    )
+    / max(rest)
     for database, rows in jaccard_nlammr.items()
 }
 absolute, relative, gains
@@ -411,21 +499,33 @@ absolute, relative, gains
 
 # %%
 assert round(100 * relative, 2) == published.fact("bimorec_gain_percent")
-for database, name in (("MIMIC-III", "mimic3"), ("MIMIC-IV", "mimic4"), ("eICU", "eicu")):
-    assert round(100 * gains[database], 2) == published.fact(f"nlammr_gain_percent_{name}")
-assert round(100 * np.mean(list(gains.values())), 2) == published.fact("nlammr_gain_percent_mean")
+for database, name in (
+    ("MIMIC-III", "mimic3"),
+    ("MIMIC-IV", "mimic4"),
+    ("eICU", "eicu"),
+):
+    assert round(100 * gains[database], 2) == published.fact(
+        f"nlammr_gain_percent_{name}"
+    )
+assert round(100 * np.mean(list(gains.values())), 2) == published.fact(
+    "nlammr_gain_percent_mean"
+)
 assert round(absolute, 4) == 0.0033
 print(f"0.61 % is relative; absolute it is {100 * absolute:.2f} points of Jaccard")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The Jaccard values of eleven systems as dots on two axes. On the left axis, from 0 to 1, they huddle between 0.45 and 0.54; on the right axis, zoomed to that range, they look far apart."}, "figure": {"name": "fig-zoom", "caption": "The eleven Jaccard values that BiMoRec prints for MIMIC-III, on an axis from 0 to 1 and on the axis that tables invite one to imagine. No interval is printed in that table. Notice that both pictures show the same numbers."}}
 rows = sorted(jaccard["MIMIC-III"].items(), key=lambda item: item[1])
-fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 3.0), sharey=True, layout="constrained")
+fig, axes = plt.subplots(
+    1, 2, figsize=(plotting.FULL, 3.0), sharey=True, layout="constrained"
+)
 for ax in axes:
     for place, (system, value) in enumerate(rows):
         look = plotting.look(system)
         ax.plot(value, place, look.marker, color=look.color, markersize=6)
     ax.set(xlabel="printed Jaccard ↑")
-axes[0].set(xlim=(0, 1), yticks=range(len(rows)), yticklabels=[system for system, _ in rows])
+axes[0].set(
+    xlim=(0, 1), yticks=range(len(rows)), yticklabels=[system for system, _ in rows]
+)
 axes[1].set(xlim=(0.44, 0.55))
 plt.show()
 

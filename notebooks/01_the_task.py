@@ -47,7 +47,7 @@ np.set_printoptions(legacy="1.25")  # numbers print as numbers, not as np.float6
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the bootstrap
-cohort: str = "synthetic"  # synthetic, mimic3-demo, mimic4-demo, eicu-demo, or a credentialed one
+cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # cpu or cuda; nothing here needs more than cpu
 profile: str = "quick"  # quick or full; the same computation here
 
@@ -69,21 +69,44 @@ stored_curves, stored_points = reference_points.stored()
 curves = {records.name: reference_points.popularity_curve(records, ddi)}
 curves |= {name: curve for name, curve in stored_curves.items() if name != records.name}
 all_points = {records.name: reference_points.summary(records, ddi, seed=seed)}
-all_points |= {name: points for name, points in stored_points.items() if name != records.name}
-printed = pl.concat([published.table("bimorec", 2), published.table("nlammr", 2)], how="diagonal")
-here = {(row["scored"], row["system"]): row for row in all_points[records.name].iter_rows(named=True)}
+all_points |= {
+    name: points for name, points in stored_points.items() if name != records.name
+}
+printed = pl.concat(
+    [published.table("bimorec", 2), published.table("nlammr", 2)], how="diagonal"
+)
+here = {
+    (row["scored"], row["system"]): row
+    for row in all_points[records.name].iter_rows(named=True)
+}
 page.table(
     pl.DataFrame(
         {
-            "program": ["a blind draw", "one list for everybody", "copy the last visit"],
-            "what it knows": ["how long a prescription is", "which classes are frequent", "the visit before"],
+            "program": [
+                "a blind draw",
+                "one list for everybody",
+                "copy the last visit",
+            ],
+            "what it knows": [
+                "how long a prescription is",
+                "which classes are frequent",
+                "the visit before",
+            ],
             "Jaccard ↑": [
                 here[key]["Jaccard"] if key in here else None
-                for key in [("all visits", "random"), ("all visits", "popularity"), ("later visits", "last visit")]
+                for key in [
+                    ("all visits", "random"),
+                    ("all visits", "popularity"),
+                    ("later visits", "last visit"),
+                ]
             ],
             "DDI rate ↓": [
                 here[key]["DDI rate"] if key in here else None
-                for key in [("all visits", "random"), ("all visits", "popularity"), ("later visits", "last visit")]
+                for key in [
+                    ("all visits", "random"),
+                    ("all visits", "popularity"),
+                    ("later visits", "last visit"),
+                ]
             ],
         }
     ),
@@ -137,7 +160,11 @@ page.table(
 # %% tags=["hide-input"]
 page.table(
     pl.DataFrame(
-        {"class": classes.tolist(), "what it holds": list(toy.vocab["medication"].titles), "id": list(range(M))}
+        {
+            "class": classes.tolist(),
+            "what it holds": list(toy.vocab["medication"].titles),
+            "id": list(range(M)),
+        }
     ),
     caption="The five medication classes of the running example.",
 )
@@ -174,9 +201,10 @@ def instance(cohort, v):
     def codes(kind, u):
         return [cohort.vocab[kind].codes[i] for i in cohort.codes[kind][u]]
 
+    earlier = [", ".join(codes("medication", u)) for u in range(first, v)]
     return {
         "visit": f"v{v + 1}",
-        "earlier medications": "; ".join(", ".join(codes("medication", u)) for u in range(first, v)) or "none",
+        "earlier medications": "; ".join(earlier) or "none",
         "diagnoses now": codes("diagnosis", v),
         "procedures now": codes("procedure", v),
         "hidden target": codes("medication", v),
@@ -197,26 +225,48 @@ page.table(
 is_first = toy.visit_number == 0
 assert toy.n_visits == len(Y) == 3
 assert is_first.sum() == toy.n_patients == 2
-assert instance(toy, 1)["earlier medications"] == ", ".join(instance(toy, 0)["hidden target"])
+assert instance(toy, 1)["earlier medications"] == ", ".join(
+    instance(toy, 0)["hidden target"]
+)
 
-honest_copy = np.where(is_first[:, None], 0, np.roll(Y, 1, axis=0))  # repeats visit t - 1
+honest_copy = np.where(
+    is_first[:, None], 0, np.roll(Y, 1, axis=0)
+)  # repeats visit t - 1
 leaking_copy = Y  # repeats visit t, which it must not see
 assert metrics.jaccard(Y, leaking_copy).mean() == 1
 assert metrics.jaccard(Y, honest_copy)[1] == 0.25
-print("3 visits, 3 instances, 2 of them first visits; the leak scores 1, the honest copy of v1 scores 0.25 at v2")
+print(
+    "3 visits, 3 instances, 2 of them first visits; the leak scores 1, the honest copy of v1 scores 0.25 at v2"
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Grid with two columns, visits v1 and v2 of patient 1, and three rows, diagnoses, procedures and medications. All cells are marked as given except the medications of v2, which are hatched and marked as hidden."}, "figure": {"name": "fig-instance", "caption": "The instance of visit v2 of the running example (1 patient, 2 visits). Everything is given except the medications of the visit itself."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
-rows = [("diagnosis", "diagnoses"), ("procedure", "procedures"), ("medication", "medications")]
+rows = [
+    ("diagnosis", "diagnoses"),
+    ("procedure", "procedures"),
+    ("medication", "medications"),
+]
 for r, (kind, label) in enumerate(rows):
     for v in range(2):
         hidden = kind == "medication" and v == 1
         ax.add_patch(
             plt.Rectangle(
-                (v, -r), 0.94, 0.9, fill=False, hatch="///" if hidden else None, linewidth=1.2, edgecolor=plotting.INK
+                (v, -r),
+                0.94,
+                0.9,
+                fill=False,
+                hatch="///" if hidden else None,
+                linewidth=1.2,
+                edgecolor=plotting.INK,
             )
         )
-        codes = "hidden" if hidden else ", ".join(toy.vocab[kind].codes[i].split(":")[-1] for i in toy.codes[kind][v])
+        codes = (
+            "hidden"
+            if hidden
+            else ", ".join(
+                toy.vocab[kind].codes[i].split(":")[-1] for i in toy.codes[kind][v]
+            )
+        )
         ax.text(
             v + 0.47,
             -r + 0.45,
@@ -224,7 +274,9 @@ for r, (kind, label) in enumerate(rows):
             ha="center",
             va="center",
             fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2} if hidden else None,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2}
+            if hidden
+            else None,
         )
     ax.text(-0.05, -r + 0.45, label, ha="right", va="center")
 for v in range(2):
@@ -250,9 +302,20 @@ plt.show()
 
 # %%
 visits_of_patient = np.array([4])
-print("instances:", visits_of_patient.sum(), " with history:", (visits_of_patient - 1).sum())
+print(
+    "instances:",
+    visits_of_patient.sum(),
+    " with history:",
+    (visits_of_patient - 1).sum(),
+)
 bimorec_data = published.table("bimorec", 1)
-shares = dict(zip(bimorec_data["database"], bimorec_data["patients"] / bimorec_data["visits"], strict=True))
+shares = dict(
+    zip(
+        bimorec_data["database"],
+        bimorec_data["patients"] / bimorec_data["visits"],
+        strict=True,
+    )
+)
 shares
 
 # %% [markdown]
@@ -285,8 +348,12 @@ J
 # %%
 np.testing.assert_allclose(J, [2 / 4, 2 / 2, 1 / 4])
 np.testing.assert_allclose(metrics.jaccard(Y, Yhat), J)
-assert metrics.jaccard(Y, np.zeros_like(Y)).sum() == 0  # an empty recommendation is worth nothing
-assert metrics.jaccard(np.zeros((1, M)), np.zeros((1, M))) == 0  # house rule where both sets are empty
+assert (
+    metrics.jaccard(Y, np.zeros_like(Y)).sum() == 0
+)  # an empty recommendation is worth nothing
+assert (
+    metrics.jaccard(np.zeros((1, M)), np.zeros((1, M))) == 0
+)  # house rule where both sets are empty
 
 renumber = np.array([1, 2, 3, 4, 0])
 np.testing.assert_allclose(metrics.jaccard(Y[:, renumber], Yhat[:, renumber]), J)
@@ -303,11 +370,19 @@ print("renumbered together: equal; renumbered on one side only:", broken)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 for line, (name, curve) in zip(["-", "--", ":"], curves.items(), strict=False):
     ax.plot(
-        curve["k"], curve["jaccard"], line, color=plotting.INK if name != records.name else plotting.BLUE, label=name
+        curve["k"],
+        curve["jaccard"],
+        line,
+        color=plotting.INK if name != records.name else plotting.BLUE,
+        label=name,
     )
     best = curve.row(curve["jaccard"].arg_max(), named=True)
     ax.plot(
-        best["k"], best["jaccard"], "o", color=plotting.INK if name != records.name else plotting.BLUE, markersize=4
+        best["k"],
+        best["jaccard"],
+        "o",
+        color=plotting.INK if name != records.name else plotting.BLUE,
+        markersize=4,
     )
 ax.set(xlabel="length k of the list (classes)", ylabel="Jaccard ↑", ylim=(0, 0.6))
 ax.legend()
@@ -376,7 +451,12 @@ np.testing.assert_allclose(J_patients, (0.75 + 0.25) / 2)
 
 often = np.concatenate([np.repeat(J[1], 20), J])  # patient 1 returns twenty times
 who = np.concatenate([np.zeros(20, int), patient])
-print("over visits:", often.mean().round(3), " over patients:", patient_mean(often, who).round(3))
+print(
+    "over visits:",
+    often.mean().round(3),
+    " over patients:",
+    patient_mean(often, who).round(3),
+)
 
 # %% [markdown]
 # The figure uses numbers of the size that occur in practice.
@@ -385,9 +465,24 @@ print("over visits:", often.mean().round(3), " over patients:", patient_mean(oft
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of average Jaccard against the number of visits of one returning patient. The average over patients stays flat near 0.43; the average over visits climbs from the same point towards 0.6."}, "figure": {"name": "fig-two-means", "caption": "One patient with n visits at Jaccard .68, twelve patients with one visit at .41 (made-up values). The mean over patients does not move; the mean over visits follows the patient who returns most often."}}
 n = np.arange(1, 31)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
-ax.plot(n, (12 * 0.41 + n * 0.68) / (12 + n), "--", color=plotting.VERMILION, label="mean over visits")
-ax.plot(n, np.full(30, (12 * 0.41 + 0.68) / 13), color=plotting.BLUE, label="mean over patients")
-ax.set(xlabel="visits of the patient who returns", ylabel="mean Jaccard ↑", ylim=(0.4, 0.65))
+ax.plot(
+    n,
+    (12 * 0.41 + n * 0.68) / (12 + n),
+    "--",
+    color=plotting.VERMILION,
+    label="mean over visits",
+)
+ax.plot(
+    n,
+    np.full(30, (12 * 0.41 + 0.68) / 13),
+    color=plotting.BLUE,
+    label="mean over patients",
+)
+ax.set(
+    xlabel="visits of the patient who returns",
+    ylabel="mean Jaccard ↑",
+    ylim=(0.4, 0.65),
+)
 ax.legend()
 plt.show()
 
@@ -467,7 +562,9 @@ mean_precision = patient_mean(metrics.precision(Y, Yhat), patient)
 mean_recall = patient_mean(metrics.recall(Y, Yhat), patient)
 F_of_means = 2 * mean_precision * mean_recall / (mean_precision + mean_recall)
 assert F_of_means > f(J_patients)
-print(f"mean of F1 {F_patients:.4f} ≤ f(mean J) {f(J_patients):.4f} < F1 of the means {F_of_means:.4f}")
+print(
+    f"mean of F1 {F_patients:.4f} ≤ f(mean J) {f(J_patients):.4f} < F1 of the means {F_of_means:.4f}"
+)
 
 # %% [markdown]
 # The gap estimates a spread.
@@ -476,14 +573,28 @@ print(f"mean of F1 {F_patients:.4f} ≤ f(mean J) {f(J_patients):.4f} < F1 of th
 # %% tags=["hide-input"]
 J_list = metrics.jaccard(truth, reference_points.popularity(records)[0])
 owner = records.patient_of_visit
-weight = 1 / (records.n_patients * np.bincount(owner)[owner])  # of each visit in the mean over patients
+weight = 1 / (
+    records.n_patients * np.bincount(owner)[owner]
+)  # of each visit in the mean over patients
 J_mean, F_mean = weight @ J_list, weight @ f(J_list)
 gap = f(J_mean) - F_mean
 assert gap >= 0
 spread = pl.DataFrame(
     {
-        "quantity": ["mean Jaccard", "mean F1", "gap", "spread from the gap", "spread, directly"],
-        "value": [J_mean, F_mean, gap, np.sqrt(gap * (1 + J_mean) ** 3 / 2), np.sqrt(weight @ (J_list - J_mean) ** 2)],
+        "quantity": [
+            "mean Jaccard",
+            "mean F1",
+            "gap",
+            "spread from the gap",
+            "spread, directly",
+        ],
+        "value": [
+            J_mean,
+            F_mean,
+            gap,
+            np.sqrt(gap * (1 + J_mean) ** 3 / 2),
+            np.sqrt(weight @ (J_list - J_mean) ** 2),
+        ],
     }
 )
 page.table(
@@ -501,13 +612,29 @@ page.table(
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.2))
 grid = np.linspace(0.34, 0.56, 100)
 ax.plot(grid, f(grid), color=plotting.INK, label="f(J) = 2J / (1 + J)")
-for paper, marker, colour in (("BiMoRec", "o", plotting.VERMILION), ("NLA-MMR", "s", plotting.BLUE)):
+for paper, marker, colour in (
+    ("BiMoRec", "o", plotting.VERMILION),
+    ("NLA-MMR", "s", plotting.BLUE),
+):
     rows = printed.filter(pl.col("paper") == paper)
     ax.plot(
-        rows["Jaccard"], rows["F1"], marker, color=colour, markersize=4, linestyle="none", label=f"{paper}, table 2"
+        rows["Jaccard"],
+        rows["F1"],
+        marker,
+        color=colour,
+        markersize=4,
+        linestyle="none",
+        label=f"{paper}, table 2",
     )
 above = printed.filter(pl.col("F1") > f(pl.col("Jaccard")))
-ax.plot(above["Jaccard"], above["F1"], "o", markersize=12, fillstyle="none", color=plotting.INK)
+ax.plot(
+    above["Jaccard"],
+    above["F1"],
+    "o",
+    markersize=12,
+    fillstyle="none",
+    color=plotting.INK,
+)
 ax.set(xlabel="printed Jaccard ↑", ylabel="printed F1 ↑")
 ax.legend(loc="lower right")
 plt.show()
@@ -526,7 +653,9 @@ plt.show()
 
 # %%
 page.table(
-    above.select("system", "database", "paper", "Jaccard", "F1", highest=f(pl.col("Jaccard"))),
+    above.select(
+        "system", "database", "paper", "Jaccard", "F1", highest=f(pl.col("Jaccard"))
+    ),
     digits=4,
     caption="Printed pairs above the ceiling of the inequality.",
 )
@@ -581,24 +710,49 @@ AP
 np.testing.assert_allclose(AP, 1 / 3 + 1 / 3 + 0 + (1 / 3) * (3 / 5))
 np.testing.assert_allclose(metrics.average_precision(Y[:1], p[None]), AP)
 np.testing.assert_allclose(average_precision_score(y, p), AP)
-np.testing.assert_allclose(average_precision_score(y, np.exp(5 * p)), AP)  # an increasing map
-np.testing.assert_allclose(average_precision_score(y, np.ones(M)), y.mean())  # no ranking: the share of targets
-hit_first = average_precision_score(y, p + 0.01 * y)  # the tie broken in favour of the hit
+np.testing.assert_allclose(
+    average_precision_score(y, np.exp(5 * p)), AP
+)  # an increasing map
+np.testing.assert_allclose(
+    average_precision_score(y, np.ones(M)), y.mean()
+)  # no ranking: the share of targets
+hit_first = average_precision_score(
+    y, p + 0.01 * y
+)  # the tie broken in favour of the hit
 trapezoid = np.trapezoid(np.r_[1, P_n], np.r_[0, R_n])
 np.testing.assert_allclose([hit_first, trapezoid], [11 / 12, 79 / 90])
 
 sharp = np.array([0.44, 0.9, 0.41, 0.7, 0.6])
 assert average_precision_score(y, sharp) == hit_first
-assert average_precision_score(y, sharp.round(1)) == average_precision_score(y, p) < hit_first
-print(f"step-wise {AP:.4f}, tie broken by luck {hit_first:.4f}, trapezoid {trapezoid:.4f}")
+assert (
+    average_precision_score(y, sharp.round(1))
+    == average_precision_score(y, p)
+    < hit_first
+)
+print(
+    f"step-wise {AP:.4f}, tie broken by luck {hit_first:.4f}, trapezoid {trapezoid:.4f}"
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Precision against recall for visit v1. A solid step line goes down from precision 1 to 0.67 and 0.6; a dashed straight-line version lies above it at the right end. The last point is marked as shared by two medications with score 0.4."}, "figure": {"name": "fig-prauc-steps", "caption": "Precision and recall of visit v1 of the running example at each distinct score (1 visit, 5 medications, no interval). The area under the steps is {glue:text}`ap_toy:.4f`, under the dashed trapezoid {glue:text}`ap_trapezoid:.4f`. Two medications share the score .4, so they enter together."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
-ax.step(np.r_[0, R_n], np.r_[P_n[0], P_n], where="pre", color=plotting.BLUE, label="steps: average precision")
+ax.step(
+    np.r_[0, R_n],
+    np.r_[P_n[0], P_n],
+    where="pre",
+    color=plotting.BLUE,
+    label="steps: average precision",
+)
 ax.plot(np.r_[0, R_n], np.r_[1, P_n], "--", color=plotting.VERMILION, label="trapezoid")
 for level, r, q in zip(levels, R_n, P_n, strict=True):
     ax.plot(r, q, "o", color=plotting.BLUE)
-    ax.annotate(f"p ≥ {level:.1f}", (r, q), xytext=(-4, -12), textcoords="offset points", ha="right", fontsize=8)
+    ax.annotate(
+        f"p ≥ {level:.1f}",
+        (r, q),
+        xytext=(-4, -12),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+    )
 ax.set(xlabel="recall ↑", ylabel="precision ↑", xlim=(0, 1.05), ylim=(0, 1.1))
 ax.legend(loc="lower left")
 plt.show()
@@ -670,8 +824,12 @@ assert metrics.ddi_rate(Yhat, A[np.ix_(renumber, renumber)]) != rate
 density = A.sum() / (M * (M - 1))
 every_subset = (np.arange(2**M)[:, None] >> np.arange(M)) & 1
 for k in range(2, M + 1):
-    np.testing.assert_allclose(metrics.ddi_rate(every_subset[every_subset.sum(1) == k], A), density)
-print(f"pooled {rate:.3f}; means of rates {np.round(means, 3)}; density = random = {density:.2f}")
+    np.testing.assert_allclose(
+        metrics.ddi_rate(every_subset[every_subset.sum(1) == k], A), density
+    )
+print(
+    f"pooled {rate:.3f}; means of rates {np.round(means, 3)}; density = random = {density:.2f}"
+)
 
 # %% [markdown]
 # A subset can have a higher rate than the set it is taken from: {B01A, C10A, N02A} has two interacting pairs of three, while all five classes have {glue:text}`toy_edges` of {glue:text}`toy_pairs`.
@@ -682,7 +840,11 @@ fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 for line, (name, curve) in zip(["-", "--", ":"], curves.items(), strict=False):
     curve = curve.filter(pl.col("k") >= 8)  # a handful of pairs makes a wild rate
     ax.plot(
-        curve["k"], curve["ddi_rate"], line, color=plotting.INK if name != records.name else plotting.BLUE, label=name
+        curve["k"],
+        curve["ddi_rate"],
+        line,
+        color=plotting.INK if name != records.name else plotting.BLUE,
+        label=name,
     )
 ax.axhline(
     here["all visits", "random"]["DDI rate"],
@@ -698,7 +860,11 @@ ax.axhline(
     linewidth=1.2,
     label="prescribed sets",
 )
-ax.set(xlabel="length k of the list (classes)", ylabel="DDI rate ↓ (fraction of pairs)", ylim=(0, None))
+ax.set(
+    xlabel="length k of the list (classes)",
+    ylabel="DDI rate ↓ (fraction of pairs)",
+    ylim=(0, None),
+)
 ax.legend()
 plt.show()
 
@@ -717,9 +883,14 @@ plt.show()
 
 # %%
 free = reference_points.conflict_free(frequency, ddi, 20)
-plain = np.argsort(np.argsort(-frequency, kind="stable")) < free.sum()  # as many classes, without the rule
+plain = (
+    np.argsort(np.argsort(-frequency, kind="stable")) < free.sum()
+)  # as many classes, without the rule
 j_free, j_plain = (
-    patient_mean(metrics.jaccard(truth, np.tile(chosen, (len(truth), 1))), records.patient_of_visit)
+    patient_mean(
+        metrics.jaccard(truth, np.tile(chosen, (len(truth), 1))),
+        records.patient_of_visit,
+    )
     for chosen in (free, plain)
 )
 assert metrics.ddi_rate(free[None], ddi) == 0
@@ -757,7 +928,13 @@ jaccards = metrics.jaccard(np.tile(y, (5, 1)), sets)
 hits, of = metrics.ddi_counts(sets, A)
 page.table(
     pl.DataFrame(
-        {"threshold δ": deltas, "medications": number, "Jaccard ↑": jaccards, "interacting pairs": hits, "pairs": of}
+        {
+            "threshold δ": deltas,
+            "medications": number,
+            "Jaccard ↑": jaccards,
+            "interacting pairs": hits,
+            "pairs": of,
+        }
     ),
     caption="Visit v1 of the running example under five thresholds.",
     digits={"threshold δ": 2},
@@ -832,15 +1009,22 @@ evaluation = protocol.evaluate(toy, Yhat, A)
 over_patients = evaluation.summary()
 over_visits = replace(evaluation, aggregation="visits").summary()
 np.testing.assert_allclose(
-    [over_patients[name] for name in ("jaccard", "ddi_rate", "f1", "n_medications")], [J_patients, rate, F_patients, 2]
+    [over_patients[name] for name in ("jaccard", "ddi_rate", "f1", "n_medications")],
+    [J_patients, rate, F_patients, 2],
 )
-np.testing.assert_allclose([over_visits["jaccard"], over_visits["f1"]], [J_visits, F.mean()])
+np.testing.assert_allclose(
+    [over_visits["jaccard"], over_visits["f1"]], [J_visits, F.mean()]
+)
 heads = {"precision": "precision", "recall": "recall"} | protocol.COLUMNS
 page.table(
     pl.DataFrame(
         [
-            {"average": average} | {head: summary[name] for name, head in heads.items() if name != "prauc"}
-            for average, summary in (("over patients", over_patients), ("over visits", over_visits))
+            {"average": average}
+            | {head: summary[name] for name, head in heads.items() if name != "prauc"}
+            for average, summary in (
+                ("over patients", over_patients),
+                ("over visits", over_visits),
+            )
         ]
     ),
     caption="The running example under both averages, 2 patients, 3 visits. DDI rate and number are pooled in both.",
@@ -885,9 +1069,13 @@ rng = np.random.default_rng(seed)
 scores = rng.random((20_000, 131))
 true_sets = np.tile(np.arange(131) < 19, (20_000, 1))
 drawn = np.argsort(np.argsort(-scores, axis=1), axis=1) < 20
-np.testing.assert_allclose(metrics.jaccard(true_sets, drawn).mean(), expected_jaccard(20, 19, 131), atol=0.001)
 np.testing.assert_allclose(
-    metrics.average_precision(true_sets, scores).mean(), expected_average_precision(19, 131), atol=0.002
+    metrics.jaccard(true_sets, drawn).mean(), expected_jaccard(20, 19, 131), atol=0.001
+)
+np.testing.assert_allclose(
+    metrics.average_precision(true_sets, scores).mean(),
+    expected_average_precision(19, 131),
+    atol=0.002,
 )
 assert expected_jaccard(131, 19, 131) == 19 / 131  # recommend everything
 random_published = expected_jaccard(20, 19, 131)
@@ -941,7 +1129,12 @@ page.table(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Dot chart with one panel for each cohort and one row for each reference point, Jaccard on the horizontal axis with intervals. In every panel the blind draw lies near 0.1, far left of popularity and last visit, which lie between 0.3 and 0.6; the panels of the two demos have much wider intervals."}, "figure": {"name": "fig-reference-points", "caption": "Jaccard of the reference points, {glue:text}`caption_points`. Bars: 95 % bootstrap intervals over patients. Notice how wide the intervals of the last visit are where few patients return."}}
 fig, axes = plt.subplots(
-    1, len(all_points), figsize=(plotting.FULL, 2.6), sharey=True, layout="constrained", squeeze=False
+    1,
+    len(all_points),
+    figsize=(plotting.FULL, 2.6),
+    sharey=True,
+    layout="constrained",
+    squeeze=False,
 )
 for ax, (name, points) in zip(axes[0], all_points.items(), strict=True):
     drawn = points.filter(pl.col("system") != "prescribed").sort("scored", "system")
@@ -961,7 +1154,9 @@ plt.show()
 # This page looks at the columns and leaves the systems alone; they are discussed one by one from chapter 06 on.
 
 # %%
-M_published = published.fact("safedrug_medications")  # classes of SafeDrug's matrix, and of BiMoRec's tables
+M_published = published.fact(
+    "safedrug_medications"
+)  # classes of SafeDrug's matrix, and of BiMoRec's tables
 all_pairs = M_published * (M_published - 1) / 2
 random_ddi = published.fact("safedrug_ddi_pairs") / all_pairs
 random_ddi
@@ -977,7 +1172,9 @@ ranges = pl.DataFrame(
             else f"{rows[name].min():.{digits}f}\u2060–\u2060{rows[name].max():.{digits}f}"
             for name, digits in COLUMNS.items()
         }
-        for (paper, database), rows in printed.group_by("paper", "database", maintain_order=True)
+        for (paper, database), rows in printed.group_by(
+            "paper", "database", maintain_order=True
+        )
     ]
 )
 page.table(
@@ -1005,21 +1202,53 @@ for row in printed.filter(pl.col("paper") == "BiMoRec").iter_rows(named=True):
     )
 ax.plot(random_published, random_ddi, "x", color=plotting.INK)
 ax.annotate(
-    "blind draw of 20 of 131", (random_published, random_ddi), xytext=(6, 4), textcoords="offset points", fontsize=8
+    "blind draw of 20 of 131",
+    (random_published, random_ddi),
+    xytext=(6, 4),
+    textcoords="offset points",
+    fontsize=8,
 )
-for key, style in ((("all visits", "popularity"), "--"), (("later visits", "last visit"), "-.")):
+for key, style in (
+    (("all visits", "popularity"), "--"),
+    (("later visits", "last visit"), "-."),
+):
     if key in here:
         row = here[key]
-        ax.axvspan(row["Jaccard low"], row["Jaccard high"], color=plotting.INK, alpha=0.2, linewidth=0)
-        ax.axvline(row["Jaccard"], color=plotting.INK, linestyle=style, linewidth=1, label=f"{key[1]}, this page")
-ax.set(xlabel="Jaccard ↑", ylabel="DDI rate ↓ (fraction of pairs)", xlim=(0, 0.6), ylim=(0.045, 0.1))
+        ax.axvspan(
+            row["Jaccard low"],
+            row["Jaccard high"],
+            color=plotting.INK,
+            alpha=0.2,
+            linewidth=0,
+        )
+        ax.axvline(
+            row["Jaccard"],
+            color=plotting.INK,
+            linestyle=style,
+            linewidth=1,
+            label=f"{key[1]}, this page",
+        )
+ax.set(
+    xlabel="Jaccard ↑",
+    ylabel="DDI rate ↓ (fraction of pairs)",
+    xlim=(0, 0.6),
+    ylim=(0.045, 0.1),
+)
 fig.legend(loc="outside right center", fontsize=8)
 plt.show()
 
 
 # %% tags=["remove-cell"]
-bimorec_iii = printed.filter((pl.col("paper") == "BiMoRec") & (pl.col("database") == "MIMIC-III"))
-gaps = dict(zip(bimorec_iii["system"], f(bimorec_iii["Jaccard"]) - bimorec_iii["F1"], strict=True))
+bimorec_iii = printed.filter(
+    (pl.col("paper") == "BiMoRec") & (pl.col("database") == "MIMIC-III")
+)
+gaps = dict(
+    zip(
+        bimorec_iii["system"],
+        f(bimorec_iii["Jaccard"]) - bimorec_iii["F1"],
+        strict=True,
+    )
+)
 J_printed = dict(zip(bimorec_iii["system"], bimorec_iii["Jaccard"], strict=True))
 J_bimorec = J_printed["BiMoRec"]
 sd_bimorec = np.sqrt(gaps["BiMoRec"] * (1 + J_bimorec) ** 3 / 2)
@@ -1031,10 +1260,16 @@ assert (odd["system"], odd["database"]) == ("ECC", "MIMIC-IV")
 lone, several = metrics.ddi_counts(truth, ddi)
 last, m3 = (
     here.get(("later visits", "last visit"), {}),
-    stored_points["mimic3-demo"].row(by_predicate=pl.col("system") == "last visit", named=True),
+    stored_points["mimic3-demo"].row(
+        by_predicate=pl.col("system") == "last visit", named=True
+    ),
 )
 pop = {
-    name: points.row(by_predicate=(pl.col("system") == "popularity") & (pl.col("scored") == "all visits"), named=True)
+    name: points.row(
+        by_predicate=(pl.col("system") == "popularity")
+        & (pl.col("scored") == "all visits"),
+        named=True,
+    )
     for name, points in (all_points | stored_points).items()
 }
 page.glue(
@@ -1092,7 +1327,10 @@ page.glue(
     lowest_ddi=printed["DDI rate"].min(),
     nla_truth=published.fact("nlammr_true_ddi_rate_mimic3"),
     true_rate=here["all visits", "prescribed"]["DDI rate"],
-    above_phi=(lone[several > 0] / several[several > 0] > published.fact("bimorec_accepted_ddi_rate")).mean(),
+    above_phi=(
+        lone[several > 0] / several[several > 0]
+        > published.fact("bimorec_accepted_ddi_rate")
+    ).mean(),
     above_20=(truth.sum(1) > 20).mean(),
 )
 

@@ -32,6 +32,7 @@ import numpy as np
 import polars as pl
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import binary_cross_entropy_with_logits as bce_with_logits
 
 from medrec import metrics, plotting, protocol
 from medrec.book import page
@@ -45,7 +46,7 @@ from medrec.models.lr import LR
 # %% tags=["parameters"]
 seed: int = 0  # seed of the split and of the bootstrap
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
-device: str = "cpu"  # logistic regression runs on the processor whatever stands here
+device: str = "cpu"  # LR runs on the processor whatever stands here
 profile: str = "quick"  # quick: a coarse grid of C; full: the whole grid
 
 # %% tags=["hide-input"]
@@ -70,7 +71,13 @@ page.at_a_glance(
 has_code = np.repeat([1.0, 0.0], [30, 70])
 given = np.concatenate([np.repeat([1, 0], [18, 12]), np.repeat([1, 0], [14, 56])])
 page.table(
-    pl.DataFrame({"visits": ["with the code", "without"], "class given": [18, 14], "not given": [12, 56]}),
+    pl.DataFrame(
+        {
+            "visits": ["with the code", "without"],
+            "class given": [18, 14],
+            "not given": [12, 56],
+        }
+    ),
     caption="The toy of this chapter: 100 visits, written by hand.",
 )
 
@@ -108,9 +115,13 @@ b_one, w_one = fit_lr(has_code, given, C=1.0)
 
 # %%
 np.testing.assert_allclose([b_free, w_free], [np.log(0.25), np.log(6)], atol=5e-5)
-np.testing.assert_allclose([sigmoid(b_free + w_free), sigmoid(b_free)], [0.6, 0.2], atol=5e-5)
+np.testing.assert_allclose(
+    [sigmoid(b_free + w_free), sigmoid(b_free)], [0.6, 0.2], atol=5e-5
+)
 np.testing.assert_allclose([b_one, w_one], [-1.2602, 1.4655], atol=5e-5)
-np.testing.assert_allclose([sigmoid(b_one + w_one), sigmoid(b_one)], [0.5511, 0.2209], atol=5e-5)
+np.testing.assert_allclose(
+    [sigmoid(b_one + w_one), sigmoid(b_one)], [0.5511, 0.2209], atol=5e-5
+)
 for C, weight in [(1 / 1.1, 1.4398), (0.1, 0.5711)]:
     np.testing.assert_allclose(fit_lr(has_code, given, C)[1], weight, atol=5e-5)
 "weights and probabilities agree with the 2×2 table"
@@ -125,7 +136,12 @@ mean_both = both.predict_proba(np.column_stack([np.ones(100), has_code]))[:, 1].
 mean_one = np.where(has_code == 1, sigmoid(b_one + w_one), sigmoid(b_one)).mean()
 assert abs(mean_one - given.mean()) < 1e-6
 assert abs(mean_both - given.mean()) > 1e-3
-page.glue(mean_both=mean_both, base_rate=given.mean(), p_with=sigmoid(b_one + w_one), p_without=sigmoid(b_one))
+page.glue(
+    mean_both=mean_both,
+    base_rate=given.mean(),
+    p_with=sigmoid(b_one + w_one),
+    p_without=sigmoid(b_one),
+)
 
 # %% [markdown]
 # The class was given in {glue:text}`base_rate:.2f` of the visits; penalising the intercept predicts {glue:text}`mean_both:.3f` on average.
@@ -193,11 +209,11 @@ def torch_weight(penalty):
     """Weight that minimises mean log-loss + penalty/2 · w²."""
     x, y = torch.tensor(has_code), torch.tensor(given, dtype=torch.float64)
     theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([theta], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14)
+    optimiser = torch.optim.LBFGS([theta], max_iter=200, tolerance_grad=1e-12)
 
     def loss():
         optimiser.zero_grad()
-        nll = torch.nn.functional.binary_cross_entropy_with_logits(theta[0] + theta[1] * x, y)
+        nll = bce_with_logits(theta[0] + theta[1] * x, y)
         (total := nll + penalty / 2 * theta[1] ** 2).backward()
         return total
 
@@ -222,7 +238,9 @@ def p_rare(k, C=1.0):
     return sigmoid(b + w)
 
 
-np.testing.assert_allclose([p_rare(1), p_rare(2), p_rare(3)], [0.4354, 0.5322, 0.6001], atol=5e-5)
+np.testing.assert_allclose(
+    [p_rare(1), p_rare(2), p_rare(3)], [0.4354, 0.5322, 0.6001], atol=5e-5
+)
 np.testing.assert_allclose(p_rare(3, C=10), 0.8992, atol=5e-5)
 page.glue(p_three=p_rare(3), p_three_ten=p_rare(3, C=10))
 
@@ -232,7 +250,11 @@ fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 bars = ax.bar([str(k) for k in sightings], [p_rare(k) for k in sightings], width=0.6)
 ax.bar_label(bars, fmt="%.2f")
 ax.axhline(0.5, color="0.5", lw=1, ls=":")
-ax.set(xlabel="sightings of the code, all with the class", ylabel="predicted probability", ylim=(0, 1.08))
+ax.set(
+    xlabel="sightings of the code, all with the class",
+    ylabel="predicted probability",
+    ylim=(0, 1.08),
+)
 plt.show()
 
 # %% [markdown]
@@ -303,7 +325,9 @@ f1s = np.array([expected_f1(k) for k in ks])
 best = ks[jaccards.argmax()]
 assert best == ks[f1s.argmax()] == 24
 np.testing.assert_allclose(
-    [expected_jaccard(13), expected_jaccard(26), jaccards.max()], [0.3794, 0.4388, 0.4400], atol=5e-5
+    [expected_jaccard(13), expected_jaccard(26), jaccards.max()],
+    [0.3794, 0.4388, 0.4400],
+    atol=5e-5,
 )
 np.testing.assert_allclose(f1s.max(), 0.6066, atol=5e-5)
 cut = jaccards.max() / (1 + jaccards.max())
@@ -312,9 +336,18 @@ assert (pi >= 0.5).sum() == 13
 simulated = np.random.default_rng(seed).random((20_000, 131)) < pi
 top = np.arange(131) < 24
 np.testing.assert_allclose(
-    metrics.jaccard(simulated, np.broadcast_to(top, simulated.shape)).mean(), jaccards.max(), atol=3e-3
+    metrics.jaccard(simulated, np.broadcast_to(top, simulated.shape)).mean(),
+    jaccards.max(),
+    atol=3e-3,
 )
-page.glue(cut=cut, mean_size=pi.sum(), j_half=expected_jaccard(13), j_best=jaccards.max(), k_half=13, k_best=int(best))
+page.glue(
+    cut=cut,
+    mean_size=pi.sum(),
+    j_half=expected_jaccard(13),
+    j_best=jaccards.max(),
+    k_half=13,
+    k_best=int(best),
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the probability threshold. Expected Jaccard rises from the left to a peak near threshold 0.31 and falls to 0.38 at 0.5; the size of the set falls steadily and crosses the true mean of 20 near threshold 0.36."}, "figure": {"name": "fig-lr-threshold", "caption": "Expected Jaccard (↑ better) and size of the recommended set against the threshold, for 131 independent classes with known probabilities. Exact values, no interval. A cut at one half recommends too little."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8))
@@ -357,7 +390,9 @@ plt.show()
 
 # %%
 split = split_patients(records.n_patients, seed)
-train, validation, test = (records.select(p) for p in (split.train, split.validation, split.test))
+train, validation, test = (
+    records.select(p) for p in (split.train, split.validation, split.test)
+)
 ddi, ddi_name = default_ddi(records.vocab["medication"].codes)
 lr = LR().fit(train)
 scores = lr.predict_proba(test)
@@ -373,11 +408,20 @@ pl.DataFrame(
 # **Check.** The fitted model obeys both conditions of {eq}`eq-lr-optimum` for every class with something to regress, up to the tolerance of its optimiser.
 
 # %%
-residual = train.codes["medication"].multi_hot(records.n_medications) - lr.predict_proba(train)
+residual = train.codes["medication"].multi_hot(
+    records.n_medications
+) - lr.predict_proba(train)
 fitted = np.isfinite(lr.intercept_)
 assert np.abs(residual[:, fitted].sum(0)).max() < 1
-x = np.hstack([train.codes[kind].multi_hot(len(records.vocab[kind])) for kind in ("diagnosis", "procedure")])
-np.testing.assert_allclose(lr.C * x.T.astype(float) @ residual[:, fitted], lr.coef_[fitted].T, atol=0.1)
+x = np.hstack(
+    [
+        train.codes[kind].multi_hot(len(records.vocab[kind]))
+        for kind in ("diagnosis", "procedure")
+    ]
+)
+np.testing.assert_allclose(
+    lr.C * x.T.astype(float) @ residual[:, fitted], lr.coef_[fitted].T, atol=0.1
+)
 int(fitted.sum())
 
 # %% [markdown]
@@ -399,7 +443,8 @@ systems = {
 popularity = Popularity().fit(train)
 systems["popularity"] = (popularity.predict(test), popularity.predict_proba(test))
 results = {
-    name: protocol.evaluate(test, sets, ddi, scores=p, patients=split.test) for name, (sets, p) in systems.items()
+    name: protocol.evaluate(test, sets, ddi, scores=p, patients=split.test)
+    for name, (sets, p) in systems.items()
 }
 repeat = LastVisit().fit(train)
 has_past = repeat.scored(test).any()
@@ -407,12 +452,17 @@ if has_past:
     results["last visit"] = protocol.evaluate(
         test, repeat.predict(test), ddi, scored=repeat.scored(test), patients=split.test
     )
-intervals = {name: protocol.bootstrap(result, seed=seed) for name, result in results.items()}
+intervals = {
+    name: protocol.bootstrap(result, seed=seed) for name, result in results.items()
+}
 page.table(
     pl.DataFrame(
         [
             {"system": name, "visits": int(results[name].summary()["visits"])}
-            | {label: interval[key].format(3) for key, label in protocol.COLUMNS.items()}
+            | {
+                label: interval[key].format(3)
+                for key, label in protocol.COLUMNS.items()
+            }
             for name, interval in intervals.items()
         ]
     ),
@@ -421,7 +471,9 @@ page.table(
 )
 
 # %% tags=["remove-cell"]
-gain = protocol.paired_difference(results["LR at .5"], results["LR, tuned"], seed=seed)["jaccard"]
+gain = protocol.paired_difference(results["LR at .5"], results["LR, tuned"], seed=seed)[
+    "jaccard"
+]
 table2 = published.table("bimorec", 2).filter(pl.col("database") == "MIMIC-III")
 printed = {row["system"]: row for row in table2.iter_rows(named=True)}
 true_size = test.describe()["medication_per_visit"]
@@ -451,14 +503,23 @@ page.glue(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the Jaccard of LR on test patients against its threshold, with a shaded 95 % band. The curve rises to a broad top near threshold 0.3 to 0.4 and falls towards 0.5 and beyond; vertical lines mark .5 and the tuned threshold."}, "figure": {"name": "fig-lr-tuned", "caption": "Jaccard (↑ better) of one fitted LR against its threshold, on the test patients of {glue:text}`cohort_line`. Band: 95 % bootstrap interval over patients. The tuned threshold was chosen on other patients. Notice how flat the top is, and that one half lies beside it."}}
 grid = np.arange(0.05, 0.81, 0.025)
 curve = [
-    protocol.bootstrap(protocol.evaluate(test, scores >= t, ddi, patients=split.test), resamples=200, seed=seed)[
-        "jaccard"
-    ]
+    protocol.bootstrap(
+        protocol.evaluate(test, scores >= t, ddi, patients=split.test),
+        resamples=200,
+        seed=seed,
+    )["jaccard"]
     for t in grid
 ]
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 look = plotting.look("LR")
-ax.fill_between(grid, [c.low for c in curve], [c.high for c in curve], color=look.color, alpha=0.2, lw=0)
+ax.fill_between(
+    grid,
+    [c.low for c in curve],
+    [c.high for c in curve],
+    color=look.color,
+    alpha=0.2,
+    lw=0,
+)
 ax.plot(grid, [c.value for c in curve], color=look.color)
 ax.axvline(0.5, color=plotting.INK, lw=1, ls="--", label="one half")
 ax.axvline(tuned, color=plotting.INK, lw=1, label="tuned on validation patients")
@@ -474,16 +535,19 @@ plt.show()
 
 # %%
 rows = []
-for name, other in {"shuffled by seed": split, "file order": split_patients(records.n_patients, None)}.items():
+for name, other in {
+    "shuffled by seed": split,
+    "file order": split_patients(records.n_patients, None),
+}.items():
     fitted_lr = lr if other is split else LR().fit(records.select(other.train))
     held_out = records.select(other.test)
     p = fitted_lr.predict_proba(held_out)
     row = {"split": name}
     for aggregation in ("patients", "visits"):
         rules = protocol.Protocol("this table", aggregation=aggregation)
-        row[f"mean over {aggregation}"] = protocol.evaluate(held_out, p >= 0.5, ddi, protocol=rules).summary()[
-            "jaccard"
-        ]
+        row[f"mean over {aggregation}"] = protocol.evaluate(
+            held_out, p >= 0.5, ddi, protocol=rules
+        ).summary()["jaccard"]
     rows.append(row)
 noise = pl.DataFrame(rows)
 cells = noise.select(pl.exclude("split")).to_numpy()
@@ -509,24 +573,41 @@ np.testing.assert_allclose([values.mean(), over_patients], [0.52, 0.40])
 # ### Does the penalty matter?
 
 # %%
-penalties = [0.01, 0.1, 1.0, 10.0] if profile == "quick" else [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
+penalties = (
+    [0.01, 0.1, 1.0, 10.0]
+    if profile == "quick"
+    else [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
+)
 sweep = []
 for C in penalties:
     model = lr if C == lr.C else LR(C=C).fit(train)
     best = protocol.tune_threshold(validation, model.predict_proba(validation))
-    result = protocol.evaluate(test, model.predict_proba(test) >= best, ddi, patients=split.test)
+    result = protocol.evaluate(
+        test, model.predict_proba(test) >= best, ddi, patients=split.test
+    )
     sweep.append(protocol.bootstrap(result, seed=seed)["jaccard"])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with vertical intervals: Jaccard of LR at its tuned threshold for C from 0.01 to 10 on a log axis. Intervals overlap for all values between 0.1 and 10."}, "figure": {"name": "fig-lr-sweep", "caption": "Jaccard (↑ better) of LR at its own tuned threshold against C, on the test patients of {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients. Notice that the choice of C moves less than the width of a bar over most of the range."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 mid = np.array([c.value for c in sweep])
 ends = np.array([[c.value - c.low, c.high - c.value] for c in sweep]).T
-ax.errorbar(penalties, mid, yerr=ends, color=look.color, marker=look.marker, ls="none", capsize=3)
+ax.errorbar(
+    penalties,
+    mid,
+    yerr=ends,
+    color=look.color,
+    marker=look.marker,
+    ls="none",
+    capsize=3,
+)
 ax.set(xscale="log", xlabel="C (log scale)", ylabel="Jaccard ↑")
 plt.show()
 
 # %% tags=["remove-cell"]
-page.glue(sweep_range=float(mid.max() - mid.min()), sdi=protocol.SMALLEST_DIFFERENCE["jaccard"])
+page.glue(
+    sweep_range=float(mid.max() - mid.min()),
+    sdi=protocol.SMALLEST_DIFFERENCE["jaccard"],
+)
 
 # %% [markdown]
 # Over this grid the tuned Jaccard moves by {glue:text}`sweep_range:.4f`; the smallest difference of interest, fixed before any run, is {glue:text}`sdi`.

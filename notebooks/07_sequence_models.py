@@ -44,7 +44,7 @@ from medrec.training import load_system, train
 seed: int = 0  # seed of model initialisation; the split has its own
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the model is trained
-profile: str = "quick"  # quick: a short training for the curve; full: until early stopping
+profile: str = "quick"  # quick: twenty epochs; full: until early stopping
 
 # %% tags=["hide-input"]
 plotting.use_style()
@@ -72,7 +72,13 @@ beta = torch.tanh(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, -1.0]]))
 W = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
 b = torch.tensor([0.0, -0.5])
 page.table(
-    pl.DataFrame({"visit": ["1 (oldest)", "2", "3 (latest)"], "v": [str(r.tolist()) for r in v], "s": s.numpy()}),
+    pl.DataFrame(
+        {
+            "visit": ["1 (oldest)", "2", "3 (latest)"],
+            "v": [str(r.tolist()) for r in v],
+            "s": s.numpy(),
+        }
+    ),
     caption="The toy of this chapter: one patient, three visits, written by hand.",
     digits=0,
 )
@@ -109,11 +115,15 @@ p = torch.sigmoid(W @ c + b)
 # %%
 close = {"atol": 5e-5, "rtol": 0}
 torch.testing.assert_close(alpha, torch.tensor([0.0900, 0.2447, 0.6652]), **close)
-torch.testing.assert_close(beta * v, torch.tensor([[0.7616, 0], [0, 0.9242], [0, -0.7616]]), **close)
+torch.testing.assert_close(
+    beta * v, torch.tensor([[0.7616, 0], [0, 0.9242], [0, -0.7616]]), **close
+)
 torch.testing.assert_close(c, torch.tensor([0.0686, -0.2805]), **close)
 torch.testing.assert_close(p, torch.tensor([0.5864, 0.2637]), **close)
 batch_of_one = (alpha[None], beta[None], v[None])
-torch.testing.assert_close(visit_attention(s[None], torch.ones(1, 3, dtype=torch.bool))[0], alpha)
+torch.testing.assert_close(
+    visit_attention(s[None], torch.ones(1, 3, dtype=torch.bool))[0], alpha
+)
 torch.testing.assert_close(context_vector(*batch_of_one)[0], c)
 (p >= 0.4).tolist()
 
@@ -130,12 +140,22 @@ shares = torch.einsum("j,md,jd,jd->mj", alpha, W, beta, v)
 torch.testing.assert_close(shares[0], torch.tensor([0.0686, -0.2262, 0.5066]), **close)
 torch.testing.assert_close(shares.sum(1) + b, W @ c + b)
 torch.testing.assert_close(logit_shares(*batch_of_one, W)[0].T, shares)
-page.glue(share_oldest=shares[0, 0].item(), share_latest=shares[0, 2].item(), logit_one=(W @ c + b)[0].item())
+page.glue(
+    share_oldest=shares[0, 0].item(),
+    share_latest=shares[0, 2].item(),
+    logit_one=(W @ c + b)[0].item(),
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Grouped bar chart of the share that each of three visits has in the logits of two medication classes. For class 1 the latest visit adds 0.51 and the middle one takes 0.23 away; for class 2 the middle visit adds most and the latest takes away more."}, "figure": {"name": "fig-retain-shares", "caption": "Share of each visit in the logit of each class, equation {eq}`eq-retain-share`. Toy numbers, exact. A visit can speak against a class."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for j, name in enumerate(["visit 1 (oldest)", "visit 2", "visit 3 (latest)"]):
-    ax.bar(np.arange(2) + (j - 1) * 0.25, shares[:, j], width=0.23, label=name, hatch=["", "//", ".."][j])
+    ax.bar(
+        np.arange(2) + (j - 1) * 0.25,
+        shares[:, j],
+        width=0.23,
+        label=name,
+        hatch=["", "//", ".."][j],
+    )
 ax.axhline(0, color="0.5", lw=0.8)
 ax.set(xticks=[0, 1], xticklabels=["class 1", "class 2"], ylabel="share of the logit")
 ax.legend()
@@ -160,7 +180,9 @@ plt.show()
 # %%
 c_equal = context(torch.full((3,), 1 / 3), beta, v)
 torch.testing.assert_close(c_equal, torch.tensor([0.2539, 0.0542]), **close)
-torch.testing.assert_close(torch.sigmoid(W @ c_equal + b), torch.tensor([0.5498, 0.4342]), atol=1e-4, rtol=0)
+torch.testing.assert_close(
+    torch.sigmoid(W @ c_equal + b), torch.tensor([0.5498, 0.4342]), atol=1e-4, rtol=0
+)
 (torch.sigmoid(W @ c_equal + b) >= 0.4).tolist()
 
 # %% [markdown]
@@ -190,17 +212,27 @@ for name, axis in {"visits": 0, "features": 1}.items():
 # **Check.** Over visits the scores receive a gradient; over features it is exactly zero, so the network that makes the scores is never trained.
 
 # %%
-torch.testing.assert_close(gradients["visits"], torch.tensor([0.0371, -0.3116, 0.2745]), **close)
+torch.testing.assert_close(
+    gradients["visits"], torch.tensor([0.0371, -0.3116, 0.2745]), **close
+)
 assert (gradients["features"] == 0).all()
 c_dead = context(torch.ones(3), beta, v)
 torch.testing.assert_close(c_dead, torch.tensor([0.7616, 0.1626]), **close)
-torch.testing.assert_close(torch.sigmoid(W @ c_dead + b), torch.tensor([0.6454, 0.5513]), **close)
+torch.testing.assert_close(
+    torch.sigmoid(W @ c_dead + b), torch.tensor([0.6454, 0.5513]), **close
+)
 "with α ≡ 1 both classes are recommended, and the scores learn nothing"
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the length of the context vector against the number of identical visits, from 1 to 20. With softmax over visits the line is flat; with softmax over features it rises in a straight line to twenty times the first value."}, "figure": {"name": "fig-retain-norm", "caption": "Length of the context when the same visit repeats. Toy numbers, exact. Without a softmax over visits long records shout."}}
 counts = np.arange(1, 21)
-paper = [context(torch.full((n,), 1 / n), beta[:1].expand(n, 2), v[:1].expand(n, 2)).norm() for n in counts]
-coded = [context(torch.ones(n), beta[:1].expand(n, 2), v[:1].expand(n, 2)).norm() for n in counts]
+paper = [
+    context(torch.full((n,), 1 / n), beta[:1].expand(n, 2), v[:1].expand(n, 2)).norm()
+    for n in counts
+]
+coded = [
+    context(torch.ones(n), beta[:1].expand(n, 2), v[:1].expand(n, 2)).norm()
+    for n in counts
+]
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 ax.plot(counts, paper, "-o", ms=3, label="softmax over visits (paper)")
 ax.plot(counts, coded, "--s", ms=3, label="softmax over features (released)")
@@ -247,7 +279,9 @@ real = torch.tensor([True, True, True, False])
 
 # %%
 torch.testing.assert_close(masked_softmax(padded_scores, real)[:3], alpha)
-torch.testing.assert_close(visit_attention(padded_scores[None], real[None])[0, :3], alpha)
+torch.testing.assert_close(
+    visit_attention(padded_scores[None], real[None])[0, :3], alpha
+)
 left_over = torch.softmax(padded_scores, dim=0)[:3].sum()
 torch.testing.assert_close(left_over, torch.tensor(0.9174), **close)
 torch.testing.assert_close(misaligned, torch.tensor([0.5066, 0.1576]), **close)
@@ -264,7 +298,14 @@ strips = torch.stack(
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.0))
 ax.imshow(strips, cmap="Greys", vmin=0, vmax=1, aspect="auto")
 for (i, j), value in np.ndenumerate(strips.numpy()):
-    ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black")
+    ax.text(
+        j,
+        i,
+        f"{value:.2f}",
+        ha="center",
+        va="center",
+        color="white" if value > 0.5 else "black",
+    )
 ax.set(
     xticks=range(4),
     xticklabels=["visit 1", "visit 2", "visit 3", "padding"],
@@ -304,12 +345,33 @@ settings = {"epochs": 20} if profile == "quick" else {}
 runs = {
     "paper": train("retain", records, seed=seed, settings=settings, device=device),
     "softmax over features": train(
-        "retain", records, seed=seed, settings={**settings, "alpha_axis": "features"}, device=device
+        "retain",
+        records,
+        seed=seed,
+        settings={**settings, "alpha_axis": "features"},
+        device=device,
     ),
-    "forward time": train("retain", records, seed=seed, settings={**settings, "reverse_time": False}, device=device),
-    "official (both)": train("retain", records, variant="official", seed=seed, settings=settings, device=device),
+    "forward time": train(
+        "retain",
+        records,
+        seed=seed,
+        settings={**settings, "reverse_time": False},
+        device=device,
+    ),
+    "official (both)": train(
+        "retain",
+        records,
+        variant="official",
+        seed=seed,
+        settings=settings,
+        device=device,
+    ),
     "paper, with current codes": train(
-        "retain", records, seed=seed, settings={**settings, "inputs": "with_current"}, device=device
+        "retain",
+        records,
+        seed=seed,
+        settings={**settings, "inputs": "with_current"},
+        device=device,
     ),
 }
 references = {
@@ -321,8 +383,19 @@ references = {
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of validation Jaccard against epoch for the paper variant and the released variant of RETAIN. Both rise steeply for about ten epochs and flatten at nearly the same height."}, "figure": {"name": "fig-retain-curve", "caption": "Jaccard (↑ better) of the validation patients against epoch, one training seed each, on {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. Notice how close they end."}}
 page.glue(cohort_line=page.cohort_line(records))
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
-for (name, run), line in zip({k: runs[k] for k in ("paper", "official (both)")}.items(), ("-o", "--s"), strict=True):
-    ax.plot(run.history["epoch"], run.history["jaccard"], line, ms=3, label=name, color=plotting.color("RETAIN"))
+for (name, run), line in zip(
+    {k: runs[k] for k in ("paper", "official (both)")}.items(),
+    ("-o", "--s"),
+    strict=True,
+):
+    ax.plot(
+        run.history["epoch"],
+        run.history["jaccard"],
+        line,
+        ms=3,
+        label=name,
+        color=plotting.color("RETAIN"),
+    )
 ax.set(xlabel="epoch", ylabel="Jaccard of validation patients ↑")
 ax.legend()
 plt.show()
@@ -366,7 +439,12 @@ for offset, (name, hatch) in enumerate({"paper": "", "official (both)": "//"}.it
     with torch.inference_mode():
         weights = network.attention(batch, knowledge)
     back = [
-        [float(weights[p, t, t - d]) for p, t in network.scored(batch).nonzero().tolist() if t >= 3] for d in (1, 2, 3)
+        [
+            float(weights[p, t, t - d])
+            for p, t in network.scored(batch).nonzero().tolist()
+            if t >= 3
+        ]
+        for d in (1, 2, 3)
     ]
     ax.bar(
         np.arange(3) + (offset - 0.5) * 0.38,
@@ -377,7 +455,12 @@ for offset, (name, hatch) in enumerate({"paper": "", "official (both)": "//"}.it
         color=plotting.color("RETAIN"),
         alpha=1 - 0.45 * offset,
     )
-ax.set(xticks=range(3), xticklabels=["1", "2", "3"], xlabel="visits back from the target", ylabel="mean α")
+ax.set(
+    xticks=range(3),
+    xticklabels=["1", "2", "3"],
+    xlabel="visits back from the target",
+    ylabel="mean α",
+)
 ax.legend()
 plt.show()
 
@@ -393,7 +476,10 @@ rows = []
 for name, run in {**{f"RETAIN, {k}": v for k, v in runs.items()}, **references}.items():
     evaluation = run.evaluation("tuned")
     interval = protocol.bootstrap(evaluation, groups=later, seed=seed)
-    rows.append({"system": name} | {label: interval[key].format(3) for key, label in protocol.COLUMNS.items()})
+    rows.append(
+        {"system": name}
+        | {label: interval[key].format(3) for key, label in protocol.COLUMNS.items()}
+    )
 n_later = int(runs["paper"].evaluation("tuned").summary()["visits"])
 page.table(
     pl.DataFrame(rows),
@@ -404,17 +490,23 @@ page.table(
 # %% tags=["remove-cell"]
 base = runs["paper"].evaluation("tuned")
 switch = {
-    name: protocol.paired_difference(base, runs[name].evaluation("tuned"), seed=seed)["jaccard"]
+    name: protocol.paired_difference(base, runs[name].evaluation("tuned"), seed=seed)[
+        "jaccard"
+    ]
     for name in ("softmax over features", "forward time", "official (both)")
 }
 handicap = protocol.paired_difference(
     base, runs["paper, with current codes"].evaluation("tuned"), groups=later, seed=seed
 )["jaccard"]
-against_last = protocol.paired_difference(references["last visit"].evaluation("tuned"), base, groups=later, seed=seed)[
-    "jaccard"
-]
+against_last = protocol.paired_difference(
+    references["last visit"].evaluation("tuned"), base, groups=later, seed=seed
+)["jaccard"]
 sees = protocol.verdict(
-    against_last, cohort=records.name, source=records.source, n_patients=base.summary()["patients"], n_seeds=1
+    against_last,
+    cohort=records.name,
+    source=records.source,
+    n_patients=base.summary()["patients"],
+    n_seeds=1,
 )
 page.glue(
     d_alpha=switch["softmax over features"].format(4),

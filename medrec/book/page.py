@@ -10,6 +10,7 @@ A chapter calls three functions and nothing else of this room::
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -146,7 +147,8 @@ def _formatted(series: pl.Series, places: int) -> list[str]:
             return f"{value:.{places}f}"
         if isinstance(value, Sequence) and not isinstance(value, str):
             return ", ".join(map(str, value))
-        return str(value)
+        # An interval breaks before its bracket, never inside.
+        return re.sub(r"(\[[^\[\],]+,) ([^\[\],]+\])", "\\1\u00a0\\2", str(value))
 
     return [text(value) for value in series.to_list()]
 
