@@ -139,7 +139,11 @@ def build_cohort(
     ledger.start(rows=int(products["rows"].sum()))
     if not len(products):
         raise MedrecError(f"{name}: {_names(tables, 'orders')} holds no order. Check the tables.")
-    live = map_products(products.filter(~pl.col("cancelled")).drop("cancelled"), options, mapper)
+    others = None
+    if tables.named_hicl is not None:
+        with explained(tables.files.get("named_hicl", ())):
+            others = tables.named_hicl.group_by(pl.all()).agg(rows=pl.len()).collect(engine="streaming")
+    live = map_products(products.filter(~pl.col("cancelled")).drop("cancelled"), options, mapper, others)
     progress.update()
     taken, people = _stream_orders(tables, options, live, index)
     progress.update()
@@ -182,7 +186,7 @@ def build_cohort(
     # -- assemble -------------------------------------------------------------------------------------------------
     kept = visits.filter(pl.Series(keep))
     new_row = np.cumsum(keep) - 1
-    with explained(()):
+    with explained(tables.files.get("titles", ())):
         dictionary = tables.titles.collect(engine="streaming")
     vocab: dict[Kind, Vocabulary] = {}
     codes: dict[Kind, Ragged] = {}
@@ -207,7 +211,9 @@ def build_cohort(
     )
 
 
-def map_products(products: pl.DataFrame, options: Options, mapper: Mapper = map_medications) -> pl.DataFrame:
+def map_products(
+    products: pl.DataFrame, options: Options, mapper: Mapper = map_medications, others: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Give each product a drug and a class, restoring missing names from the HICL number first.
 
     A HICL number (First Databank) stands for one combination of ingredients. An order that has only the number takes
@@ -217,6 +223,8 @@ def map_products(products: pl.DataFrame, options: Options, mapper: Mapper = map_
         products: columns :data:`PRODUCT` and ``rows``, one row a distinct product.
         options: ``class_rule`` and ``mapping`` are passed on.
         mapper: see :func:`build_cohort`.
+        others: columns ``name``, ``route``, ``hicl``, ``rows`` of other tables, asked for numbers that no named order
+            has.
 
     Returns:
         ``products`` with ``drug``, ``atc3``, ``status`` (``mapped``, ``carrier`` or ``unmapped``).
@@ -231,7 +239,10 @@ def map_products(products: pl.DataFrame, options: Options, mapper: Mapper = map_
     done = mapped(named)
     if not len(unnamed):
         return done
-    restored = unnamed.drop("name").join(names_by_hicl(named).select("hicl", "name"), on="hicl", how="left")
+    names = names_by_hicl(named).select("hicl", "name")
+    if others is not None:
+        names = pl.concat([names, names_by_hicl(others).select("hicl", "name").join(names, on="hicl", how="anti")])
+    restored = unnamed.drop("name").join(names, on="hicl", how="left")
     restored = mapped(restored.select(products.columns)).with_columns(name=pl.lit(None, dtype=pl.String))
     return pl.concat([done, restored.select(done.columns)])
 

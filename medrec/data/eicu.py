@@ -11,7 +11,9 @@ What differs from MIMIC, and what is done about it:
   codes of that version stay (``"070.51, 573.1"``: the virus and its hepatitis). A row without a code keeps its path:
   ``"path:..."``.
 * **Medications** have free-text names, often padded or missing, and a HICL number, from which missing names are
-  restored (see :func:`medrec.data.build.map_products`). Cancelled orders are marked here, dropped in the pipeline.
+  restored (see :func:`medrec.data.build.map_products`): by the names that other orders have, then by those in
+  ``admissiondrug`` (drugs taken before admission), where that table is there. It serves as a dictionary only.
+  Cancelled orders are marked here, dropped in the pipeline.
 * There are no procedure codes and no NDC.
 """
 
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import polars as pl
 
-from medrec.data.tables import RawTables, scan_table, table_path
+from medrec.data.tables import RawTables, find_table, scan_table, table_path
 
 ICD9 = r"^(\d{3}(\.\d{1,2})?|V\d{2}(\.\d{1,2})?|E\d{3}(\.\d)?)$"
 """A diagnosis of ICD-9-CM with its dot. ``E87.8`` is none (two digits after E): it is ICD-10."""
@@ -122,10 +124,17 @@ def read(folder: Path) -> RawTables:
             ndc=pl.lit(None, dtype=pl.String),
             route=pl.col("routeadmin").str.strip_chars(),
             drug_type=pl.lit("MAIN"),
-            hicl=pl.col("drughiclseqno").replace(["", "0"], None),
+            hicl=known_hicl(),
             cancelled=pl.col("drugordercancelled") == "Yes",
         )
     )
+    named_hicl = None
+    if find_table(folder, "admissiondrug"):
+        named_hicl = scan("admissiondrug", "drugname", "drughiclseqno").select(
+            name=pl.col("drugname").str.strip_chars().replace("", None),
+            route=pl.lit(None, dtype=pl.String),
+            hicl=known_hicl(),
+        )
     return RawTables(
         layout="eicu",
         visits=visits,
@@ -140,9 +149,17 @@ def read(folder: Path) -> RawTables:
                 "visits": ("patient",),
                 "diagnoses": ("diagnosis", "patient"),
                 "orders": ("medication", "patient"),
+                "titles": ("diagnosis",),
+                "named_hicl": ("admissiondrug",) if named_hicl is not None else (),
             }.items()
         },
+        named_hicl=named_hicl,
     )
+
+
+def known_hicl() -> pl.Expr:
+    """The HICL number, with ``0`` and the empty string as what they are: missing."""
+    return pl.col("drughiclseqno").str.strip_chars().replace(["", "0"], None)
 
 
 def codes_of_cell() -> pl.Expr:

@@ -66,12 +66,13 @@ def read(folder: Path) -> RawTables:
             seq=pl.col("seq_num").cast(pl.Int32),
         )
 
+    known = {"D_ICD_DIAGNOSES": "diagnosis", "D_ICD_PROCEDURES": "procedure"}
+    known = {name: kind for name, kind in known.items() if find_table(folder, name)}
     dictionaries = [
         scan(name, "icd9_code", "long_title").select(
             kind=pl.lit(kind), code="9:" + pl.col("icd9_code"), title="long_title"
         )
-        for name, kind in (("D_ICD_DIAGNOSES", "diagnosis"), ("D_ICD_PROCEDURES", "procedure"))
-        if find_table(folder, name)
+        for name, kind in known.items()
     ]
     return RawTables(
         layout="mimic3",
@@ -88,6 +89,7 @@ def read(folder: Path) -> RawTables:
                 "diagnoses": ("DIAGNOSES_ICD",),
                 "procedures": ("PROCEDURES_ICD",),
                 "orders": ("PRESCRIPTIONS",),
+                "titles": tuple(known),
             }.items()
         },
     )

@@ -67,10 +67,11 @@ def read(folder: Path) -> RawTables:
             visit_id=pl.col("hadm_id").cast(pl.Int64), code=code(), seq=pl.col("seq_num").cast(pl.Int32)
         )
 
+    known = {"d_icd_diagnoses": "diagnosis", "d_icd_procedures": "procedure"}
+    known = {name: kind for name, kind in known.items() if find_table(hosp, name)}
     dictionaries = [
         scan(name, "icd_code", "icd_version", "long_title").select(kind=pl.lit(kind), code=code(), title="long_title")
-        for name, kind in (("d_icd_diagnoses", "diagnosis"), ("d_icd_procedures", "procedure"))
-        if find_table(hosp, name)
+        for name, kind in known.items()
     ]
     return RawTables(
         layout="mimic4",
@@ -87,6 +88,7 @@ def read(folder: Path) -> RawTables:
                 "diagnoses": ("diagnoses_icd",),
                 "procedures": ("procedures_icd",),
                 "orders": ("prescriptions",),
+                "titles": tuple(known),
             }.items()
         },
     )

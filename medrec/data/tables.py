@@ -47,7 +47,8 @@ class RawTables:
         titles: columns ``kind``, ``code``, ``title``; what the database's own dictionaries call a code; may be empty.
         first_day: what ``window="first_day"`` can mean here: ``"calendar_day"`` where orders carry a date only,
             ``"24h"`` where they carry a time.
-        files: frame → the files behind it, for messages.
+        files: frame → the files behind it, for messages and for the key of the cache.
+        named_hicl: columns ``name``, ``route``, ``hicl``; what other tables call the HICL numbers; None: nothing.
     """
 
     layout: Layout
@@ -58,6 +59,7 @@ class RawTables:
     titles: pl.LazyFrame
     first_day: Literal["calendar_day", "24h"]
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    named_hicl: pl.LazyFrame | None = None
 
 
 def find_table(folder: Path, name: str) -> Path | None:
