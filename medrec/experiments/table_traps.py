@@ -8,6 +8,7 @@ demos are not at hand.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 
 from medrec import metrics, paths
 from medrec.data import build, coding, eicu, load_cohort, mimic3, mimic4
+from medrec.data.calibration import QUANTITIES, calibrate
 from medrec.data.cohort import Cohort
 from medrec.data.load import tables_folder
 from medrec.data.mapping import NDC_TABLES, ndc_classes
+from medrec.data.synthetic import synthesize
 from medrec.data.tables import RawTables, scan_table
 from medrec.knowledge.conditions import conditions
-from medrec.knowledge.interactions import TWOSIDES_FILE
+from medrec.knowledge.interactions import TWOSIDES_FILE, ddi_matrix
 from medrec.types import MedrecError
 
 STORED = ("mimic3-demo", "mimic4-demo", "eicu-demo")
@@ -63,7 +66,8 @@ def raw_orders(name: str) -> pl.DataFrame:
         columns = ("uniquepid", "patienthealthsystemstayid", "patientunitstayid", "drugorderoffset", none, "drugname")
     elif layout == "mimic4":
         names = ("subject_id", "hadm_id", "starttime", "ndc", "drug")
-        orders = scan_table(folder / "hosp" if (folder / "hosp").is_dir() else folder, "prescriptions", names, layout=layout)  # fmt: skip
+        hosp = folder / "hosp" if (folder / "hosp").is_dir() else folder
+        orders = scan_table(hosp, "prescriptions", names, layout="mimic4")
         columns = ("subject_id", "hadm_id", none, "starttime", "ndc", "drug")
     else:
         columns = ("subject_id", "hadm_id", "icustay_id", "startdate", "ndc", "drug")
@@ -128,7 +132,8 @@ def published_steps(
     steps["repeats dropped"] = rows
     rows = rows.filter(pl.col("visit").n_unique().over("patient") >= 2)
     steps["patients with two admissions"] = rows
-    table = pl.DataFrame({"ndc": list(classes), "atc3": list(classes.values())}, schema={"ndc": pl.String, "atc3": pl.String})  # fmt: skip
+    schema = {"ndc": pl.String, "atc3": pl.String}
+    table = pl.DataFrame({"ndc": list(classes), "atc3": list(classes.values())}, schema=schema)
     rows = rows.join(table, on="ndc", maintain_order="left")
     steps["mapped to a class"] = rows
     if vocabulary is not None:
@@ -161,7 +166,10 @@ def published_ledger(name: str) -> pl.DataFrame | None:
     first = dict(zip(found["ndc"], found["classes"].list.first().str.head(4), strict=True))
     # The list of codes that index the published matrix of 131 classes.
     known = pl.read_csv(folder / VOCABULARY).drop_nulls("index_131")["atc3"]
-    has = [set(f.select(pl.col("visit_id").cast(pl.String)).collect().to_series()) for f in (tables.diagnoses, tables.procedures)]  # fmt: skip
+    has = [
+        set(frame.select(pl.col("visit_id").cast(pl.String)).collect().to_series())
+        for frame in (tables.diagnoses, tables.procedures)
+    ]
     return counts(published_steps(orders, first, vocabulary=set(known), joined=has[0] & has[1]))
 
 
@@ -220,8 +228,7 @@ def arrivals(name: str) -> pl.DataFrame:
     """
     tables = raw_tables(name)
     products, orders = list(build.PRODUCT), tables.orders.filter(~pl.col("cancelled"))
-    distinct = orders.group_by(products).agg(rows=pl.len()).collect(engine="streaming")
-    classes = build.map_products(distinct, build.Options()).select(*products, "atc3")
+    classes = build.map_products(products_of(tables), build.Options()).select(*products, "atc3")
     time = pl.col("time").dt.truncate("1d") if tables.first_day == "calendar_day" else pl.col("time")
     since = time - time.min().over("visit_id")
     return (
@@ -265,7 +272,10 @@ def crosswalk() -> tuple[str, pl.DataFrame]:
         return "CCS", coding.ccs_map("diagnosis").rename({"ccs": "group"})
     except MedrecError:
         own = [
-            conditions().select(code=f"icd{version}", group="id").explode("code").with_columns(pl.col("code").str.pad_start(0).str.replace("^", f"{version}:"))  # fmt: skip
+            conditions()
+            .select(code=f"icd{version}", group="id")
+            .explode("code")
+            .with_columns(code=pl.lit(f"{version}:") + pl.col("code"))
             for version in (9, 10)
         ]
         return "condition", pl.concat(own).drop_nulls("code").unique("code")
@@ -281,7 +291,7 @@ def version_overlap(tables: RawTables) -> pl.DataFrame:
         One row a pair of consecutive visits: ``patient``, ``changed`` (the version did), ``text`` (version dropped),
         ``key`` (version and code), ``group`` (see :func:`crosswalk`).
     """
-    named, groups = crosswalk()
+    _, groups = crosswalk()
     codes = (
         tables.diagnoses.drop_nulls("code")
         .select("visit_id", key="code", text=pl.col("code").str.replace("^[0-9]+:", ""))
@@ -297,13 +307,22 @@ def version_overlap(tables: RawTables) -> pl.DataFrame:
         .join(version, on="visit_id")
         .with_columns(before)
         .drop_nulls("visit_id_before")
-        .select("visit_id", "visit_id_before", patient="patient_id", changed=pl.col("version") != pl.col("version_before"))  # fmt: skip
+        .select(
+            "visit_id", "visit_id_before", patient="patient_id", changed=pl.col("version") != pl.col("version_before")
+        )
     )
     for reading in ("text", "key", "group"):
         pairs = pairs.join(_jaccard(pairs, codes.select("visit_id", code=reading).unique()), on="visit_id").rename(
             {"jaccard": reading}
         )
     return pairs.drop("visit_id", "visit_id_before")
+
+
+def synthetic_version_overlap(n_patients: int = 600, seed: int = 0) -> pl.DataFrame:
+    """:func:`version_overlap` of synthetic patients written in the layout of MIMIC-IV, which has both versions."""
+    with tempfile.TemporaryDirectory() as folder:
+        synthesize(n_patients, seed).write(Path(folder) / "tables", "mimic4")
+        return version_overlap(mimic4.read(Path(folder) / "tables"))
 
 
 def _jaccard(pairs: pl.DataFrame, codes: pl.DataFrame) -> pl.DataFrame:
@@ -341,6 +360,77 @@ def shared_strings(titles: pl.DataFrame) -> pl.DataFrame:
     return nine.rename({"title": "nine"}).join(ten.rename({"title": "ten"}), on=["kind", "text"]).sort("kind", "text")
 
 
+# -- one class a product ----------------------------------------------------------------------------------------------
+
+
+def products_of(tables: RawTables) -> pl.DataFrame:
+    """Distinct products of the orders that stand, with ``rows``, the number of orders of each."""
+    names = list(build.PRODUCT)
+    orders = tables.orders.filter(~pl.col("cancelled"))
+    return orders.group_by(names).agg(rows=pl.len()).collect(engine="streaming").sort(names)
+
+
+def rule_differences(products: pl.DataFrame) -> pl.DataFrame:
+    """Class by ingredient and route against the first code of the ingredient in the index.
+
+    Args:
+        products: from :func:`products_of`.
+
+    Returns:
+        ``drug``, ``by_route``, ``first_code``, ``rows`` (orders); one row each combination, equal classes included.
+    """
+    names = list(build.PRODUCT)
+    ours, first = (
+        build.map_products(products, build.Options(class_rule=rule)).filter(pl.col("status") == "mapped")
+        for rule in ("route", "first_code")
+    )
+    both = ours.select(*names, "drug", "rows", by_route="atc3").join(
+        first.select(*names, first_code="atc3"), on=names, nulls_equal=True
+    )
+    return (
+        both.group_by("drug", "by_route", "first_code")
+        .agg(pl.col("rows").sum())
+        .sort(["rows", "drug"], descending=[True, False])
+    )
+
+
+# -- synthetic beside real --------------------------------------------------------------------------------------------
+
+
+def frequencies(cohort: Cohort) -> pl.DataFrame:
+    """Share of visits that hold each class, most frequent first: ``rank``, ``share``."""
+    n = np.bincount(cohort.codes["medication"].values, minlength=cohort.n_medications)
+    return pl.DataFrame({"rank": np.arange(1, len(n) + 1), "share": np.sort(n)[::-1] / cohort.n_visits})
+
+
+def description(cohort: Cohort, draws: int = 0, seed: int = 0) -> pl.DataFrame:
+    """The quantities of :func:`medrec.data.calibration.calibrate`, gaps and missing numbers.
+
+    Args:
+        cohort: any.
+        draws: bootstrap samples of patients behind the 95 % interval; 0: no interval.
+        seed: of the draws.
+
+    Returns:
+        ``quantity``, ``value``, ``low``, ``high``; null where the cohort cannot have the quantity.
+    """
+
+    def values(c: Cohort) -> list[float | None]:
+        gaps = c.days_since_previous[np.isfinite(c.days_since_previous)]
+        return [*calibrate(c)[c.name], float(np.median(gaps)) if len(gaps) else None]
+
+    quantities = [*QUANTITIES, "days between admissions"]
+    rng, n = np.random.default_rng(seed), cohort.n_patients
+    drawn = np.array([values(cohort.select(rng.integers(0, n, n))) for _ in range(draws)], dtype=float)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0) if draws else np.full((2, len(quantities)), np.nan)
+    facts = cohort.report.facts
+    missing = facts["orders_without_ndc"] / facts["orders_read"]
+    rows = [*zip(quantities, values(cohort), low, high, strict=True)]
+    rows.append(("orders without a product number", missing, np.nan, np.nan))
+    schema = {"quantity": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row", strict=False).fill_nan(None)
+
+
 # -- stored values ----------------------------------------------------------------------------------------------------
 
 
@@ -367,7 +457,8 @@ def measure(name: str) -> dict[str, float]:
     if layout == "mimic4":
         overlap = version_overlap(tables)
         for changed, rows in overlap.group_by("changed"):
-            put("overlap changed" if changed[0] else "overlap same", {"pairs": len(rows)} | {c: rows[c].mean() for c in ("text", "key", "group")})  # fmt: skip
+            means = {reading: rows[reading].mean() for reading in ("text", "key", "group")}
+            put("overlap changed" if changed[0] else "overlap same", {"pairs": len(rows)} | means)
         for kind, rows in shared_strings(tables.titles.collect()).group_by("kind"):
             put("shared strings", {str(kind[0]): len(rows)})
     whole = load_cohort(name, require=("medication",))
@@ -376,6 +467,14 @@ def measure(name: str) -> dict[str, float]:
     for atc3 in ("A10A", "H04A"):
         if atc3 in whole.vocab["medication"].index:
             put("visits with", {atc3: np.sum(given.values == whole.vocab["medication"].index[atc3])})
+    for window in ("whole_stay", "first_day"):
+        kept = load_cohort(name, window=window)
+        sets = kept.codes["medication"].multi_hot(kept.n_medications)
+        ddi = ddi_matrix(kept.vocab["medication"].codes)
+        put(window, {"classes": sets.sum(1).mean(), "DDI rate": metrics.ddi_rate(sets, ddi)})
+    rules = rule_differences(products_of(tables))
+    moved = rules.filter(pl.col("by_route") != pl.col("first_code"))["rows"].sum()
+    put("class rule", {"orders": rules["rows"].sum(), "moved": moved})
     put("facts", load_cohort(name).report.facts)
     return out
 
@@ -389,7 +488,11 @@ def loss_interval(time: NDArray, ids: NDArray, seed: int = 0, draws: int = 2000)
 
 
 def fill_examples(name: str) -> pl.DataFrame:
-    """Orders without an NDC, and the drug of the row above whose NDC they would inherit: ``drug``, ``becomes``, ``other_patient``."""  # fmt: skip
+    """Orders without an NDC, and the drug of the row above whose NDC they would inherit.
+
+    Returns:
+        ``drug``, ``becomes`` (null: no row above), ``other_patient``; each combination once.
+    """
     kept = raw_orders(name).filter(pl.col("ndc").fill_null("") != "0")
     seen = pl.col("ndc").is_not_null()
     donor = [pl.when(seen).then(pl.col(c)).forward_fill().alias(f"donor_{c}") for c in ("patient", "drug")]
@@ -407,7 +510,7 @@ def results_folder() -> Path:
 
 
 def stored(table: str) -> pl.DataFrame:
-    """A stored table: ``facts``, ``windows``, ``ledgers``, ``fills`` or ``table1``."""
+    """A stored table: ``facts``, ``windows``, ``ledgers``, ``fills``, ``calibration``, ``frequencies``, ``table1``."""
     return pl.read_csv(results_folder() / f"{table}.csv", null_values="")
 
 
@@ -434,6 +537,8 @@ def main() -> None:
         "windows": [label(n, window_curve(arrivals(n))) for n in STORED],
         "ledgers": [label(n, f) for n in STORED if (f := published_ledger(n)) is not None],
         "fills": [label(n, fill_examples(n)) for n in STORED if n != "eicu-demo"],
+        "calibration": [label(n, description(load_cohort(n), draws=200)) for n in STORED[:2]],
+        "frequencies": [label(n, frequencies(load_cohort(n))) for n in STORED],
         "table1": [label(n, pl.DataFrame([load_cohort(n).describe()])) for n in (*STORED, *SIZES)],
     }
     for name, parts in frames.items():
