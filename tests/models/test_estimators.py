@@ -1,0 +1,105 @@
+"""Systems that are fitted in one go: habits of scikit-learn, and values by hand."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import expit, logit
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+
+from medrec.data import example
+from medrec.metrics import jaccard
+from medrec.models.baselines import LastVisit, Popularity
+from medrec.models.lr import LR, current_codes
+from tests.toys import random_cohort
+
+ESTIMATORS = [Popularity, LastVisit, LR]
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_habits_of_estimators(cls):
+    cohort = random_cohort(30, seed=1)
+    estimator = cls()
+    assert set(vars(estimator)) == set(estimator.get_params())  # the constructor only stores
+    assert estimator.fit(cohort) is estimator
+    learnt = set(vars(estimator)) - set(estimator.get_params())
+    assert learnt
+    assert all(name.endswith("_") for name in learnt)
+    sets = estimator.predict(cohort)
+    assert sets.dtype == bool
+    assert sets.shape == (cohort.n_visits, cohort.n_medications)
+    scores = estimator.predict_proba(cohort)
+    if scores is not None:
+        assert ((scores >= 0) & (scores <= 1)).all()
+    np.testing.assert_array_equal(clone(estimator).fit(cohort).predict(cohort), sets)
+    again = cls().load_state(estimator.state())
+    np.testing.assert_array_equal(again.predict(cohort), sets)
+
+
+def test_last_visit_of_the_running_example():
+    cohort = example.cohort()
+    system = LastVisit().fit(cohort)
+    assert system.scored(cohort).tolist() == [False, True, False]
+    sets = system.predict(cohort)
+    assert sets.tolist() == [[0] * 5, [1, 1, 0, 1, 0], [0] * 5]
+    target = cohort.codes["medication"].multi_hot(5)
+    assert jaccard(target, sets)[1] == 0.25
+
+
+def test_popularity_of_the_running_example():
+    cohort = example.cohort()
+    system = Popularity().fit(cohort)
+    np.testing.assert_allclose(system.predict_proba(cohort)[0], [1, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
+    # Lists by length: {0}: .333 .5 .25; {0,1}: .667 .333 .5; {0,1,2}: .5 .667 .75; + 3: .75 .5 .6; all: .6 .4 .8.
+    by_patient = [(1 / 3 + 1 / 2) / 2 + 1 / 4, (2 / 3 + 1 / 3) / 2 + 1 / 2, (1 / 2 + 2 / 3) / 2 + 3 / 4]
+    by_patient += [(3 / 4 + 1 / 2) / 2 + 3 / 5, (3 / 5 + 2 / 5) / 2 + 4 / 5]
+    assert system.k_ == int(np.argmax(by_patient)) + 1 == 3
+    assert system.predict(cohort)[0].tolist() == [1, 1, 1, 0, 0]
+
+
+# Code c, medication m, 100 visits: 18 of 30 with c, 14 of 70 without.
+X = np.repeat([[1.0], [1.0], [0.0], [0.0]], [18, 12, 14, 56], axis=0)
+Y = np.repeat([[True], [False], [True], [False]], [18, 12, 14, 56], axis=0)
+
+
+@pytest.mark.parametrize(
+    ("C", "intercept", "weight"), [(1.0, -1.2602, 1.4655), (1 / 1.1, None, 1.4398), (0.1, None, 0.5711)]
+)
+def test_penalised_regression_of_one_code(C, intercept, weight):
+    system = LR(C=C).fit_matrix(sparse.csr_matrix(X), Y)
+    w, b = system.coef_[0, 0], system.intercept_[0]
+    assert w == pytest.approx(weight, abs=1e-3)
+    if intercept is not None:
+        assert b == pytest.approx(intercept, abs=1e-3)
+    # Optimum: the intercept is not penalised, and w = C Σ x (y − p).
+    p = expit(b + w * X[:, 0])
+    assert (Y[:, 0] - p).sum() == pytest.approx(0, abs=2e-2)
+    assert C * (X[:, 0] * (Y[:, 0] - p)).sum() == pytest.approx(w, abs=2e-2)
+
+
+def test_without_a_penalty_frequencies_come_back():
+    system = LR(C=1e8).fit_matrix(sparse.csr_matrix(X), Y)
+    assert system.intercept_[0] == pytest.approx(logit(0.2), abs=2e-3)
+    assert system.coef_[0, 0] == pytest.approx(np.log(6), abs=5e-3)
+
+
+def test_unseen_and_constant_medications():
+    target = np.column_stack([Y[:, 0], np.zeros(100, dtype=bool), np.ones(100, dtype=bool)])
+    system = LR().fit_matrix(sparse.csr_matrix(X), target)
+    probabilities = expit(X @ system.coef_.T + system.intercept_)
+    assert (probabilities[:, 1] == 0).all()
+    assert (probabilities[:, 2] == 1).all()
+
+
+def test_lr_is_one_regression_for_each_medication():
+    cohort = random_cohort(60, seed=2)
+    system = LR(C=0.5).fit(cohort)
+    features = current_codes(cohort)
+    np.testing.assert_array_equal(
+        features.toarray(), np.hstack([cohort.codes[k].multi_hot(n) for k, n in (("diagnosis", 12), ("procedure", 6))])
+    )
+    target = cohort.codes["medication"].multi_hot(9)
+    for m in (0, 4):
+        alone = LogisticRegression(C=0.5, max_iter=1000).fit(features, target[:, m])
+        np.testing.assert_allclose(system.predict_proba(cohort)[:, m], alone.predict_proba(features)[:, 1])
+    assert jaccard(target, system.predict(cohort)).mean() > 0.6
