@@ -27,20 +27,21 @@ SIZES = {
 
 def main(size: str = "paper") -> None:
     patients, visits, reader = SIZES[size]
+    layout = reader.__name__.rpartition(".")[2]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         records = synthesize(patients, visits_per_patient=visits)
         drawn = time.perf_counter()
-        tables = records.write(Path(folder) / size, reader.__name__.rpartition(".")[2])
+        tables = records.write(Path(folder) / size, layout)
         written = time.perf_counter()
         cohort = build_cohort(reader.read(tables), Options(), name=size, source="synthetic")
         read = time.perf_counter()
         mebibytes = sum(path.stat().st_size for path in tables.rglob("*.gz")) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{size}: {records.n_patients} patients, {records.n_visits} visits; {mebibytes:.0f} MiB of tables")
-    print(
-        f"drawn {drawn - start:.1f} s, written {written - drawn:.1f} s, read {read - written:.1f} s, peak {peak:.2f} GiB"
-    )
+    steps = {"drawn": drawn - start, "written": written - drawn, "read": read - written}
+    took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in steps.items())
+    print(f"{took}; peak {peak:.2f} GiB")
     print(f"cohort: {cohort.n_patients} patients, {cohort.n_visits} visits")
 
 
