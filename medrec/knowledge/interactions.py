@@ -35,6 +35,10 @@ def interactions() -> pl.DataFrame:
     Returns:
         ``drug_a`` < ``drug_b`` (names of ``drugs.csv``; each unordered pair once), ``effect``, ``mechanism``,
         ``severity`` (one of :data:`SEVERITIES`), ``source``.
+
+    How far to trust it: rows that name NDF-RT or an ONC list stand in that list (a test checks it). Rows that name
+    prescribing information follow from a rule about mechanisms; the label is where such a row can be checked, and it
+    has not been compared with the label's text. The table serves teaching and measuring, not a pharmacy.
     """
     return pl.read_csv(TABLES / "interactions.csv", infer_schema=False)
 
