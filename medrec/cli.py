@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from medrec.runs import Run
 
 
+PAIRS_SHOWN = 12
+"""Interacting pairs that ``medrec recommend`` prints by name."""
+
+
 class Group(TyperGroup):
     """A group that knows near misses, and turns a user's mistake into one message without a traceback."""
 
@@ -187,8 +191,9 @@ def recommend(
     at = f" at threshold {answer.threshold:.2f}, tuned on validation patients" if answer.threshold is not None else ""
     print(f"{len(answer.medications)} medications{at}. {answer.note}")
     if len(answer.interactions):
-        pairs = ", ".join(f"{a} with {b}" for a, b in answer.interactions.iter_rows())
-        print(f"Interacting pairs among them, {len(answer.interactions)}: {pairs}.")
+        shown = [f"{a} with {b}" for a, b in answer.interactions.head(PAIRS_SHOWN).iter_rows()]
+        more = ", ..." if len(answer.interactions) > PAIRS_SHOWN else ""
+        print(f"Interacting pairs among them, {len(answer.interactions)}: {', '.join(shown)}{more}")
     print(f"Trained on {_source(found.config['cohort'])}. For study, not for treating patients.")
 
 

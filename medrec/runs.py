@@ -141,7 +141,7 @@ def cohort_key(cohort: Cohort) -> str:
 
 def with_changes(name: str, changed: Mapping[str, Any]) -> str:
     """``name+key=value,key=value``, fit for a folder."""
-    return "+".join([name, ",".join(f"{k}={v}" for k, v in changed.items())]) if changed else name
+    return "+".join([name, ",".join(f"{k}={v}" for k, v in sorted(changed.items()))]) if changed else name
 
 
 def run_folder(cohort: str, model: str, variant: str, seed: int) -> Path:
