@@ -21,15 +21,13 @@ from medrec.data.cohort import KINDS, Cohort, Kind, Report, Source, Step, Vocabu
 from medrec.data.mapping import map_medications, names_by_hicl
 from medrec.data.privacy import LIMIT
 from medrec.data.tables import RawTables, explained
-from medrec.paths import PACKAGE
+from medrec.knowledge.classes import atc3
 from medrec.types import MedrecError, Ragged
 
 PRODUCT = ("name", "ndc", "route", "drug_type", "hicl")
 """What distinguishes two products in the order table."""
 
 Mapper = Callable[..., pl.LazyFrame]
-
-ATC3 = PACKAGE / "knowledge" / "tables" / "atc3.csv"
 
 N_LISTED = 50
 """How many names or routes a table of the report lists, most frequent first."""
@@ -435,8 +433,7 @@ def _assemble(
     lengths = np.bincount(new_row[rows["visit"].to_numpy()], minlength=int(keep.sum()))
     ragged = Ragged(np.concatenate([[0], np.cumsum(lengths)]), rows["id"].to_numpy())
     if kind == "medication":
-        classes = pl.read_csv(ATC3, infer_schema=False)
-        dictionary = classes.select(kind=pl.lit("medication"), code="code", title="name")
+        dictionary = atc3().select(kind=pl.lit("medication"), code="code", title="name")
     return Vocabulary(kind, tuple(names), coding.titles(kind, names, dictionary)), ragged
 
 
