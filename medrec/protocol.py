@@ -213,17 +213,17 @@ class _Table:
 
     def estimate(self, weights: NDArray) -> dict[str, NDArray[np.float64]]:
         """Every metric under each row of patient weights ``(R, P)``; ``(R,)`` each."""
-        weights = weights.astype(np.float64, copy=False)
         visits = self.sums["n_visits"]
-        values = {}
-        for name in AVERAGED:
-            if self.aggregation == "patients":
-                values[name] = weights @ (self.sums[name] / visits) / weights.sum(1)
-            else:
-                values[name] = weights @ self.sums[name] / (weights @ visits)
+        by_patient = self.aggregation == "patients"
+        columns = {name: self.sums[name] / visits if by_patient else self.sums[name] for name in AVERAGED}
+        columns |= {name: self.sums[name] for pair in POOLED.values() for name in pair}
+        columns["patients"] = np.ones(self.n_patients)
+        # One product for all columns.
+        product = weights.astype(np.float64, copy=False) @ np.column_stack(list(columns.values()))
+        total = dict(zip(columns, product.T, strict=True))
+        values = {name: total[name] / total["patients" if by_patient else "n_visits"] for name in AVERAGED}
         for name, (above, below) in POOLED.items():
-            numerator, denominator = weights @ self.sums[above], weights @ self.sums[below]
-            values[name] = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+            values[name] = np.divide(total[above], total[below], out=np.zeros(len(product)), where=total[below] > 0)
         return {name: values[name] for name in METRICS}
 
 
