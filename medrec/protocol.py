@@ -47,6 +47,9 @@ METRICS = (*COLUMNS, "precision", "recall")
 class Protocol:
     """Rules of an examination.
 
+    :func:`evaluate` and :func:`tune_threshold` follow ``scored`` and ``aggregation``, training follows ``selection``;
+    split, threshold and kind of bootstrap are chosen where the split is made, sets are cut and intervals are drawn.
+
     Args:
         name: for captions.
         split: ``"seed"`` shuffles patients, ``"file order"`` takes them as they stand.
