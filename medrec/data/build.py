@@ -147,12 +147,12 @@ def build_cohort(
     progress.update()
     pairs = _count_orders(taken, products, visits, options, tables.first_day, ledger)
 
-    # -- diagnoses and procedures ---------------------------------------------------------------------------------
+    # -- diagnoses, procedures, symptoms ------------------------------------------------------------------------------
     facts: dict[str, float] = {}
     rows: dict[Kind, pl.DataFrame] = {
         "diagnosis": _codes(tables, "diagnosis", options, index, ledger, facts),
         "procedure": _codes(tables, "procedure", options, index, ledger, facts),
-        "symptom": pl.DataFrame(schema={"visit": pl.UInt32, "code": pl.String, "seq": pl.Int64}),
+        "symptom": _codes(tables, "symptom", options, index, ledger, facts),
         "medication": pairs.select("visit", code="atc3", seq=pl.lit(0, dtype=pl.Int64)),
     }
     progress.update()
@@ -390,10 +390,11 @@ def _codes(
     tables: RawTables, kind: Kind, options: Options, index: pl.LazyFrame, ledger: Ledger, facts: dict[str, float]
 ) -> pl.DataFrame:
     """Distinct codes of each visit with their place in it, and their part of the ledger."""
-    frame = tables.diagnoses if kind == "diagnosis" else tables.procedures
+    table = {"diagnosis": "diagnoses", "procedure": "procedures", "symptom": "symptoms"}[kind]
+    frame: pl.LazyFrame | None = getattr(tables, table)
     if frame is None:
         return pl.DataFrame(schema={"visit": pl.UInt32, "code": pl.String, "seq": pl.Int64})
-    with explained(tables.files.get("diagnoses" if kind == "diagnosis" else "procedures", ())):
+    with explained(tables.files.get(table, ())):
         found = (
             frame.join(index, on="visit_id", how="left")
             .group_by("visit", "code")
@@ -408,7 +409,7 @@ def _codes(
     ):
         found = found.filter(keep)
         ledger.note(step, **{unit: int(found["rows"].sum())})
-    if options.coding == "ccs":
+    if options.coding == "ccs" and kind != "symptom":
         ccs = coding.ccs_map(kind)
         found = found.join(ccs, on="code", how="left")
         facts[f"{kind}_rows_without_ccs"] = float(found.filter(pl.col("ccs").is_null())["rows"].sum())

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import polars as pl
 
-from medrec.data.tables import RawTables, find_table, scan_table, table_path
+from medrec.data.tables import RawTables, find_table, scan_symptoms, scan_table, table_path
 
 ICD9 = r"^(\d{3}(\.\d{1,2})?|V\d{2}(\.\d{1,2})?|E\d{3}(\.\d)?)$"
 """A diagnosis of ICD-9-CM with its dot. ``E87.8`` is none (two digits after E): it is ICD-10."""
@@ -135,6 +135,7 @@ def read(folder: Path) -> RawTables:
             route=pl.lit(None, dtype=pl.String),
             hicl=known_hicl(),
         )
+    symptoms = scan_symptoms(folder, "patienthealthsystemstayid", layout="eicu")
     return RawTables(
         layout="eicu",
         visits=visits,
@@ -151,9 +152,11 @@ def read(folder: Path) -> RawTables:
                 "orders": ("medication", "patient"),
                 "titles": ("diagnosis",),
                 "named_hicl": ("admissiondrug",) if named_hicl is not None else (),
+                "symptoms": ("symptoms",) if symptoms is not None else (),
             }.items()
         },
         named_hicl=named_hicl,
+        symptoms=symptoms,
     )
 
 

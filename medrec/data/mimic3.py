@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from medrec.data.tables import RawTables, find_table, scan_table, table_path
+from medrec.data.tables import RawTables, find_table, scan_symptoms, scan_table, table_path
 
 TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -74,6 +74,7 @@ def read(folder: Path) -> RawTables:
         )
         for name, kind in known.items()
     ]
+    symptoms = scan_symptoms(folder, "hadm_id", layout="mimic3")
     return RawTables(
         layout="mimic3",
         visits=visits,
@@ -90,8 +91,10 @@ def read(folder: Path) -> RawTables:
                 "procedures": ("PROCEDURES_ICD",),
                 "orders": ("PRESCRIPTIONS",),
                 "titles": tuple(known),
+                "symptoms": ("symptoms",) if symptoms is not None else (),
             }.items()
         },
+        symptoms=symptoms,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from medrec.data.mimic3 import TIME, known_ndc, no_titles
-from medrec.data.tables import RawTables, find_table, scan_table, table_path
+from medrec.data.tables import RawTables, find_table, scan_symptoms, scan_table, table_path
 
 
 def read(folder: Path) -> RawTables:
@@ -73,6 +73,7 @@ def read(folder: Path) -> RawTables:
         scan(name, "icd_code", "icd_version", "long_title").select(kind=pl.lit(kind), code=code(), title="long_title")
         for name, kind in known.items()
     ]
+    symptoms = scan_symptoms(folder, "hadm_id", layout="mimic4")
     return RawTables(
         layout="mimic4",
         visits=visits,
@@ -90,5 +91,7 @@ def read(folder: Path) -> RawTables:
                 "orders": ("prescriptions",),
                 "titles": tuple(known),
             }.items()
-        },
+        }
+        | ({"symptoms": (table_path(folder, "symptoms", layout="mimic4"),)} if symptoms is not None else {}),
+        symptoms=symptoms,
     )

@@ -49,6 +49,7 @@ class RawTables:
             ``"24h"`` where they carry a time.
         files: frame → the files behind it, for messages and for the key of the cache.
         named_hicl: columns ``name``, ``route``, ``hicl``; what other tables call the HICL numbers; None: nothing.
+        symptoms: columns :data:`CODES`, plain phrases as codes; None where there is no table of symptoms.
     """
 
     layout: Layout
@@ -60,6 +61,7 @@ class RawTables:
     first_day: Literal["calendar_day", "24h"]
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     named_hicl: pl.LazyFrame | None = None
+    symptoms: pl.LazyFrame | None = None
 
 
 def find_table(folder: Path, name: str) -> Path | None:
@@ -119,6 +121,21 @@ def scan_table(folder: Path, name: str, columns: Sequence[str], *, layout: Layou
             + _remedy(folder, layout, f"Give the original {name} table of the {layout} layout.")
         )
     return pl.scan_csv(path, infer_schema=False).select(pl.col(header[c]).alias(c) for c in columns)
+
+
+def scan_symptoms(folder: Path, visit: str, *, layout: Layout) -> pl.LazyFrame | None:
+    """Symptoms from ``symptoms.csv`` (the visit's id and ``symptom``, a plain phrase); None where it is not there.
+
+    No database has this table: symptoms stand in notes. Synthetic records come with it, and a user may put it beside
+    the tables, extracted by whatever means.
+    """
+    if find_table(folder, "symptoms") is None:
+        return None
+    return scan_table(folder, "symptoms", (visit, "symptom"), layout=layout).select(
+        visit_id=pl.col(visit).cast(pl.Int64),
+        code=pl.col("symptom").str.strip_chars(),
+        seq=pl.lit(0, dtype=pl.Int32),
+    )
 
 
 def table_path(folder: Path, name: str, *, layout: Layout) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 import time
 from pathlib import Path
 
@@ -266,6 +267,25 @@ def test_reading_back_gives_the_generated_sets(
         visit = filled[0]
         want = list(dict.fromkeys("9:" + code for code in pairs[records.stays.diagnoses[visit], 0]))
         assert [cohort.vocab["diagnosis"].codes[k] for k in cohort.codes["diagnosis"][0]] == want
+
+
+@pytest.mark.parametrize("layout", READ)
+def test_symptoms_are_read_where_the_table_lies(
+    layout: str, records: SyntheticRecords, written: dict[str, Path], tmp_path: Path
+) -> None:
+    tables = READ[layout](written[layout])
+    rows = tables.symptoms.collect()
+    assert len(rows) == len(records.stays.symptoms.values)
+    assert set(rows["code"]) <= set(records.world.symptoms)
+    cohort = build_cohort(tables, name="written", source="synthetic")
+    kept = cohort.codes["symptom"]
+    assert len(kept) == cohort.n_visits
+    drawn = records.stays.symptoms.lengths.mean()
+    assert abs(kept.lengths.mean() / drawn - 1) < 0.1
+    without = tmp_path / "without"
+    shutil.copytree(written[layout], without)
+    (without / "symptoms.csv.gz").unlink()
+    assert len(build_cohort(READ[layout](without), name="w", source="synthetic").vocab["symptom"]) == 0
 
 
 def test_eicu_gives_back_what_its_gaps_leave(records: SyntheticRecords, written: dict[str, Path]) -> None:
