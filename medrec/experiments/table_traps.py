@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -42,6 +43,30 @@ VOCABULARY = TWOSIDES_FILE.replace(".csv.gz", "_vocab.csv.gz")
 def raw_tables(name: str) -> RawTables:
     """Canonical frames behind a cohort, before any decision."""
     return READERS[load_cohort(name).options["layout"]](tables_folder(name))
+
+
+def canonical(orders: pl.DataFrame) -> RawTables:
+    """A handful of orders as the frames that a reader returns, for toy examples; visits have no diagnoses.
+
+    Args:
+        orders: ``patient``, ``visit`` (numbers), ``day`` (``"2150-01-05"``), ``ndc``, ``drug``, ``route``. A visit
+            begins with its first order.
+    """
+    day = pl.col("day").str.to_datetime("%Y-%m-%d")
+    visits = orders.group_by(patient_id="patient", visit_id="visit").agg(admit_time=day.min())
+    text = pl.lit(None, dtype=pl.String)
+    rows = orders.select(
+        visit_id="visit", time=day, name="drug", ndc="ndc", route="route", drug_type=pl.lit("MAIN"), hicl=text
+    )
+    return RawTables(
+        layout="mimic3",
+        visits=visits.with_columns(rank=pl.lit(0), sex=pl.lit(""), age=pl.lit(None, dtype=pl.Int32)).lazy(),
+        diagnoses=pl.LazyFrame(schema={"visit_id": pl.Int64, "code": pl.String, "seq": pl.Int32}),
+        procedures=None,
+        orders=rows.with_columns(cancelled=pl.lit(False)).lazy(),
+        titles=mimic3.no_titles(),
+        first_day="calendar_day",
+    )
 
 
 # -- the published script ---------------------------------------------------------------------------------------------
@@ -155,6 +180,13 @@ def counts(steps: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     )
 
 
+def known_numbers(orders: pl.DataFrame) -> dict[str, int]:
+    """How many distinct product numbers stand in the list of the published scripts: ``numbers``, ``known``."""
+    numbers = orders.filter(pl.col("ndc") != "0")["ndc"].unique()
+    listed = pl.read_csv(paths.data_dir() / "knowledge" / NDC_TABLES[0], infer_schema=False)["ndc"]
+    return {"numbers": len(numbers), "known": int(numbers.is_in(listed.implode()).sum())}
+
+
 def published_ledger(name: str) -> pl.DataFrame | None:
     """The published steps on real orders; None where the database has no NDC or the external tables are missing."""
     folder = paths.data_dir() / "knowledge"
@@ -228,7 +260,7 @@ def arrivals(name: str) -> pl.DataFrame:
     """
     tables = raw_tables(name)
     products, orders = list(build.PRODUCT), tables.orders.filter(~pl.col("cancelled"))
-    classes = build.map_products(products_of(tables), build.Options()).select(*products, "atc3")
+    classes = classes_of(tables).select(*products, "atc3")
     time = pl.col("time").dt.truncate("1d") if tables.first_day == "calendar_day" else pl.col("time")
     since = time - time.min().over("visit_id")
     return (
@@ -370,20 +402,23 @@ def products_of(tables: RawTables) -> pl.DataFrame:
     return orders.group_by(names).agg(rows=pl.len()).collect(engine="streaming").sort(names)
 
 
-def rule_differences(products: pl.DataFrame) -> pl.DataFrame:
-    """Class by ingredient and route against the first code of the ingredient in the index.
+def classes_of(tables: RawTables, rule: Literal["route", "first_code"] = "route") -> pl.DataFrame:
+    """The products of :func:`products_of` with ``drug``, ``atc3`` and ``status``, as the pipeline maps them."""
+    others = None
+    if tables.named_hicl is not None:
+        others = tables.named_hicl.group_by(pl.all()).agg(rows=pl.len()).collect(engine="streaming")
+    return build.map_products(products_of(tables), build.Options(class_rule=rule), others=others)
 
-    Args:
-        products: from :func:`products_of`.
+
+def rule_differences(tables: RawTables) -> pl.DataFrame:
+    """Class by ingredient and route against the first code of the ingredient in the index.
 
     Returns:
         ``drug``, ``by_route``, ``first_code``, ``rows`` (orders); one row each combination, equal classes included.
     """
     names = list(build.PRODUCT)
-    ours, first = (
-        build.map_products(products, build.Options(class_rule=rule)).filter(pl.col("status") == "mapped")
-        for rule in ("route", "first_code")
-    )
+    ours = classes_of(tables).filter(pl.col("status") == "mapped")
+    first = classes_of(tables, "first_code").filter(pl.col("status") == "mapped")
     both = ours.select(*names, "drug", "rows", by_route="atc3").join(
         first.select(*names, first_code="atc3"), on=names, nulls_equal=True
     )
@@ -448,6 +483,8 @@ def measure(name: str) -> dict[str, float]:
     else:
         kept = orders.filter(pl.col("ndc").fill_null("") != "0")
         put("fill ndc", filled_from(kept, "ndc"))
+        if (paths.data_dir() / "knowledge" / NDC_TABLES[0]).exists():
+            put("published list", known_numbers(orders))
         if layout == "mimic3":
             put("fill icu", filled_from(kept, "icu"))
             put("fill icu, all rows", filled_from(orders, "icu"))
@@ -472,7 +509,7 @@ def measure(name: str) -> dict[str, float]:
         sets = kept.codes["medication"].multi_hot(kept.n_medications)
         ddi = ddi_matrix(kept.vocab["medication"].codes)
         put(window, {"classes": sets.sum(1).mean(), "DDI rate": metrics.ddi_rate(sets, ddi)})
-    rules = rule_differences(products_of(tables))
+    rules = rule_differences(tables)
     moved = rules.filter(pl.col("by_route") != pl.col("first_code"))["rows"].sum()
     put("class rule", {"orders": rules["rows"].sum(), "moved": moved})
     put("facts", load_cohort(name).report.facts)
