@@ -435,7 +435,8 @@ show(
 # The released scripts use $H'$: they sort by `HADM_ID`, which the makers of MIMIC gave out at random.
 
 # %%
-v = toy.filter(patient=1).group_by("visit").agg(pl.col("day").min()).sort("visit")
+v = toy.filter(patient=1).group_by("visit").agg(pl.col("day").min())
+v = v.sort("visit")
 h, tau = v["visit"].to_numpy(), v["day"].str.to_datetime().to_numpy()
 by_id, by_time = np.argsort(h), np.argsort(tau)
 show((h[by_id], h[by_time]))
@@ -762,7 +763,8 @@ assert strangers.tolist() == [7, 8]
 
 shuffled = toy.sample(fraction=1, shuffle=True, seed=1)
 assert sets_of(cohort_of(shuffled)) == sets_of(house)
-assert classes_of(published_way(shuffled, fill=True), 150) != classes_of(filled, 150)
+refilled = published_way(shuffled, fill=True)
+assert classes_of(refilled, 150) != classes_of(filled, 150)
 print("rows in another order: the same cohort, but other filled cells")
 
 # %% tags=["hide-input"]
@@ -1139,6 +1141,7 @@ page.glue(
     bimorec_medications=bimorec["medications per visit"],
     bimorec_patients=bimorec["patients"],
     bimorec_visits=bimorec["visits"],
+    eicu_patients=int(eicu_facts["facts/patients_read"]),
     shared_dx=mimic4_facts["shared strings/diagnosis"],
     shared_pr=mimic4_facts["shared strings/procedure"],
     n_nine=len(nine),
@@ -1341,7 +1344,7 @@ if (vocabulary := paths.data_dir() / "knowledge" / table_traps.VOCABULARY).exist
 # - **It can neither confirm nor refute** a number that was measured on MIMIC or eICU.
 # - **A ranking of systems on it** reflects the generator as much as the systems, and is therefore shown with the generator's knobs moved.
 #
-# Where a page was built on an open demo, it is real but small: 100 patients, chosen for teaching, all of them dead in the case of MIMIC-III.
+# Where a page was built on an open demo, its records are real but few: 100 patients of MIMIC-III, all of whom have died, 100 of MIMIC-IV, and {glue:text}`eicu_patients:,` of eICU.
 # ```
 #
 # The generator has three knobs.
@@ -1665,11 +1668,11 @@ page.glue(
 #
 # ## What the papers do not say
 #
-# - **Which window.** A first-day window is described in some papers of the line and applied by none of the scripts after GAMENet's first version; the target sets are whole stays.
-# - **Where single-visit patients come from.** "At least two visits" is tested on raw admissions, so first visits make up {glue:text}`first_iii:.0%` and {glue:text}`first_iv:.0%` of the scored instances in BiMoRec's cohorts (patients divided by visits of its table 1).
+# - **Which window.** None of the three papers names one; the scripts that they build on keep whole stays.
+# - **Where single-visit patients come from.** The demand for two admissions is tested before mapping and joining, so first visits make up {glue:text}`first_iii:.0%` and {glue:text}`first_iv:.0%` of the scored instances in BiMoRec's cohorts (patients divided by visits of its table 1).
 # - **How many orders had no class.** The product list was made for MIMIC-III; of the product numbers of the two MIMIC demos it knows {glue:text}`known_iii:.0%` and {glue:text}`known_iv:.0%`, and nothing is said about the rest.
 # - **What eICU's visits are.** NLA-MMR prints a longitudinal eICU cohort; its code is not released, and for {glue:text}`eicu_undecided` of {glue:text}`eicu_several` demo patients with several stays the order cannot be known.
-# - **Where ICD versions meet.** No paper mentions that MIMIC-IV has two.
+# - **Where ICD versions meet.** None of the three papers mentions that MIMIC-IV has two.
 #
 # ## Misconceptions
 #
