@@ -43,7 +43,7 @@ from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import eicu, example, load_cohort, mimic3, mimic4
 from medrec.data.load import tables_folder
-from medrec.data.mapping import map_medications
+from medrec.data.mapping import map_medications, ndc_classes
 from medrec.data.tables import guess_layout
 from medrec.experiments import reference_points
 from medrec.knowledge.classes import atc3, cut, level
@@ -482,7 +482,8 @@ plt.show()
 
 # %% [markdown]
 # {glue:text}`several_share:.0%` of the orders with a class are of a drug with more than one class in the index, and {glue:text}`moved_share:.0%` change class with the rule.
-# On the two open demos the published route files all {glue:text}`aspirin_a01a:.0f` aspirin orders with a known product under A01A, mouth and dental preparations, and all {glue:text}`vancomycin_a07a:.0f` vancomycin orders under A07A, the gut, though nearly all of them go into a vein.
+# On the two open demos {glue:text}`m3_several:.0%` and {glue:text}`m4_several:.0%` of the orders with a known product are of one with several classes.
+# There the published route files all {glue:text}`aspirin_a01a:.0f` aspirin orders with a known product under A01A, mouth and dental preparations, and all {glue:text}`vancomycin_a07a:.0f` vancomycin orders under A07A, the gut, though nearly all of them go into a vein.
 # In the records as the published systems see them, "mouth and dental preparations" are given in {glue:text}`m3_a01a:.0%` and {glue:text}`m4_a01a:.0%` of the visits.
 #
 # ### What it does to a metric
@@ -634,6 +635,26 @@ if (
                 },
             }
         )
+    ndc = {
+        m: {"mimic3-demo": mimic3, "mimic4-demo": mimic4}[name]
+        .read(data_dir() / name)
+        .orders.select("ndc")
+        .collect()
+        for name, m in zip(demos, ("m3", "m4"), strict=True)
+    }
+    coded = {
+        m: rows.join(ndc_classes(rows["ndc"]), on="ndc")["classes"]
+        for m, rows in ndc.items()
+    }
+    level_3_of = pl.element().str.slice(0, 4)
+    hold(
+        m4_level4=coded["m4"].list.first().n_unique(),
+        m4_level3=coded["m4"].list.first().str.slice(0, 4).n_unique(),
+        **{
+            f"{m}_several": (classes.list.eval(level_3_of).list.n_unique() > 1).mean()
+            for m, classes in coded.items()
+        },
+    )
     both = pl.concat(
         [
             mapped[name, "ndc"].select("name", "route", ndc_class="atc3")
@@ -1783,6 +1804,8 @@ missing = [
     name for name in ("TWOSIDES, published", "ONC and NDF-RT") if name not in lists
 ]
 missing += [name for name in ("mimic3-demo", "mimic4-demo") if name not in demos]
+missing += [] if with_ndc else ["product table"]
+assert missing or recomputed == set(recorded), set(recorded) - recomputed
 n_pairs_all = len(codes) * (len(codes) - 1) // 2
 shared_molecules = (
     any_code.join(any_code, on="name", suffix="_2")
