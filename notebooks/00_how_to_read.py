@@ -28,18 +28,20 @@
 # **Prerequisites.** Mean, standard deviation, reading a Python cell. No medicine, no deep learning.
 
 # %%
+from functools import partial
+
 import numpy as np
 import polars as pl
 from matplotlib import pyplot as plt
 
 from medrec import plotting, protocol
 from medrec.book import page
-from medrec.data import load_cohort
+from medrec.data import load_cohort, privacy
 from medrec.experiments import published, reference_points
 from medrec.knowledge.interactions import ddi_matrix
 
 plotting.use_style()
-np.set_printoptions(legacy="1.25")  # numbers print as numbers, not as np.float64(...)
+np.set_printoptions(legacy="1.25")
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the resampling
@@ -49,11 +51,14 @@ profile: str = "quick"  # quick: minutes on a laptop; full: paper size
 
 # %% tags=["hide-input"]
 records = load_cohort(cohort)
+show = partial(privacy.show, records)  # closed records: aggregates only
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="BiMoRec, table 2, and NLA-MMR, table 2: how to read their numbers",
-    data="six patients written on this page; one result on "
-    + page.cohort_line(records),
+    data=page.about(
+        records,
+        f"six patients written on this page; one result on {page.cohort_line(records)}",
+    ),
     learned="nothing; a list of frequent classes is counted",
     full_run="the same as here",
 )
@@ -110,52 +115,62 @@ ddi = ddi_matrix(records.vocab["medication"].codes)
 result = reference_points.evaluations(records, ddi)["popularity"]
 interval = protocol.bootstrap(result, seed=seed)["jaccard"]
 counted = result.summary()
-page.table(
-    pl.DataFrame(
-        [
-            (
-                "the number",
-                f"Jaccard {interval.value:.3f}",
-                "three digits, because the interval leaves no more",
-            ),
-            (
-                "interval",
-                f"{interval.low:.3f} to {interval.high:.3f}",
-                "95 % bootstrap over patients; no spread of seeds, as nothing is trained",
-            ),
-            (
-                "system",
-                "popularity",
-                "one list of the most frequent classes, the same for everybody",
-            ),
-            ("cohort", records.name, "the name under which anybody can load it"),
-            ("source", records.source, "synthetic, demo (open), or credentialed"),
-            (
-                "scored",
-                f"{page.thousands(counted['patients'])} patients, {page.thousands(counted['visits'])} visits",
-                "every patient with the list of the others",
-            ),
-            (
-                "protocol",
-                protocol.HOUSE.name,
-                f"mean over {protocol.HOUSE.aggregation}: visits of a patient first, then patients",
-            ),
-            (
-                "run key",
-                "none: computed on this page",
-                "a trained system names its run: cohort/model/variant/seedN",
-            ),
-            ("cost", "below a second", "a trained system: minutes, machine"),
-            (
-                "made with",
-                f"seed = {seed}",
-                "parameters and versions stand in the card at the top",
-            ),
-        ],
-        schema=["label", "here", "what it tells"],
-        orient="row",
-    ),
-    caption=f"One result with all its labels, on {page.cohort_line(records)}.",
+show(
+    page.table(
+        pl.DataFrame(
+            [
+                (
+                    "the number",
+                    f"Jaccard {interval.value:.3f}",
+                    "three digits, because the interval leaves no more",
+                ),
+                (
+                    "interval",
+                    f"{interval.low:.3f} to {interval.high:.3f}",
+                    "95 % bootstrap over patients; no spread of seeds, as nothing is trained",
+                ),
+                (
+                    "system",
+                    "popularity",
+                    "one list of the most frequent classes, the same for everybody",
+                ),
+                (
+                    "cohort",
+                    records.name,
+                    "the name under which anybody can load it",
+                ),
+                (
+                    "source",
+                    records.source,
+                    "synthetic, demo (open), or credentialed",
+                ),
+                (
+                    "scored",
+                    f"{page.thousands(counted['patients'])} patients, {page.thousands(counted['visits'])} visits",
+                    "every patient with the list of the others",
+                ),
+                (
+                    "protocol",
+                    protocol.HOUSE.name,
+                    f"mean over {protocol.HOUSE.aggregation}: visits of a patient first, then patients",
+                ),
+                (
+                    "run key",
+                    "none: computed on this page",
+                    "a trained system names its run: cohort/model/variant/seedN",
+                ),
+                ("cost", "below a second", "a trained system: minutes, machine"),
+                (
+                    "made with",
+                    f"seed = {seed}",
+                    "parameters and versions stand in the card at the top",
+                ),
+            ],
+            schema=["label", "here", "what it tells"],
+            orient="row",
+        ),
+        caption=f"One result with all its labels, on {page.cohort_line(records)}.",
+    )
 )
 
 # %% [markdown]
@@ -188,16 +203,18 @@ B = A + np.array([0.01, 0.02, 0.00, 0.01, 0.02, 0.00])
 n = len(A)
 seeds_a = np.array([0.548, 0.552, 0.550])  # mean Jaccard of A after three trainings
 seeds_b = np.array([0.556, 0.560, 0.564])
-page.table(
-    pl.DataFrame(
-        {
-            "system": ["A", "B"],
-            **{f"patient {i + 1}": [A[i], B[i]] for i in range(n)},
-            "mean": [A.mean(), B.mean()],
-        }
-    ),
-    caption="Jaccard of six invented patients under two systems (one training each).",
-    digits=2,
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "system": ["A", "B"],
+                **{f"patient {i + 1}": [A[i], B[i]] for i in range(n)},
+                "mean": [A.mean(), B.mean()],
+            }
+        ),
+        caption="Jaccard of six invented patients under two systems (one training each).",
+        digits=2,
+    )
 )
 
 # %% [markdown]
@@ -221,7 +238,7 @@ draws = rng.integers(0, n, size=(200_000, n))  # (b, i): the i-th draw of resamp
 means = A[draws].mean(axis=1)
 s_n = np.sqrt(np.mean((A - A.mean()) ** 2))
 closed_form = s_n / np.sqrt(n)
-closed_form, means.std()
+show((closed_form, means.std()))
 
 # %% [markdown]
 # Check the simulation against the closed form, and a limit: identical patients have no spread.
@@ -257,7 +274,7 @@ ax.plot(
 )
 ax.set(xlabel="mean Jaccard of a resample", ylabel="density")
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -279,7 +296,16 @@ np.testing.assert_allclose(
 )
 many = round(sizes["BiMoRec"]["patients"] / 6)
 m_many = round(0.8 * many)
-m, smaller_draw, smaller_draw / closed_form, many, m_many, np.sqrt(many / m_many)
+show(
+    (
+        m,
+        smaller_draw,
+        smaller_draw / closed_form,
+        many,
+        m_many,
+        np.sqrt(many / m_many),
+    )
+)
 
 # %% [markdown]
 # Larger: fewer draws, more spread.
@@ -308,7 +334,7 @@ d_means = d[draws].mean(
 )  # one index matrix for both systems: the pairs stay together
 paired = d.std() / np.sqrt(n)
 unpaired = np.sqrt((A.var() + B.var()) / n)
-d.mean(), paired, unpaired, unpaired / paired
+show((d.mean(), paired, unpaired, unpaired / paired))
 
 # %% [markdown]
 # Check by simulation, and by a probability that can be counted.
@@ -326,7 +352,7 @@ np.testing.assert_allclose((d_means > 1e-12).mean(), 1 - (2 / 6) ** 6, atol=5e-4
 shuffled = rng.permutation(B) - A
 assert np.isclose(shuffled.mean(), d.mean())
 assert shuffled.std() > 5 * d.std()
-print(
+show(
     f"paired {paired:.4f}, unpaired {unpaired:.4f}, pairs shuffled {shuffled.std() / np.sqrt(n):.4f}"
 )
 
@@ -356,7 +382,7 @@ axes[1].set(
     ylabel="difference of Jaccard",
     ylim=(-0.004, 0.024),
 )
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -402,7 +428,7 @@ def spread(n, R):
     return np.sqrt(s_patients**2 / n + s_seed**2 / R)
 
 
-s_patients / np.sqrt(n_test), s_seed / np.sqrt(3), spread(n_test, 3)
+show((s_patients / np.sqrt(n_test), s_seed / np.sqrt(3), spread(n_test, 3)))
 
 # %% [markdown]
 # Check the numbers, the limit of many trainings, and the limit of many patients.
@@ -418,7 +444,7 @@ np.testing.assert_allclose(
     atol=5e-5,
 )
 np.testing.assert_allclose(spread(np.inf, 3), s_seed / np.sqrt(3))
-print(
+show(
     f"seeds alone understate the spread {spread(n_test, 3) / (s_seed / np.sqrt(3)):.1f} times"
 )
 
@@ -443,7 +469,7 @@ ax.set(
 )
 ax.set_ylim(0, 25)
 ax.legend(loc="upper right", ncols=2)
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -460,7 +486,7 @@ plt.show()
 # %%
 more_seeds, more_patients = spread(n_test, 30), spread(4 * n_test, 3)
 assert more_patients < more_seeds
-more_seeds, more_patients
+show((more_seeds, more_patients))
 
 # %% [markdown]
 # Patients: the seeds were never the bottleneck.
@@ -491,7 +517,7 @@ gains = {  # from NLA-MMR's table 2: NLA-MMR against the best of the others, on 
     / max(rest)
     for database, rows in jaccard_nlammr.items()
 }
-absolute, relative, gains
+show((absolute, relative, gains))
 
 # %% [markdown]
 # Check that the printed percentages follow from the printed tables, and that all of them are relative.
@@ -511,7 +537,7 @@ assert round(100 * np.mean(list(gains.values())), 2) == published.fact(
     "nlammr_gain_percent_mean"
 )
 assert round(absolute, 4) == 0.0033
-print(f"0.61 % is relative; absolute it is {100 * absolute:.2f} points of Jaccard")
+show(f"0.61 % is relative; absolute it is {100 * absolute:.2f} points of Jaccard")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The Jaccard values of eleven systems as dots on two axes. On the left axis, from 0 to 1, they huddle between 0.45 and 0.54; on the right axis, zoomed to that range, they look far apart."}, "figure": {"name": "fig-zoom", "caption": "The eleven Jaccard values that BiMoRec prints for MIMIC-III, on an axis from 0 to 1 and on the axis that tables invite one to imagine. No interval is printed in that table. Notice that both pictures show the same numbers."}}
 rows = sorted(jaccard["MIMIC-III"].items(), key=lambda item: item[1])
@@ -524,10 +550,12 @@ for ax in axes:
         ax.plot(value, place, look.marker, color=look.color, markersize=6)
     ax.set(xlabel="printed Jaccard ↑")
 axes[0].set(
-    xlim=(0, 1), yticks=range(len(rows)), yticklabels=[system for system, _ in rows]
+    xlim=(0, 1),
+    yticks=range(len(rows)),
+    yticklabels=[system for system, _ in rows],
 )
 axes[1].set(xlim=(0.44, 0.55))
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -545,7 +573,7 @@ plt.show()
 # %%
 hits = {name: 40 * j / (1 + j) for name, j in (("best", best), ("second", second))}
 np.testing.assert_allclose(list(hits.values()), [14.06, 14.01], atol=0.005)
-hits
+show(hits)
 
 # %% [markdown]
 # With $h$ hits the union is $40 - h$, so $J = h/(40 - h)$ and $h = 40J/(1 + J)$.
@@ -605,9 +633,11 @@ protocols = pl.DataFrame(
         ],
     }
 )
-page.table(
-    protocols,
-    caption="Protocols of the two printed tables and of this book. An asterisk marks what only the released code tells.",
+show(
+    page.table(
+        protocols,
+        caption="Protocols of the two printed tables and of this book. An asterisk marks what only the released code tells.",
+    )
 )
 
 # %% tags=["remove-cell"]
@@ -701,7 +731,7 @@ page.glue(
 # %%
 smallest = 2 * 0.05 / np.sqrt(n_test)
 np.testing.assert_allclose(smallest, 0.0031, atol=5e-5)
-smallest
+show(smallest)
 
 # %% [markdown]
 # ```{solution-end}
@@ -771,7 +801,7 @@ agrees = {
 }
 assert len(agrees) == 7
 assert sum(not same for same in agrees.values()) == 5
-[point for point, same in agrees.items() if not same]
+show([point for point, same in agrees.items() if not same])
 
 # %% [markdown]
 # Five of seven.

@@ -29,6 +29,7 @@
 
 # %%
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -38,12 +39,12 @@ from sklearn.metrics import average_precision_score
 
 from medrec import metrics, plotting, protocol
 from medrec.book import page
-from medrec.data import example, load_cohort
+from medrec.data import example, load_cohort, privacy
 from medrec.experiments import published, reference_points
 from medrec.knowledge.interactions import ddi_matrix
 
 plotting.use_style()
-np.set_printoptions(legacy="1.25")  # numbers print as numbers, not as np.float64(...)
+np.set_printoptions(legacy="1.25")
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the bootstrap
@@ -53,6 +54,7 @@ profile: str = "quick"  # quick or full; the same computation here
 
 # %% tags=["hide-input"]
 records = load_cohort(cohort)
+show = partial(privacy.show, records)  # closed records: aggregates only
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="BiMoRec, table 2; NLA-MMR, table 2",
@@ -79,39 +81,41 @@ here = {
     (row["scored"], row["system"]): row
     for row in all_points[records.name].iter_rows(named=True)
 }
-page.table(
-    pl.DataFrame(
-        {
-            "program": [
-                "a blind draw",
-                "one list for everybody",
-                "copy the last visit",
-            ],
-            "what it knows": [
-                "how long a prescription is",
-                "which classes are frequent",
-                "the visit before",
-            ],
-            "Jaccard ↑": [
-                here[key]["Jaccard"] if key in here else None
-                for key in [
-                    ("all visits", "random"),
-                    ("all visits", "popularity"),
-                    ("later visits", "last visit"),
-                ]
-            ],
-            "DDI rate ↓": [
-                here[key]["DDI rate"] if key in here else None
-                for key in [
-                    ("all visits", "random"),
-                    ("all visits", "popularity"),
-                    ("later visits", "last visit"),
-                ]
-            ],
-        }
-    ),
-    caption=f"Three programs that read no diagnosis, on {page.cohort_line(records)}. Averages over patients; the last "
-    "one is scored on later visits only. Intervals follow below.",
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "program": [
+                    "a blind draw",
+                    "one list for everybody",
+                    "copy the last visit",
+                ],
+                "what it knows": [
+                    "how long a prescription is",
+                    "which classes are frequent",
+                    "the visit before",
+                ],
+                "Jaccard ↑": [
+                    here[key]["Jaccard"] if key in here else None
+                    for key in [
+                        ("all visits", "random"),
+                        ("all visits", "popularity"),
+                        ("later visits", "last visit"),
+                    ]
+                ],
+                "DDI rate ↓": [
+                    here[key]["DDI rate"] if key in here else None
+                    for key in [
+                        ("all visits", "random"),
+                        ("all visits", "popularity"),
+                        ("later visits", "last visit"),
+                    ]
+                ],
+            }
+        ),
+        caption=f"Three programs that read no diagnosis, on {page.cohort_line(records)}. Averages over patients; the last "
+        "one is scored on later visits only. Intervals follow below.",
+    )
 )
 
 # %% [markdown]
@@ -143,30 +147,34 @@ def titled(kind, v):
     return [toy.vocab[kind].titles[i] for i in toy.codes[kind][v]]
 
 
-page.table(
-    pl.DataFrame(
-        {
-            "visit": ["v1 (patient 1)", "v2 (patient 1)", "v3 (patient 2)"],
-            "diagnoses": [titled("diagnosis", v) for v in range(3)],
-            "procedure": [titled("procedure", v) for v in range(3)],
-            "target set Y": [classes[row > 0].tolist() for row in Y],
-            "recommended set Ŷ": [classes[row > 0].tolist() for row in Yhat],
-        }
-    ),
-    caption="The running example: 2 invented patients, 3 visits. Diagnoses and procedures are real ICD-9-CM codes, "
-    "the recommended sets are made up so that every metric has something to count.",
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "visit": ["v1 (patient 1)", "v2 (patient 1)", "v3 (patient 2)"],
+                "diagnoses": [titled("diagnosis", v) for v in range(3)],
+                "procedure": [titled("procedure", v) for v in range(3)],
+                "target set Y": [classes[row > 0].tolist() for row in Y],
+                "recommended set Ŷ": [classes[row > 0].tolist() for row in Yhat],
+            }
+        ),
+        caption="The running example: 2 invented patients, 3 visits. Diagnoses and procedures are real ICD-9-CM codes, "
+        "the recommended sets are made up so that every metric has something to count.",
+    )
 )
 
 # %% tags=["hide-input"]
-page.table(
-    pl.DataFrame(
-        {
-            "class": classes.tolist(),
-            "what it holds": list(toy.vocab["medication"].titles),
-            "id": list(range(M)),
-        }
-    ),
-    caption="The five medication classes of the running example.",
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "class": classes.tolist(),
+                "what it holds": list(toy.vocab["medication"].titles),
+                "id": list(range(M)),
+            }
+        ),
+        caption="The five medication classes of the running example.",
+    )
 )
 
 # %% [markdown]
@@ -211,9 +219,11 @@ def instance(cohort, v):
     }
 
 
-page.table(
-    pl.DataFrame([instance(toy, v) for v in range(toy.n_visits)]),
-    caption="The three instances of the running example. A first visit has no history.",
+show(
+    page.table(
+        pl.DataFrame([instance(toy, v) for v in range(toy.n_visits)]),
+        caption="The three instances of the running example. A first visit has no history.",
+    )
 )
 
 # %% [markdown]
@@ -283,7 +293,7 @@ for v in range(2):
     ax.text(v + 0.47, 1.0, f"v{v + 1}", ha="center")
 ax.set(xlim=(-0.6, 2), ylim=(-2.1, 1.3))
 ax.axis("off")
-plt.show()
+show(fig)
 # %% [markdown]
 # ```{exercise}
 # :label: ex-task-instances
@@ -302,11 +312,9 @@ plt.show()
 
 # %%
 visits_of_patient = np.array([4])
-print(
-    "instances:",
-    visits_of_patient.sum(),
-    " with history:",
-    (visits_of_patient - 1).sum(),
+show(
+    f"instances: {visits_of_patient.sum()}, "
+    f"with history: {(visits_of_patient - 1).sum()}"
 )
 bimorec_data = published.table("bimorec", 1)
 shares = dict(
@@ -316,7 +324,7 @@ shares = dict(
         strict=True,
     )
 )
-shares
+show(shares)
 
 # %% [markdown]
 # In BiMoRec's two cohorts first visits are {glue:text}`first_iii:.0%` and {glue:text}`first_iv:.0%` of all instances (patients divided by visits of its table 1).
@@ -338,7 +346,7 @@ shares
 # %%
 shared = np.einsum("vi,vi->v", Y, Yhat)  # |Y ∩ Ŷ|
 J = shared / (Y.sum(1) + Yhat.sum(1) - shared)
-J
+show(J)
 
 # %% [markdown]
 # Check against the hand: two of four, two of two, one of four.
@@ -359,7 +367,7 @@ renumber = np.array([1, 2, 3, 4, 0])
 np.testing.assert_allclose(metrics.jaccard(Y[:, renumber], Yhat[:, renumber]), J)
 broken = metrics.jaccard(Y, Yhat[:, renumber])
 assert not np.allclose(broken, J)
-print("renumbered together: equal; renumbered on one side only:", broken)
+show(f"renumbered together: equal; renumbered on one side only: {broken}")
 
 # %% [markdown]
 # A set metric needs no model to be put to use.
@@ -386,7 +394,7 @@ for line, (name, curve) in zip(["-", "--", ":"], curves.items(), strict=False):
     )
 ax.set(xlabel="length k of the list (classes)", ylabel="Jaccard ↑", ylim=(0, 0.6))
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -406,7 +414,7 @@ plt.show()
 worse = Yhat[1:2].copy()
 worse[0, classes == "N02A"] = 1
 assert metrics.jaccard(Y[1:2], worse) == 2 / 3
-metrics.jaccard(Y[1:2], worse)
+show(metrics.jaccard(Y[1:2], worse))
 
 # %% [markdown]
 # ```{solution-end}
@@ -438,7 +446,7 @@ def patient_mean(J, patient):
 
 patient = toy.patient_of_visit  # (V,)
 J_visits, J_patients = J.mean(), patient_mean(J, patient)
-J_visits, J_patients
+show((J_visits, J_patients))
 
 # %% [markdown]
 # Check by hand: $(.5 + 1 + .25)/3$ against $(.75 + .25)/2$.
@@ -451,12 +459,7 @@ np.testing.assert_allclose(J_patients, (0.75 + 0.25) / 2)
 
 often = np.concatenate([np.repeat(J[1], 20), J])  # patient 1 returns twenty times
 who = np.concatenate([np.zeros(20, int), patient])
-print(
-    "over visits:",
-    often.mean().round(3),
-    " over patients:",
-    patient_mean(often, who).round(3),
-)
+show(f"over visits: {often.mean():.3f}, over patients: {patient_mean(often, who):.3f}")
 
 # %% [markdown]
 # The figure uses numbers of the size that occur in practice.
@@ -484,7 +487,7 @@ ax.set(
     ylim=(0.4, 0.65),
 )
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -504,7 +507,7 @@ owner = np.array([0] * 14 + list(range(1, 13)))
 over_visits, over_patients = values.mean(), patient_mean(values, owner)
 assert round(over_visits, 3) == 0.555
 assert round(over_patients, 3) == 0.431
-over_visits, over_patients
+show((over_visits, over_patients))
 
 # %% [markdown]
 # Both are correct, and one looks better by more than the whole spread of a published table.
@@ -543,7 +546,7 @@ def f(J):
 
 F = 2 * shared / (Y.sum(1) + Yhat.sum(1))
 F_patients = patient_mean(F, patient)
-F_patients, f(J_patients)
+show((F_patients, f(J_patients)))
 
 # %% [markdown]
 # Check: F1 of each visit from the definition and from Jaccard, the inequality under both averages, and equality when Jaccard is constant.
@@ -562,7 +565,7 @@ mean_precision = patient_mean(metrics.precision(Y, Yhat), patient)
 mean_recall = patient_mean(metrics.recall(Y, Yhat), patient)
 F_of_means = 2 * mean_precision * mean_recall / (mean_precision + mean_recall)
 assert F_of_means > f(J_patients)
-print(
+show(
     f"mean of F1 {F_patients:.4f} ≤ f(mean J) {f(J_patients):.4f} < F1 of the means {F_of_means:.4f}"
 )
 
@@ -597,11 +600,13 @@ spread = pl.DataFrame(
         ],
     }
 )
-page.table(
-    spread,
-    digits=4,
-    caption=f"Spread of Jaccard over visits (weights of the mean over patients), from the gap between the "
-    f"averages of F1 and of Jaccard, and computed directly. Best constant list. {page.cohort_line(records)}.",
+show(
+    page.table(
+        spread,
+        digits=4,
+        caption=f"Spread of Jaccard over visits (weights of the mean over patients), from the gap between the "
+        f"averages of F1 and of Jaccard, and computed directly. Best constant list. {page.cohort_line(records)}.",
+    )
 )
 
 # %% [markdown]
@@ -637,7 +642,7 @@ ax.plot(
 )
 ax.set(xlabel="printed Jaccard ↑", ylabel="printed F1 ↑")
 ax.legend(loc="lower right")
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -652,12 +657,19 @@ plt.show()
 # ```
 
 # %%
-page.table(
-    above.select(
-        "system", "database", "paper", "Jaccard", "F1", highest=f(pl.col("Jaccard"))
-    ),
-    digits=4,
-    caption="Printed pairs above the ceiling of the inequality.",
+show(
+    page.table(
+        above.select(
+            "system",
+            "database",
+            "paper",
+            "Jaccard",
+            "F1",
+            highest=f(pl.col("Jaccard")),
+        ),
+        digits=4,
+        caption="Printed pairs above the ceiling of the inequality.",
+    )
 )
 
 # %% [markdown]
@@ -698,7 +710,7 @@ chosen = p >= levels[:, None]  # (n, i): the set at each level
 P_n = np.einsum("ni,i->n", chosen, y) / chosen.sum(1)
 R_n = np.einsum("ni,i->n", chosen, y) / y.sum()
 AP = np.sum(np.diff(R_n, prepend=0) * P_n)
-AP
+show(AP)
 
 # %% [markdown]
 # Check by hand: $\tfrac13 + \tfrac13 + 0 + \tfrac13 \cdot \tfrac35$.
@@ -729,7 +741,7 @@ assert (
     == average_precision_score(y, p)
     < hit_first
 )
-print(
+show(
     f"step-wise {AP:.4f}, tie broken by luck {hit_first:.4f}, trapezoid {trapezoid:.4f}"
 )
 
@@ -742,7 +754,13 @@ ax.step(
     color=plotting.BLUE,
     label="steps: average precision",
 )
-ax.plot(np.r_[0, R_n], np.r_[1, P_n], "--", color=plotting.VERMILION, label="trapezoid")
+ax.plot(
+    np.r_[0, R_n],
+    np.r_[1, P_n],
+    "--",
+    color=plotting.VERMILION,
+    label="trapezoid",
+)
 for level, r, q in zip(levels, R_n, P_n, strict=True):
     ax.plot(r, q, "o", color=plotting.BLUE)
     ax.annotate(
@@ -755,7 +773,7 @@ for level, r, q in zip(levels, R_n, P_n, strict=True):
     )
 ax.set(xlabel="recall ↑", ylabel="precision ↑", xlim=(0, 1.05), ylim=(0, 1.1))
 ax.legend(loc="lower left")
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -773,7 +791,7 @@ plt.show()
 # %%
 from_set = metrics.average_precision(Y[:1], Yhat[:1].astype(float))
 np.testing.assert_allclose(from_set, 29 / 45)
-from_set
+show(from_set)
 
 # %% [markdown]
 # The formula gives a number, but it marks a ranking that does not exist: all recommended medications are tied, and so are all others.
@@ -803,7 +821,7 @@ interacting = np.einsum("vi,ij,vj->v", Yhat, A, Yhat) / 2
 n = Yhat.sum(1)
 pairs_of = n * (n - 1) / 2
 rate = interacting.sum() / pairs_of.sum()
-interacting, pairs_of, rate
+show((interacting, pairs_of, rate))
 
 # %% [markdown]
 # Check by hand: 2 of 3 pairs, 0 of 1, and 0 of 0; pooled, 2 of 4.
@@ -827,7 +845,7 @@ for k in range(2, M + 1):
     np.testing.assert_allclose(
         metrics.ddi_rate(every_subset[every_subset.sum(1) == k], A), density
     )
-print(
+show(
     f"pooled {rate:.3f}; means of rates {np.round(means, 3)}; density = random = {density:.2f}"
 )
 
@@ -866,7 +884,7 @@ ax.set(
     ylim=(0, None),
 )
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -894,12 +912,14 @@ j_free, j_plain = (
     for chosen in (free, plain)
 )
 assert metrics.ddi_rate(free[None], ddi) == 0
-{
-    "classes": free.sum(),
-    "Jaccard, plain": j_plain,
-    "Jaccard, conflict-free": j_free,
-    "DDI rate, plain": metrics.ddi_rate(plain[None], ddi),
-}
+show(
+    {
+        "classes": free.sum(),
+        "Jaccard, plain": j_plain,
+        "Jaccard, conflict-free": j_free,
+        "DDI rate, plain": metrics.ddi_rate(plain[None], ddi),
+    }
+)
 
 # %% [markdown]
 # On this cohort Jaccard falls from {glue:text}`j_plain:.2f` to {glue:text}`j_free:.2f` (nobody is left out when the classes are counted, so both are slightly too good).
@@ -926,18 +946,20 @@ sets = (p >= deltas[:, None]).astype(int)  # (n, i): one set for each threshold
 number = sets.sum(1)
 jaccards = metrics.jaccard(np.tile(y, (5, 1)), sets)
 hits, of = metrics.ddi_counts(sets, A)
-page.table(
-    pl.DataFrame(
-        {
-            "threshold δ": deltas,
-            "medications": number,
-            "Jaccard ↑": jaccards,
-            "interacting pairs": hits,
-            "pairs": of,
-        }
-    ),
-    caption="Visit v1 of the running example under five thresholds.",
-    digits={"threshold δ": 2},
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "threshold δ": deltas,
+                "medications": number,
+                "Jaccard ↑": jaccards,
+                "interacting pairs": hits,
+                "pairs": of,
+            }
+        ),
+        caption="Visit v1 of the running example under five thresholds.",
+        digits={"threshold δ": 2},
+    )
 )
 
 # %% [markdown]
@@ -965,12 +987,15 @@ panels = {
 }
 fig, axes = plt.subplots(1, 3, figsize=(plotting.FULL, 2.3), layout="constrained")
 for ax, (label, values), colour in zip(
-    axes, panels.items(), [plotting.INK, plotting.BLUE, plotting.VERMILION], strict=True
+    axes,
+    panels.items(),
+    [plotting.INK, plotting.BLUE, plotting.VERMILION],
+    strict=True,
 ):
     ax.step(delta, values, color=colour, where="post")
     ax.axvline(0.5, color=plotting.INK, linestyle=":", linewidth=1)
     ax.set(xlabel="threshold δ", ylabel=label)
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -988,7 +1013,7 @@ plt.show()
 best = jaccards.argmax()
 assert deltas[best] == 0.65
 assert hits[best] / of[best] == max(h / o for h, o in zip(hits, of, strict=True) if o)
-deltas[best], jaccards[best], hits[best] / of[best]
+show((deltas[best], jaccards[best], hits[best] / of[best]))
 
 # %% [markdown]
 # The threshold .65 has the best Jaccard and the worst rate: its only pair interacts.
@@ -1016,19 +1041,25 @@ np.testing.assert_allclose(
     [over_visits["jaccard"], over_visits["f1"]], [J_visits, F.mean()]
 )
 heads = {"precision": "precision", "recall": "recall"} | protocol.COLUMNS
-page.table(
-    pl.DataFrame(
-        [
-            {"average": average}
-            | {head: summary[name] for name, head in heads.items() if name != "prauc"}
-            for average, summary in (
-                ("over patients", over_patients),
-                ("over visits", over_visits),
-            )
-        ]
-    ),
-    caption="The running example under both averages, 2 patients, 3 visits. DDI rate and number are pooled in both.",
-    digits=4,
+show(
+    page.table(
+        pl.DataFrame(
+            [
+                {"average": average}
+                | {
+                    head: summary[name]
+                    for name, head in heads.items()
+                    if name != "prauc"
+                }
+                for average, summary in (
+                    ("over patients", over_patients),
+                    ("over visits", over_visits),
+                )
+            ]
+        ),
+        caption="The running example under both averages, 2 patients, 3 visits. DDI rate and number are pooled in both.",
+        digits=4,
+    )
 )
 
 # %% [markdown]
@@ -1070,7 +1101,9 @@ scores = rng.random((20_000, 131))
 true_sets = np.tile(np.arange(131) < 19, (20_000, 1))
 drawn = np.argsort(np.argsort(-scores, axis=1), axis=1) < 20
 np.testing.assert_allclose(
-    metrics.jaccard(true_sets, drawn).mean(), expected_jaccard(20, 19, 131), atol=0.001
+    metrics.jaccard(true_sets, drawn).mean(),
+    expected_jaccard(20, 19, 131),
+    atol=0.001,
 )
 np.testing.assert_allclose(
     metrics.average_precision(true_sets, scores).mean(),
@@ -1079,7 +1112,7 @@ np.testing.assert_allclose(
 )
 assert expected_jaccard(131, 19, 131) == 19 / 131  # recommend everything
 random_published = expected_jaccard(20, 19, 131)
-random_published
+show(random_published)
 
 # %% [markdown]
 # Check passed: the closed forms agree with 20 000 simulated draws.
@@ -1108,18 +1141,22 @@ def block(names, digits):
     )
 
 
-page.table(
-    block(["Jaccard", "F1", "PRAUC"], 3).filter(pl.col("Jaccard").is_not_null()),
-    caption=f"Accuracy of the reference points on {page.cohort_line(records)}, averaged over patients. In brackets: 95 % "
-    "bootstrap interval over patients. Later visits: all but the first of each patient. A dash: no ranking to mark.",
+show(
+    page.table(
+        block(["Jaccard", "F1", "PRAUC"], 3).filter(pl.col("Jaccard").is_not_null()),
+        caption=f"Accuracy of the reference points on {page.cohort_line(records)}, averaged over patients. In brackets: 95 % "
+        "bootstrap interval over patients. Later visits: all but the first of each patient. A dash: no ranking to mark.",
+    )
 )
 
 # %% tags=["hide-input"]
-page.table(
-    block(["DDI rate", "medications"], 3),
-    caption=f"DDI rate (fraction of pairs) and average number of medications of the reference points, and of what was "
-    f"prescribed, on {page.cohort_line(records)}, pooled over visits. In brackets: 95 % bootstrap interval over patients. "
-    "Interactions: this book's own list.",
+show(
+    page.table(
+        block(["DDI rate", "medications"], 3),
+        caption=f"DDI rate (fraction of pairs) and average number of medications of the reference points, and of what was "
+        f"prescribed, on {page.cohort_line(records)}, pooled over visits. In brackets: 95 % bootstrap interval over patients. "
+        "Interactions: this book's own list.",
+    )
 )
 
 # %% [markdown]
@@ -1145,7 +1182,7 @@ for ax, (name, points) in zip(axes[0], all_points.items(), strict=True):
         list(zip(drawn["Jaccard low"], drawn["Jaccard high"], strict=True)),
     )
     ax.set(xlabel=f"Jaccard ↑, {name}", xlim=(0, 0.75))
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ## From the papers
@@ -1159,7 +1196,7 @@ M_published = published.fact(
 )  # classes of SafeDrug's matrix, and of BiMoRec's tables
 all_pairs = M_published * (M_published - 1) / 2
 random_ddi = published.fact("safedrug_ddi_pairs") / all_pairs
-random_ddi
+show(random_ddi)
 
 # %% tags=["hide-input"]
 COLUMNS = {"Jaccard": 4, "DDI rate": 4, "F1": 4, "PRAUC": 4, "medications": 1}
@@ -1177,10 +1214,12 @@ ranges = pl.DataFrame(
         )
     ]
 )
-page.table(
-    ranges,
-    caption="Lowest and highest printed value of each column over the eleven systems of BiMoRec's and of NLA-MMR's table 2. "
-    "Test patients of cohorts that differ between the papers; NLA-MMR prints neither DDI rate nor number there.",
+show(
+    page.table(
+        ranges,
+        caption="Lowest and highest printed value of each column over the eleven systems of BiMoRec's and of NLA-MMR's table 2. "
+        "Test patients of cohorts that differ between the papers; NLA-MMR prints neither DDI rate nor number there.",
+    )
 )
 
 # %% [markdown]
@@ -1235,7 +1274,7 @@ ax.set(
     ylim=(0.045, 0.1),
 )
 fig.legend(loc="outside right center", fontsize=8)
-plt.show()
+show(fig)
 
 
 # %% tags=["remove-cell"]
@@ -1274,20 +1313,26 @@ pop = {
 }
 page.glue(
     cohort_line=page.cohort_line(records),
-    caption_curve="; ".join(
-        f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits)"
-        for name in curves
+    caption_curve=page.about(
+        records,
+        "; ".join(
+            f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits)"
+            for name in curves
+        ),
     ),
-    caption_points="; ".join(
-        f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits)"
-        for name in all_points
+    caption_points=page.about(
+        records,
+        "; ".join(
+            f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits)"
+            for name in all_points
+        ),
     ),
     first_iii=shares["MIMIC-III"],
     first_iv=shares["MIMIC-IV"],
     n_pairs=len(printed),
-    above_system=odd["system"],
-    above_database=odd["database"],
-    above_paper=odd["paper"],
+    above_system=page.about(records, odd["system"]),
+    above_database=page.about(records, odd["database"]),
+    above_paper=page.about(records, odd["paper"]),
     above_j=odd["Jaccard"],
     above_f=odd["F1"],
     above_limit=f(odd["Jaccard"]),
@@ -1425,7 +1470,7 @@ dropped = {
     "average number": Yhat[two].sum(1).mean(),
 }
 np.testing.assert_allclose(list(dropped.values()), [0.75, 5 / 6, 0.5, 2.5])
-dropped
+show(dropped)
 
 # %% [markdown]
 # ```{solution-end}
@@ -1444,7 +1489,7 @@ dropped
 # %%
 other = np.isin(classes, ["A02B", "B01A", "C03C"])[None]
 assert metrics.jaccard(Y[:1], other) == metrics.jaccard(Y[:1], Yhat[:1]) == 0.5
-metrics.ddi_counts(other, A)
+show(metrics.ddi_counts(other, A))
 
 # %% [markdown]
 # ```{solution-end}

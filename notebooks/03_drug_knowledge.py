@@ -31,6 +31,7 @@
 # %%
 import tempfile
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ from scipy.stats import spearmanr
 
 from medrec import metrics, plotting
 from medrec.book import page
-from medrec.data import eicu, example, load_cohort, mimic3, mimic4
+from medrec.data import eicu, example, load_cohort, mimic3, mimic4, privacy
 from medrec.data.load import tables_folder
 from medrec.data.mapping import map_medications, ndc_classes
 from medrec.data.tables import guess_layout
@@ -73,6 +74,7 @@ profile: str = "quick"  # quick: 300 rewired graphs; full: 2000
 
 # %% tags=["hide-input"]
 records = load_cohort(cohort)
+show = partial(privacy.show, records)  # closed records: aggregates only
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="the drug tables behind SafeDrug, BiMoRec and NLA-MMR; BiMoRec, eq. 29 and figure 7; NLA-MMR, figure 3",
@@ -118,10 +120,14 @@ toy_reports = pl.DataFrame(
     schema=list(REPORT_COLUMNS),
     orient="row",
 )
-page.table(
-    pl.DataFrame({"complaint": list(reported), "drug pairs": list(reported.values())}),
-    caption="Eleven invented reports: four complaints, each with the pairs of drugs that were named together. "
-    "Torsades is short for torsades de pointes, a dangerous rhythm of the heart.",
+show(
+    page.table(
+        pl.DataFrame(
+            {"complaint": list(reported), "drug pairs": list(reported.values())}
+        ),
+        caption="Eleven invented reports: four complaints, each with the pairs of drugs that were named together. "
+        "Torsades is short for torsades de pointes, a dangerous rhythm of the heart.",
+    )
 )
 
 # %% [markdown]
@@ -204,29 +210,35 @@ demos = [
     name for name in ("mimic3-demo", "mimic4-demo") if (data_dir() / name).is_dir()
 ]
 with_ndc = (external / "ndc2rxcui_gamenet.csv.gz").is_file()
-page.table(
-    pl.DataFrame(
-        {
-            "list": ["medrec's own", "TWOSIDES, published", "ONC and NDF-RT"],
-            "an entry says": [
-                "these two drugs interact: effect, severity, source",
-                "some drugs of these two classes stood together in reports of a rare complaint",
-                "experts or an agency named these two drugs",
-            ],
-            "made by": [
-                "this book, from labels and expert lists",
-                "an algorithm, from reports",
-                "panels and an agency",
-            ],
-            "class pairs here": [
-                len(lists[name]) if name in lists else None
-                for name in ("medrec's own", "TWOSIDES, published", "ONC and NDF-RT")
-            ],
-        }
-    ),
-    caption="Three interaction lists, and how many pairs of ATC level-3 classes each gives on this page; "
-    "a dash: the file is not here. ONC: lists made for the US Office of the National Coordinator for Health IT; "
-    "NDF-RT: a drug file of the US Department of Veterans Affairs.",
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "list": ["medrec's own", "TWOSIDES, published", "ONC and NDF-RT"],
+                "an entry says": [
+                    "these two drugs interact: effect, severity, source",
+                    "some drugs of these two classes stood together in reports of a rare complaint",
+                    "experts or an agency named these two drugs",
+                ],
+                "made by": [
+                    "this book, from labels and expert lists",
+                    "an algorithm, from reports",
+                    "panels and an agency",
+                ],
+                "class pairs here": [
+                    len(lists[name]) if name in lists else None
+                    for name in (
+                        "medrec's own",
+                        "TWOSIDES, published",
+                        "ONC and NDF-RT",
+                    )
+                ],
+            }
+        ),
+        caption="Three interaction lists, and how many pairs of ATC level-3 classes each gives on this page; "
+        "a dash: the file is not here. ONC: lists made for the US Office of the National Coordinator for Health IT; "
+        "NDF-RT: a drug file of the US Department of Veterans Affairs.",
+    )
 )
 
 # %% [markdown]
@@ -252,7 +264,7 @@ page.table(
 # %%
 n_k = {1: 1, 2: 3, 3: 4, 4: 5, 5: 7}
 metformin = "A10BA02"
-{k: metformin[:n] for k, n in n_k.items()}
+show({k: metformin[:n] for k, n in n_k.items()})
 
 # %% [markdown]
 # Check against the package, and the invariance that makes a tree a tree: cutting twice is cutting once.
@@ -270,7 +282,7 @@ level_3, level_4 = (
     default["atc5"].str.slice(0, 5).n_unique(),
 )
 assert level_4 > level_3
-print(
+show(
     f"cut at four characters: {level_3} classes of our drug table; cut at five: {level_4}"
 )
 
@@ -315,7 +327,7 @@ ax.annotate(
 )
 ax.set(xlim=(-0.2, 9), ylim=(-4.7, 0.6))
 ax.axis("off")
-plt.show()
+show(fig)
 
 # %% [markdown]
 # On the MIMIC-IV demo the published route gives {glue:text}`m4_level3:.0f` classes at level 3 and {glue:text}`m4_level4:.0f` at level 4.
@@ -333,7 +345,7 @@ plt.show()
 
 # %%
 assert level("B01A") == 3
-level("B01A")
+show(level("B01A"))
 
 # %% [markdown]
 # Level 3.
@@ -401,10 +413,12 @@ orders_to_show = [
     ("prednisone", "oral"),
     ("metformin", "oral"),
 ]
-page.table(
-    pl.DataFrame([by_rule(*order) for order in orders_to_show]),
-    caption="Six orders under four rules. A01A mouth and dental, B01A antithrombotics, N02B pain and fever, A07A and A07E "
-    "gut, J01X other antibacterials, R01A nose, R03B other inhaled drugs, H02A corticosteroids, A10B diabetes, S01A eye.",
+show(
+    page.table(
+        pl.DataFrame([by_rule(*order) for order in orders_to_show]),
+        caption="Six orders under four rules. A01A mouth and dental, B01A antithrombotics, N02B pain and fever, A07A and A07E "
+        "gut, J01X other antibacterials, R01A nose, R03B other inhaled drugs, H02A corticosteroids, A10B diabetes, S01A eye.",
+    )
 )
 
 # %% [markdown]
@@ -425,8 +439,7 @@ assert by_route_3 == ["B01A", "J01X", "A07A", "R03B"]
 assert first_3 == ["A01A", "A07A", "A07A", "R01A"]
 assert map_medications(one_of_each)["atc3"].to_list() == by_route_3
 assert by_rule("aspirin", "oral")["last"] != by_rule("aspirin", "oral")["first"]
-print("by route  ", *by_route_3)
-print("first code", *first_3)
+show(f"by route: {', '.join(by_route_3)}; first code: {', '.join(first_3)}")
 
 # %% [markdown]
 # Four orders prove nothing about a hospital.
@@ -478,7 +491,7 @@ for r, (_, a, b, n) in enumerate(top.iter_rows()):
 ax.set_yticks(np.arange(len(top)), top["drug"].to_list())
 ax.set(xlabel="orders", xlim=(0, 3.2 * top["len"].max()), ylim=(len(top) - 0.4, -0.6))
 ax.grid(axis="y", visible=False)
-plt.show()
+show(fig)
 
 # %% [markdown]
 # {glue:text}`several_share:.0%` of the orders with a class are of a drug with more than one class in the index, and {glue:text}`moved_share:.0%` change class with the rule.
@@ -589,7 +602,7 @@ ax.set_yticks(range(len(lots) + 1), [*lots, "eleven systems, printed"])
 ax.set(xlabel="DDI rate (fraction of pairs)", ylim=(len(lots) + 0.5, -0.5))
 ax.grid(axis="y", visible=False)
 ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-plt.show()
+show(fig)
 
 # %% [markdown]
 # Under our own list the rate of these prescriptions runs from {glue:text}`lot_low:.3f` to {glue:text}`lot_high:.3f`.
@@ -742,7 +755,7 @@ C = (toy_classes["atc3"].to_numpy()[:, None] == np.array(["X", "Y", "Z"])).astyp
     int
 )  # (a, i)
 rarest, commonest = lift("torsades"), lift("nausea")
-rarest.astype(int), commonest.astype(int)
+show((rarest.astype(int), commonest.astype(int)))
 
 # %% [markdown]
 # Check by hand: torsades leaves one of three pairs, nausea all three.
@@ -801,7 +814,7 @@ for k in np.argsort(-degree)[:4]:
         fontsize=7,
     )
 axes[-1].set(xlabel="drugs listed in the class", ylabel="edges of the class")
-plt.show()
+show(fig)
 
 # %% [markdown]
 # Our own list joins {glue:text}`own_pairs` of {glue:text}`own_all_pairs:,` pairs of the classes of this page, a density of {glue:text}`own_density:.4f`; {glue:text}`own_no_edge` classes have no edge.
@@ -878,7 +891,7 @@ holds = {
 }
 same_molecules = sorted(holds["H02A"] & holds["A07E"])
 assert "prednisone" in same_molecules
-same_molecules
+show(same_molecules)
 
 # %% [markdown]
 # They hold the same molecules: each of these drugs has a code in both.
@@ -907,7 +920,7 @@ A_toy = torch.tensor(example.DDI, dtype=torch.float64, device=device)  # (M, M)
 M = len(p)
 ordered = torch.einsum("i,ij,j->", p, A_toy, p)
 conventions = {"5e-4": 5e-4 * ordered, "1 / M²": ordered / M**2, "1 / M": ordered / M}
-ordered, conventions
+show((ordered, conventions))
 
 # %% [markdown]
 # Check by hand, against {py:func}`medrec.losses.ddi_loss`, and under a renumbering of the medications.
@@ -929,7 +942,7 @@ torch.testing.assert_close(leaf.grad, 2 * A_toy @ p)
 
 broken = ddi_loss(p[None], A_toy + torch.eye(M, dtype=torch.float64, device=device))[0]
 torch.testing.assert_close(broken - ordered, (p**2).sum())
-print(
+show(
     f"three edges: {ordered:.2f} ordered; ones on the diagonal add {broken - ordered:.2f}"
 )
 
@@ -954,7 +967,7 @@ ax.set_yticks(range(M), rows_named)
 ax.set_xticks(range(M), example.MEDICATIONS)
 ax.grid(visible=False)
 fig.colorbar(image, label="expected ordered pairs")
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -974,7 +987,7 @@ torch.testing.assert_close(ddi_loss(halved[None], A_toy)[0], ordered / 4)
 chosen = (halved >= 0.5).cpu().numpy()[None]
 assert chosen.sum() == 0
 assert metrics.ddi_rate(chosen, example.DDI) == 0
-float(ddi_loss(halved[None], A_toy)[0])
+show(float(ddi_loss(halved[None], A_toy)[0]))
 
 # %% [markdown]
 # A quarter of the loss; an empty set; a rate of 0 by convention, because there is no pair.
@@ -1020,7 +1033,7 @@ shared = np.einsum("ij,ij->", A.astype(int), B.astype(int)) // 2
 rewired = np.stack([rewire(A, seed + n) for n in range(n_rewired)])  # (n, i, j)
 null = np.einsum("nij,ij->n", rewired.astype(np.int32), B.astype(np.int32)) // 2
 P = (1 + (null >= shared).sum()) / (1 + n_rewired)
-shared, null.mean(), null.std(), P
+show((shared, null.mean(), null.std(), P))
 
 # %% [markdown]
 # Check that degrees are kept, that {py:func}`medrec.knowledge.interactions.overlap_test` counts the same, and that the test can say both yes and no.
@@ -1064,10 +1077,10 @@ p_strangers, p_broken = (
 assert p_value(planted, rewired) < 0.01
 assert 0.2 < np.median(p_strangers) < 0.9
 assert np.median(p_broken) < 0.01
-print(
+show(
     f"P: planted {p_value(planted, rewired):.3f}, strangers {np.median(p_strangers):.2f}"
 )
-print(f"with the broken null model strangers have P = {np.median(p_broken):.3f}")
+show(f"with the broken null model strangers have P = {np.median(p_broken):.3f}")
 
 # %% [markdown]
 # Now the lists themselves.
@@ -1143,12 +1156,14 @@ overlap_table = pl.DataFrame(
         for name, words in labels.items()
     ]
 )
-page.table(
-    overlap_table,
-    caption="Edges that the published matrix (131 classes) shares with other lists, and how many it would share by chance: "
-    f"edges thrown anywhere, and {n_rewired if 'all_mean' in recomputed else 300} graphs with the same hubs (mean, SD over "
-    f"graphs). {'Computed here.' if 'all_mean' in recomputed else 'Recorded numbers; the lists are not here.'}",
-    digits={"uniform chance": 1, "same hubs": 1, "SD": 1, "P": 2},
+show(
+    page.table(
+        overlap_table,
+        caption="Edges that the published matrix (131 classes) shares with other lists, and how many it would share by chance: "
+        f"edges thrown anywhere, and {n_rewired if 'all_mean' in recomputed else 300} graphs with the same hubs (mean, SD over "
+        f"graphs). {'Computed here.' if 'all_mean' in recomputed else 'Recorded numbers; the lists are not here.'}",
+        digits={"uniform chance": 1, "same hubs": 1, "SD": 1, "P": 2},
+    )
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: histogram of shared edges between two parts of our own list after rewiring, with the observed number as a line far to its right. Right: for six lists, the number of edges shared with the published matrix, as a difference from graphs with the same hubs in standard deviations; the points lie between about minus one and plus two."}, "figure": {"name": "fig-ddi-overlap", "caption": "Left: shared edges of two parts of our own list, prescribing information against expert lists; histogram of {glue:text}`n_rewired:,` rewired graphs, line: observed, {glue:text}`n_classes` classes of {glue:text}`cohort_line`. Right: the published matrix against other lists, in standard deviations of graphs with the same hubs (shaded: two SD). Notice that the first test says yes clearly, and how close to the hubs the points on the right stay."}}
@@ -1172,7 +1187,7 @@ axes[1].set(
     xlim=(-3.5, 3.5),
     ylim=(len(z) - 0.5, -0.5),
 )
-plt.show()
+show(fig)
 
 # %% [markdown]
 # On these tables: the expert list and the published matrix share {glue:text}`all_shared:.0f` edges.
@@ -1229,15 +1244,17 @@ if "TWOSIDES, published" in lists:
         for row in held.select("class_drug_a", "class_drug_b").iter_rows()
     ]
     hold(tw_textbook=held.filter(pl.Series(has_edge))["index"].n_unique())
-page.table(
-    pairs.select(
-        pair=pl.concat_str("drug_a", "drug_b", separator=" + "),
-        classes=pl.concat_str("class_a", "class_b", separator=" + "),
-        effect="effect",
-        severity="severity",
-        source="source",
-    ),
-    caption="Thirty known interactions from medrec's own table, each with its source, and the default classes of the two drugs.",
+show(
+    page.table(
+        pairs.select(
+            pair=pl.concat_str("drug_a", "drug_b", separator=" + "),
+            classes=pl.concat_str("class_a", "class_b", separator=" + "),
+            effect="effect",
+            severity="severity",
+            source="source",
+        ),
+        caption="Thirty known interactions from medrec's own table, each with its source, and the default classes of the two drugs.",
+    )
 )
 
 # %% [markdown]
@@ -1318,7 +1335,7 @@ def flags(rows, drug_pairs):
 
 alarms = flags(by_route, own)
 q = alarms["backed"].mean()
-len(alarms), q
+show((len(alarms), q))
 
 # %% [markdown]
 # Check on the four drugs of the first page, where the answer is known: the patient on `a` and `c` is flagged and not backed, a patient on `b` and `c` is both.
@@ -1397,7 +1414,7 @@ ax.set_yticks(
 ax.set(xlabel="visits with the flag", ylim=(len(rows) - 0.4, -0.6))
 ax.grid(axis="y", visible=False)
 ax.legend(loc="lower right")
-plt.show()
+show(fig)
 
 # %% [markdown]
 # Of {glue:text}`n_alarms:,` class flags on the orders of this page, {glue:text}`backed_share:.0%` have an interacting pair of drugs behind them.
@@ -1418,7 +1435,7 @@ plt.show()
 # %%
 serious = flags(by_route, own.filter(pl.col("severity") == "contraindicated"))
 serious_share = serious["backed"].mean() if len(serious) else float("nan")
-len(serious), serious_share
+show((len(serious), serious_share))
 
 # %% [markdown]
 # It falls, to {glue:text}`serious_share:.1%` of {glue:text}`n_serious:,` flags on this page.
@@ -1486,12 +1503,14 @@ rates = pl.DataFrame(
     schema=["records and mapping", "list", "MIMIC-III", "MIMIC-IV"],
     orient="row",
 )
-page.table(
-    rates,
-    caption="DDI rate of the prescribed sets (fraction of pairs, pooled over visits, whole stay). Demos: 100 patients each; "
-    f"rates against the published list over its 131 classes. {'Computed here' if mapped else 'Recorded numbers'}; no "
-    "interval, the rows of one column are the same prescriptions.",
-    digits=4,
+show(
+    page.table(
+        rates,
+        caption="DDI rate of the prescribed sets (fraction of pairs, pooled over visits, whole stay). Demos: 100 patients each; "
+        f"rates against the published list over its 131 classes. {'Computed here' if mapped else 'Recorded numbers'}; no "
+        "interval, the rows of one column are the same prescriptions.",
+        digits=4,
+    )
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Slope chart of DDI rate from MIMIC-III to MIMIC-IV, one line for each mapping and list. The printed line and the demos by first code of the product fall; the demos by name and route under the published list rise; under our own list the line lies higher and falls."}, "figure": {"name": "fig-ddi-true-rates", "caption": "The rates of the table above. Solid: printed, full databases; broken: the open demos (100 patients each) under four combinations of mapping and list. Notice that the rule decides which database looks safer."}}
@@ -1517,7 +1536,7 @@ for (marker, line, colour), (mapping, which, iii, iv) in zip(
 ax.set_xticks([0, 1], ["MIMIC-III", "MIMIC-IV"])
 ax.set(xlim=(-0.1, 1.1), ylabel="DDI rate (fraction of pairs)", ylim=(0, None))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-plt.show()
+show(fig)
 
 # %% [markdown]
 # :::{admonition} Do the kept report types measure severity?
@@ -1615,7 +1634,7 @@ per_visit = {
     rule: rows.select("visit_id", "atc3").unique().height / rows["visit_id"].n_unique()
     for rule, rows in {"by route": by_route, "first code": first}.items()
 }
-per_visit
+show(per_visit)
 
 # %% [markdown]
 # A drug that is given by two routes can count as two classes under the first rule and as one under the second; against that, two drugs that share a class by use may be parted by their first codes.
@@ -1655,9 +1674,11 @@ assert (
     edges_at[4]["drug pairs on the diagonal"]
     < edges_at[3]["drug pairs on the diagonal"]
 )
-page.table(
-    pl.DataFrame([{"level": k, **row} for k, row in edges_at.items()]),
-    caption="medrec's own list at two levels, default class of each drug.",
+show(
+    page.table(
+        pl.DataFrame([{"level": k, **row} for k, row in edges_at.items()]),
+        caption="medrec's own list at two levels, default class of each drug.",
+    )
 )
 
 # %% [markdown]
@@ -1688,14 +1709,16 @@ on_diagonal = (
     .sort(["hidden pairs", "code"], descending=[True, False])
 )
 assert on_diagonal["hidden pairs"].sum() == edges_at[3]["drug pairs on the diagonal"]
-page.table(
-    on_diagonal.head(6).select(
-        "code",
-        name=pl.col("code").replace_strict(class_name),
-        **{"hidden pairs": "hidden pairs"},
-    ),
-    caption=f"Classes that hide most of the {page.thousands(on_diagonal['hidden pairs'].sum())} pairs of medrec's own list "
-    "whose two drugs have the same default class.",
+show(
+    page.table(
+        on_diagonal.head(6).select(
+            "code",
+            name=pl.col("code").replace_strict(class_name),
+            **{"hidden pairs": "hidden pairs"},
+        ),
+        caption=f"Classes that hide most of the {page.thousands(on_diagonal['hidden pairs'].sum())} pairs of medrec's own list "
+        "whose two drugs have the same default class.",
+    )
 )
 
 # %% [markdown]
@@ -1725,23 +1748,25 @@ squares_by = {
     "moderate": ddi_matrix(codes, class_pairs(own.filter(~severe))),
 }
 later = records.visit_number > 0
-page.table(
-    pl.DataFrame(
-        [
-            {
-                "program": name,
-                **{
-                    kind: metrics.ddi_rate(sets_[later], square)
-                    for kind, square in squares_by.items()
-                },
-            }
-            for name, sets_ in programs.items()
-        ]
-    ),
-    caption="DDI rate of three programs, later visits of "
-    + page.cohort_line(records)
-    + ", pooled; no interval.",
-    digits=4,
+show(
+    page.table(
+        pl.DataFrame(
+            [
+                {
+                    "program": name,
+                    **{
+                        kind: metrics.ddi_rate(sets_[later], square)
+                        for kind, square in squares_by.items()
+                    },
+                }
+                for name, sets_ in programs.items()
+            ]
+        ),
+        caption="DDI rate of three programs, later visits of "
+        + page.cohort_line(records)
+        + ", pooled; no interval.",
+        digits=4,
+    )
 )
 
 # %% [markdown]
@@ -1816,8 +1841,9 @@ shared_molecules = (
 single = choices.join(drugs().select("name"), on="name", how="semi")
 page.glue(
     cohort_line=page.cohort_line(records),
-    absent="; ".join(missing)
-    or "nothing, so every recorded number has been computed again",
+    absent=page.about(
+        records, "; ".join(missing) or "nothing: all numbers are computed anew"
+    ),
     n_orders=len(by_route),
     several_share=len(several) / len(by_route),
     moved_share=len(moved) / len(by_route),
@@ -1840,8 +1866,11 @@ page.glue(
     all_lead=known["all_shared"] - known["all_mean"],
     route_lead=known["route_shared"] - known["route_mean"],
     n_hidden=len(hidden),
-    hidden_pairs=", ".join(
-        f"{a} with {b}" for a, b in hidden.select("drug_a", "drug_b").iter_rows()
+    hidden_pairs=page.about(
+        records,
+        ", ".join(
+            f"{a} with {b}" for a, b in hidden.select("drug_a", "drug_b").iter_rows()
+        ),
     ),
     n_alarms=len(alarms),
     backed_share=q,

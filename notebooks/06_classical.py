@@ -27,16 +27,20 @@
 # **Prerequisites.** The metrics and reference points of {doc}`01_the_task`, the multi-hot visits of {doc}`02_from_tables_to_visits`, the {term}`ATC` level-3 classes of {doc}`03_drug_knowledge`.
 
 # %%
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch.nn.functional import binary_cross_entropy_with_logits as bce_with_logits
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits as bce_with_logits,
+)
 
 from medrec import metrics, plotting, protocol
 from medrec.book import page
-from medrec.data import load_cohort
+from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
 from medrec.experiments import published
 from medrec.knowledge.interactions import default_ddi
@@ -52,6 +56,7 @@ profile: str = "quick"  # quick: a coarse grid of C; full: the whole grid
 # %% tags=["hide-input"]
 plotting.use_style()
 records = load_cohort(cohort)
+show = partial(privacy.show, records)  # closed records: aggregates only
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="none of the three; LR is a row in the tables of two of them",
@@ -70,15 +75,17 @@ page.at_a_glance(
 # %%
 has_code = np.repeat([1.0, 0.0], [30, 70])
 given = np.concatenate([np.repeat([1, 0], [18, 12]), np.repeat([1, 0], [14, 56])])
-page.table(
-    pl.DataFrame(
-        {
-            "visits": ["with the code", "without"],
-            "class given": [18, 14],
-            "not given": [12, 56],
-        }
-    ),
-    caption="The toy of this chapter: 100 visits, written by hand.",
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "visits": ["with the code", "without"],
+                "class given": [18, 14],
+                "not given": [12, 56],
+            }
+        ),
+        caption="The toy of this chapter: 100 visits, written by hand.",
+    )
 )
 
 # %% [markdown]
@@ -124,7 +131,7 @@ np.testing.assert_allclose(
 )
 for C, weight in [(1 / 1.1, 1.4398), (0.1, 0.5711)]:
     np.testing.assert_allclose(fit_lr(has_code, given, C)[1], weight, atol=5e-5)
-"weights and probabilities agree with the 2×2 table"
+show("weights and probabilities agree with the 2×2 table")
 
 # %% [markdown]
 # **Break it.** If the intercept is penalised too, the average prediction leaves the base rate.
@@ -156,7 +163,7 @@ ax.semilogx(grid, sigmoid(fits[:, 0]), "--", label="without the code")
 ax.axhline(given.mean(), color="0.5", lw=1, ls=":", label="base rate")
 ax.set(xlabel="C (log scale)", ylabel="predicted probability")
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -175,7 +182,7 @@ plt.show()
 # %%
 b_tiny, w_tiny = fit_lr(has_code, given, C=1e-7)
 np.testing.assert_allclose([b_tiny, w_tiny], [np.log(0.32 / 0.68), 0], atol=1e-4)
-"C → 0: one probability for everybody"
+show("C → 0: one probability for everybody")
 
 # %% [markdown]
 # ## What holds at the optimum
@@ -223,7 +230,7 @@ def torch_weight(penalty):
 
 np.testing.assert_allclose(torch_weight(1 / (1.0 * 100)), w_one, atol=1e-4)
 assert abs(torch_weight(1.0) - w_one) > 0.5  # break it: the penalty C itself
-"both optimum conditions hold, and a second optimiser agrees"
+show("both optimum conditions hold, and a second optimiser agrees")
 
 # %% [markdown]
 # A rare code shows what the penalty is for.
@@ -255,7 +262,7 @@ ax.set(
     ylabel="predicted probability",
     ylim=(0, 1.08),
 )
-plt.show()
+show(fig)
 
 # %% [markdown]
 # Three sightings give {glue:text}`p_three:.2f` at $C = 1$ and {glue:text}`p_three_ten:.2f` at $C = 10$: the larger $C$, the weaker the penalty.
@@ -361,7 +368,7 @@ for ax in (left, right):
 left.set_ylabel("expected Jaccard ↑")
 right.set_ylabel("recommended classes")
 right.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # One half recommends {glue:text}`k_half` classes and scores {glue:text}`j_half:.3f`; the rule's {glue:text}`cut:.3f` recommends {glue:text}`k_best` and scores {glue:text}`j_best:.3f`, with the same probabilities.
@@ -397,11 +404,17 @@ ddi, ddi_name = default_ddi(records.vocab["medication"].codes)
 lr = LR().fit(train)
 scores = lr.predict_proba(test)
 tuned = protocol.tune_threshold(validation, lr.predict_proba(validation))
-pl.DataFrame(
-    {
-        "patients": [train.n_patients, validation.n_patients, test.n_patients],
-        "visits": [train.n_visits, validation.n_visits, test.n_visits],
-    }
+show(
+    pl.DataFrame(
+        {
+            "patients": [
+                train.n_patients,
+                validation.n_patients,
+                test.n_patients,
+            ],
+            "visits": [train.n_visits, validation.n_visits, test.n_visits],
+        }
+    )
 )
 
 # %% [markdown]
@@ -422,7 +435,7 @@ x = np.hstack(
 np.testing.assert_allclose(
     lr.C * x.T.astype(float) @ residual[:, fitted], lr.coef_[fitted].T, atol=0.1
 )
-int(fitted.sum())
+show(int(fitted.sum()))
 
 # %% [markdown]
 # ## Results
@@ -450,24 +463,30 @@ repeat = LastVisit().fit(train)
 has_past = repeat.scored(test).any()
 if has_past:
     results["last visit"] = protocol.evaluate(
-        test, repeat.predict(test), ddi, scored=repeat.scored(test), patients=split.test
+        test,
+        repeat.predict(test),
+        ddi,
+        scored=repeat.scored(test),
+        patients=split.test,
     )
 intervals = {
     name: protocol.bootstrap(result, seed=seed) for name, result in results.items()
 }
-page.table(
-    pl.DataFrame(
-        [
-            {"system": name, "visits": int(results[name].summary()["visits"])}
-            | {
-                label: interval[key].format(3)
-                for key, label in protocol.COLUMNS.items()
-            }
-            for name, interval in intervals.items()
-        ]
-    ),
-    caption=f"Test patients of {page.cohort_line(records)}; one split. Brackets: 95 % bootstrap intervals over patients. "
-    f"DDI rate with {ddi_name}. Last visit skips first visits, so its row is not comparable with the others.",
+show(
+    page.table(
+        pl.DataFrame(
+            [
+                {"system": name, "visits": int(results[name].summary()["visits"])}
+                | {
+                    label: interval[key].format(3)
+                    for key, label in protocol.COLUMNS.items()
+                }
+                for name, interval in intervals.items()
+            ]
+        ),
+        caption=f"Test patients of {page.cohort_line(records)}; one split. Brackets: 95 % bootstrap intervals over patients. "
+        f"DDI rate with {ddi_name}. Last visit skips first visits, so its row is not comparable with the others.",
+    )
 )
 
 # %% tags=["remove-cell"]
@@ -484,7 +503,7 @@ page.glue(
     j_tuned=intervals["LR, tuned"]["jaccard"].value,
     n_at_half=intervals["LR at .5"]["n_medications"].value,
     n_tuned=intervals["LR, tuned"]["n_medications"].value,
-    gain=gain.format(4),
+    gain=page.about(records, gain.format(4), patients=test.n_patients),
     true_size=true_size,
     printed_lr=printed["LR"]["Jaccard"],
     printed_lr_number=printed["LR"]["medications"],
@@ -525,7 +544,7 @@ ax.axvline(0.5, color=plotting.INK, lw=1, ls="--", label="one half")
 ax.axvline(tuned, color=plotting.INK, lw=1, label="tuned on validation patients")
 ax.set(xlabel="threshold", ylabel="Jaccard ↑")
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ### Protocol noise
@@ -552,9 +571,11 @@ for name, other in {
 noise = pl.DataFrame(rows)
 cells = noise.select(pl.exclude("split")).to_numpy()
 page.glue(noise=float(cells.max() - cells.min()))
-page.table(
-    noise,
-    caption=f"Jaccard of LR at threshold .5 on {page.cohort_line(records)}, by split and by average. No interval: the table shows the spread of protocols, not of patients.",
+show(
+    page.table(
+        noise,
+        caption=f"Jaccard of LR at threshold .5 on {page.cohort_line(records)}, by split and by average. No interval: the table shows the spread of protocols, not of patients.",
+    )
 )
 
 # %% [markdown]
@@ -567,7 +588,7 @@ page.table(
 values, owner = np.array([0.2, 0.6, 0.6, 0.6, 0.6]), np.array([0, 1, 1, 1, 1])
 over_patients = np.mean([values[owner == patient].mean() for patient in (0, 1)])
 np.testing.assert_allclose([values.mean(), over_patients], [0.52, 0.40])
-(values.mean(), over_patients)
+show((values.mean(), over_patients))
 
 # %% [markdown]
 # ### Does the penalty matter?
@@ -601,7 +622,7 @@ ax.errorbar(
     capsize=3,
 )
 ax.set(xscale="log", xlabel="C (log scale)", ylabel="Jaccard ↑")
-plt.show()
+show(fig)
 
 # %% tags=["remove-cell"]
 page.glue(
@@ -656,7 +677,7 @@ page.glue(
 shared = metrics.average_precision([[1, 0, 1, 0, 0]], [[0.9, 0.5, 0.5, 0, 0]])[0]
 lucky = metrics.average_precision([[1, 0, 1, 0, 0]], [[0.9, 0.5, 0.51, 0, 0]])[0]
 np.testing.assert_allclose([shared, lucky], [1 * 0.5 + 2 / 3 * 0.5, 1.0])
-(shared, lucky)
+show((shared, lucky))
 
 # %% [markdown]
 # ```{solution-end}

@@ -28,6 +28,8 @@
 # **Prerequisites.** The metrics of {doc}`01_the_task`, the order of visits in {doc}`02_from_tables_to_visits`, the threshold rule of {doc}`06_classical`.
 
 # %%
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
@@ -35,7 +37,7 @@ import torch
 
 from medrec import plotting, protocol
 from medrec.book import page
-from medrec.data import load_cohort
+from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.models.retain import context_vector, logit_shares, visit_attention
 from medrec.training import load_system, train
@@ -49,6 +51,7 @@ profile: str = "quick"  # quick: twenty epochs; full: until early stopping
 # %% tags=["hide-input"]
 plotting.use_style()
 records = load_cohort(cohort)
+show = partial(privacy.show, records)  # closed records: aggregates only
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="RETAIN (Choi et al., 2016), a baseline of all three papers' tables for visits",
@@ -71,16 +74,18 @@ s = torch.tensor([0.0, 1.0, 2.0])
 beta = torch.tanh(torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, -1.0]]))
 W = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
 b = torch.tensor([0.0, -0.5])
-page.table(
-    pl.DataFrame(
-        {
-            "visit": ["1 (oldest)", "2", "3 (latest)"],
-            "v": [str(r.tolist()) for r in v],
-            "s": s.numpy(),
-        }
-    ),
-    caption="The toy of this chapter: one patient, three visits, written by hand.",
-    digits=0,
+show(
+    page.table(
+        pl.DataFrame(
+            {
+                "visit": ["1 (oldest)", "2", "3 (latest)"],
+                "v": [str(r.tolist()) for r in v],
+                "s": s.numpy(),
+            }
+        ),
+        caption="The toy of this chapter: one patient, three visits, written by hand.",
+        digits=0,
+    )
 )
 
 # %% [markdown]
@@ -125,7 +130,7 @@ torch.testing.assert_close(
     visit_attention(s[None], torch.ones(1, 3, dtype=torch.bool))[0], alpha
 )
 torch.testing.assert_close(context_vector(*batch_of_one)[0], c)
-(p >= 0.4).tolist()
+show((p >= 0.4).tolist())
 
 # %% [markdown]
 # The last two lines compare with the functions that the real model calls, {py:func}`~medrec.models.retain.visit_attention` and {py:func}`~medrec.models.retain.context_vector`.
@@ -159,7 +164,7 @@ for j, name in enumerate(["visit 1 (oldest)", "visit 2", "visit 3 (latest)"]):
 ax.axhline(0, color="0.5", lw=0.8)
 ax.set(xticks=[0, 1], xticklabels=["class 1", "class 2"], ylabel="share of the logit")
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # The latest visit carries {glue:text}`share_latest:.4f` of the first logit {glue:text}`logit_one:.4f`, the oldest {glue:text}`share_oldest:.4f`.
@@ -181,9 +186,12 @@ plt.show()
 c_equal = context(torch.full((3,), 1 / 3), beta, v)
 torch.testing.assert_close(c_equal, torch.tensor([0.2539, 0.0542]), **close)
 torch.testing.assert_close(
-    torch.sigmoid(W @ c_equal + b), torch.tensor([0.5498, 0.4342]), atol=1e-4, rtol=0
+    torch.sigmoid(W @ c_equal + b),
+    torch.tensor([0.5498, 0.4342]),
+    atol=1e-4,
+    rtol=0,
 )
-(torch.sigmoid(W @ c_equal + b) >= 0.4).tolist()
+show((torch.sigmoid(W @ c_equal + b) >= 0.4).tolist())
 
 # %% [markdown]
 # ## A softmax over one number
@@ -221,7 +229,7 @@ torch.testing.assert_close(c_dead, torch.tensor([0.7616, 0.1626]), **close)
 torch.testing.assert_close(
     torch.sigmoid(W @ c_dead + b), torch.tensor([0.6454, 0.5513]), **close
 )
-"with α ≡ 1 both classes are recommended, and the scores learn nothing"
+show("with α ≡ 1 both classes are recommended, and the scores learn nothing")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the length of the context vector against the number of identical visits, from 1 to 20. With softmax over visits the line is flat; with softmax over features it rises in a straight line to twenty times the first value."}, "figure": {"name": "fig-retain-norm", "caption": "Length of the context when the same visit repeats. Toy numbers, exact. Without a softmax over visits long records shout."}}
 counts = np.arange(1, 21)
@@ -238,7 +246,7 @@ ax.plot(counts, paper, "-o", ms=3, label="softmax over visits (paper)")
 ax.plot(counts, coded, "--s", ms=3, label="softmax over features (released)")
 ax.set(xlabel="identical visits", ylabel="norm of the context")
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ```{exercise}
@@ -313,7 +321,7 @@ ax.set(
     yticklabels=["right", "mirrored", "no mask"],
 )
 ax.grid(False)
-plt.show()
+show(fig)
 
 # %% [markdown]
 # Without the mask the real visits keep {glue:text}`left_over:.4f` of the attention.
@@ -398,13 +406,13 @@ for (name, run), line in zip(
     )
 ax.set(xlabel="epoch", ylabel="Jaccard of validation patients ↑")
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # **Check.** In the trained paper variant the weights of two visits differ, and a gradient reaches the network that scores visits; in the released variant all weights are one and that network's gradient is zero.
 
 # %%
-longest = np.argsort(np.diff(records.visit_offsets))[-8:]
+longest = np.argsort(np.diff(records.visit_offsets))[-32:]
 batch = VisitBatch.build(records, longest)
 gradient = {}
 for name in ("paper", "official (both)"):
@@ -418,7 +426,7 @@ for name in ("paper", "official (both)"):
     assert (of_last.std() > 0) == (name == "paper")
 assert gradient["paper"] > 0
 assert gradient["official (both)"] == 0
-gradient
+show(gradient)
 
 # %% [markdown]
 # **Check.** Shares of visits and the bias add up to the logits of the trained model, as {eq}`eq-retain-share` says, and the codes of the target visit itself change nothing.
@@ -430,9 +438,9 @@ with torch.inference_mode():
     parts = model.contributions(batch, knowledge).sum(2) + model.output.bias
 speaks = model.scored(batch)
 torch.testing.assert_close(parts[speaks], logits[speaks], atol=1e-4, rtol=0)
-float((parts - logits)[speaks].abs().max())
+show(float((parts - logits)[speaks].abs().max()))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bar chart of mean attention weight by how many visits back a visit lies, for the trained paper variant and the released one. The released weights are all one; the paper's add up to one and are spread over the visits."}, "figure": {"name": "fig-retain-weights", "caption": "Mean weight α of a past visit by its distance from the target, for targets with at least three past visits of the eight longest records of {glue:text}`cohort_line`. One training seed. Notice that the released weights carry no information."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bar chart of mean attention weight by how many visits back a visit lies, for the trained paper variant and the released one. The released weights are all one; the paper's add up to one and are spread over the visits."}, "figure": {"name": "fig-retain-weights", "caption": "Mean weight α of a past visit by its distance from the target, for targets with at least three past visits of the 32 longest records of {glue:text}`cohort_line`. One training seed. Notice that the released weights carry no information."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for offset, (name, hatch) in enumerate({"paper": "", "official (both)": "//"}.items()):
     network, knowledge = load_system(runs[name])
@@ -462,7 +470,7 @@ ax.set(
     ylabel="mean α",
 )
 ax.legend()
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ## Results
@@ -473,7 +481,10 @@ plt.show()
 # %%
 later = ("second", "later")
 rows = []
-for name, run in {**{f"RETAIN, {k}": v for k, v in runs.items()}, **references}.items():
+for name, run in {
+    **{f"RETAIN, {k}": v for k, v in runs.items()},
+    **references,
+}.items():
     evaluation = run.evaluation("tuned")
     interval = protocol.bootstrap(evaluation, groups=later, seed=seed)
     rows.append(
@@ -481,10 +492,12 @@ for name, run in {**{f"RETAIN, {k}": v for k, v in runs.items()}, **references}.
         | {label: interval[key].format(3) for key, label in protocol.COLUMNS.items()}
     )
 n_later = int(runs["paper"].evaluation("tuned").summary()["visits"])
-page.table(
-    pl.DataFrame(rows),
-    caption=f"Second and later visits ({n_later}) of the test patients of {page.cohort_line(records)}; one training seed, thresholds tuned on validation patients. "
-    "Brackets: 95 % bootstrap intervals over patients; they do not show the spread between seeds.",
+show(
+    page.table(
+        pl.DataFrame(rows),
+        caption=f"Second and later visits ({n_later}) of the test patients of {page.cohort_line(records)}; one training seed, thresholds tuned on validation patients. "
+        "Brackets: 95 % bootstrap intervals over patients; they do not show the spread between seeds.",
+    )
 )
 
 # %% tags=["remove-cell"]
@@ -496,7 +509,10 @@ switch = {
     for name in ("softmax over features", "forward time", "official (both)")
 }
 handicap = protocol.paired_difference(
-    base, runs["paper, with current codes"].evaluation("tuned"), groups=later, seed=seed
+    base,
+    runs["paper, with current codes"].evaluation("tuned"),
+    groups=later,
+    seed=seed,
 )["jaccard"]
 against_last = protocol.paired_difference(
     references["last visit"].evaluation("tuned"), base, groups=later, seed=seed
@@ -508,16 +524,17 @@ sees = protocol.verdict(
     n_patients=base.summary()["patients"],
     n_seeds=1,
 )
-page.glue(
-    d_alpha=switch["softmax over features"].format(4),
-    d_time=switch["forward time"].format(4),
-    d_both=switch["official (both)"].format(4),
-    handicap=handicap.format(4),
-    against_last=against_last.format(4),
-    beats_last=str(sees.word),
-    sentence=sees.sentence,
-    sdi=protocol.SMALLEST_DIFFERENCE["jaccard"],
-)
+words = {
+    "d_alpha": switch["softmax over features"].format(4),
+    "d_time": switch["forward time"].format(4),
+    "d_both": switch["official (both)"].format(4),
+    "handicap": handicap.format(4),
+    "against_last": against_last.format(4),
+    "beats_last": str(sees.word),
+    "sentence": sees.sentence,
+}
+n_scored = base.summary()["patients"]
+page.glue(**{k: page.about(records, v, patients=n_scored) for k, v in words.items()})
 
 # %% [markdown]
 # Changes of Jaccard against the paper variant, paired by patient: softmax over features {glue:text}`d_alpha`, forward time {glue:text}`d_time`, both {glue:text}`d_both`.
@@ -541,7 +558,7 @@ plotting.plot_intervals(
     reference=0,
 )
 ax.set_xlabel("change of Jaccard →")
-plt.show()
+show(fig)
 
 # %% [markdown]
 # ## What the papers do not say
@@ -587,7 +604,7 @@ plt.show()
 empty = context(alpha, torch.zeros_like(beta), v)
 torch.testing.assert_close(empty, torch.zeros(2))
 torch.testing.assert_close(torch.sigmoid(W @ empty + b), torch.sigmoid(b))
-alpha.tolist(), torch.sigmoid(b).tolist()
+show((alpha.tolist(), torch.sigmoid(b).tolist()))
 
 # %% [markdown]
 # The weights stay as wise as before, and the probabilities fall back to those of the bias.
@@ -611,7 +628,7 @@ model, knowledge = load_system(runs["paper"])
 with torch.inference_mode():
     sets = model.recommend(batch, knowledge)
 assert not sets[:, 0].any()
-int(sets[:, 1:].sum())
+show(int(sets[:, 1:].sum()))
 
 # %% [markdown]
 # Nothing: the set is empty, and the visit is not scored.

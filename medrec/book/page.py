@@ -54,6 +54,22 @@ def cohort_line(cohort: Cohort) -> CohortLine:
     return line
 
 
+def about(cohort: Cohort, words: str, *, patients: int | None = None) -> CohortLine:
+    """Words computed from a cohort, such as an interval or a verdict, for :func:`glue` and the card.
+
+    Args:
+        cohort: whose records.
+        words: what is said; an aggregate.
+        patients: how many patients stand behind it; None: all of the cohort.
+
+    Raises:
+        MedrecError: the cohort is credentialed and too few patients stand behind it.
+    """
+    line = CohortLine(privacy.release(cohort, words, patients=patients))
+    line.patients = cohort.n_patients if patients is None else patients
+    return line
+
+
 def thousands(number: int) -> str:
     """A whole number with thin spaces between thousands: no reader takes those for a decimal sign."""
     return f"{number:,}".replace(",", "\u202f")

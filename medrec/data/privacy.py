@@ -261,7 +261,7 @@ def _spelt_out(source: str) -> set[str]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(_TAG.sub("", text).strip().strip("'\"").rstrip("%"))
+        float(_TAG.sub("", text).strip().strip("'\"").rstrip("%").replace("\\u202f", "").replace("\u202f", ""))
     except ValueError:
         return False
     return True
