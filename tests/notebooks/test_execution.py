@@ -80,3 +80,20 @@ def test_the_chapter_on_tables_runs_on_each_demo(demo, door, tmp_path):
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(output, as_version=4)
     assert any(f"{demo} (demo)" in str(output.get("data", {})) for _, output in outputs(notebook))
+
+
+@pytest.mark.parametrize("source", all_chapters(), ids=lambda source: source.stem)
+def test_every_chapter_passes_the_guard_on_closed_records(source, tmp_path):
+    """An open demo under the name of the closed database: the guard holds, and the chapter is written."""
+    (tmp_path / "eicu").symlink_to(demo_dir("eicu-demo"), target_is_directory=True)
+    output = tmp_path / "out.ipynb"
+    done = subprocess.run(
+        [sys.executable, "-m", "medrec.cli", "chapter", source.stem, "-p", "cohort", "eicu", "--output", str(output)],
+        env={**os.environ, "MEDREC_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    notebook = nbformat.read(output, as_version=4)
+    assert any("eicu (credentialed)" in str(output.get("data", {})) for _, output in outputs(notebook))
