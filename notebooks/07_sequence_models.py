@@ -28,6 +28,7 @@
 # **Prerequisites.** The metrics of {doc}`01_the_task`, the order of visits in {doc}`02_from_tables_to_visits`, the threshold rule of {doc}`06_classical`.
 
 # %%
+from dataclasses import replace
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -438,6 +439,15 @@ with torch.inference_mode():
     parts = model.contributions(batch, knowledge).sum(2) + model.output.bias
 speaks = model.scored(batch)
 torch.testing.assert_close(parts[speaks], logits[speaks], atol=1e-4, rtol=0)
+n_visits = batch.visit_mask.sum(1)
+final = torch.arange(batch.visit_mask.shape[1]) == n_visits[:, None] - 1
+ids, size = batch.codes["diagnosis"], batch.sizes["diagnosis"]
+other = torch.where(final[..., None] & (ids < size), (ids + 1) % size, ids)
+with torch.inference_mode():
+    changed = model(
+        replace(batch, codes={**batch.codes, "diagnosis": other}), knowledge
+    )
+torch.testing.assert_close(changed[final & speaks], logits[final & speaks])
 show(float((parts - logits)[speaks].abs().max()))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Bar chart of mean attention weight by how many visits back a visit lies, for the trained paper variant and the released one. The released weights are all one; the paper's add up to one and are spread over the visits."}, "figure": {"name": "fig-retain-weights", "caption": "Mean weight α of a past visit by its distance from the target, for targets with at least three past visits of the 32 longest records of {glue:text}`cohort_line`. One training seed. Notice that the released weights carry no information."}}
@@ -469,7 +479,7 @@ ax.set(
     xlabel="visits back from the target",
     ylabel="mean α",
 )
-ax.legend()
+ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 show(fig)
 
 # %% [markdown]
