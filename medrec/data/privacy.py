@@ -228,10 +228,8 @@ def _problem(output: Any, source: str) -> str | None:
     if kind == "error":
         return "an error message, which may quote records,"
     if kind == "stream":
-        strange = next(
-            (line for line in output["text"].splitlines() if line.strip() and line.strip() not in source), None
-        )
-        return "printed text" if strange is not None else None
+        lines = {line.strip() for line in output["text"].splitlines() if line.strip()}
+        return "printed text" if lines - _spelt_out(source) else None
     metadata, data = output.get("metadata", {}), output.get("data", {})
     texts = {mime: "".join(text) for mime, text in data.items() if isinstance(text, str | list)}
     for text in texts.values():

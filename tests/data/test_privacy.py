@@ -200,6 +200,12 @@ def test_a_line_made_of_data_is_not_a_constant():
         privacy.check_notebook(notebook('print(f"Check passed: {n} patients.")', **output), "credentialed")
 
 
+def test_data_that_also_stands_in_the_code_is_refused():
+    output = {"output_type": "stream", "name": "stdout", "text": "6\n"}
+    with pytest.raises(MedrecError, match="printed text"):
+        privacy.check_notebook(notebook("limit = 6\nprint(n)", **output), "credentialed")
+
+
 def test_a_cohort_on_disk_holds_no_ids(demo_cohort, tmp_path):
     """No patient's or visit's id of the source is stored: rows are all that is left of them."""
     demo_cohort("mimic3").save(tmp_path / "c")
