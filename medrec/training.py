@@ -171,14 +171,13 @@ def predict(
         for cpu_batch in batches(cohort, np.arange(cohort.n_patients), EVALUATION_BATCH, None):
             batch = cpu_batch.to(device)
             spoken = system.scored(batch)
-            prob = system(batch, context).sigmoid()
-            sets = (prob >= system.config.threshold) & spoken[..., None]
+            prob, sets = system.decide(batch, context)
             real = batch.visit_mask
             visits = batch.visits[real].cpu().numpy()
             scores[visits] = prob[real].cpu().numpy()
             recommended[visits] = sets[real].cpu().numpy()
             scored[visits] = spoken[real].cpu().numpy()
-    return Prediction(scores, recommended, scored, tunable=True)
+    return Prediction(scores, recommended, scored, system.tunable)
 
 
 def load_system(run: Run) -> tuple[Estimator | Recommender, Context]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind, Vocabulary
+
+if TYPE_CHECKING:
+    from medrec.chem.library import Molecules
 
 State = dict[str, NDArray]
 """What a fitted system has learnt, by name."""
@@ -29,10 +33,12 @@ class Context:
     Args:
         vocab: one vocabulary for each kind of code.
         ddi: ``(M, M)`` bool, symmetric, zero diagonal: which medications interact.
+        molecules: for systems that look at them (:attr:`Recommender.sees_molecules`), otherwise ``None``.
     """
 
     vocab: dict[Kind, Vocabulary]
     ddi: Tensor
+    molecules: Molecules | None = None
 
     @property
     def sizes(self) -> dict[Kind, int]:
@@ -41,7 +47,8 @@ class Context:
 
     def to(self, device: torch.device | str) -> Context:
         """The same on another device."""
-        return replace(self, ddi=self.ddi.to(device))
+        molecules = None if self.molecules is None else self.molecules.to(device)
+        return replace(self, ddi=self.ddi.to(device), molecules=molecules)
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,26 @@ class Recommender(nn.Module, ABC):
 
     needs_history = False
     """Whether a patient's first visit is out of reach."""
+    tunable = True
+    """Whether its sets come from thresholding its probabilities."""
+    sees_molecules = False
+    """Whether it wants :attr:`Context.molecules`."""
 
     def __init__(self, config: TrainingConfig, context: Context) -> None:
         super().__init__()
         self.config = config
+
+    def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:  # noqa: B027
+        """Learn what is not learnt by gradient steps: co-prescription graphs, counts, pre-trained encoders.
+
+        Called once on a fresh network, before the first step and on its device; not called on a stored one.  Results
+        go into parameters or buffers, so that the weights of a run hold all of them.
+
+        Args:
+            cohort: all patients.
+            train: indices of the training patients, from whom alone a fair system learns.
+            context: as :meth:`forward` gets it.
+        """
 
     @abstractmethod
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
@@ -90,10 +113,18 @@ class Recommender(nn.Module, ABC):
             return logits.sum() * 0
         return nn.functional.binary_cross_entropy_with_logits(logits[scored], batch.target[scored].float())
 
+    def decide(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor]:
+        """Scores in [0, 1] and recommended sets, both ``(B, T, M)``; sets are empty outside :meth:`scored`.
+
+        Here: probabilities and those of at least ``config.threshold``.  Systems that write a set medication by
+        medication (and say ``tunable = False``) or mend it afterwards override this.
+        """
+        prob = self(batch, context).sigmoid()
+        return prob, (prob >= self.config.threshold) & self.scored(batch)[..., None]
+
     def recommend(self, batch: VisitBatch, context: Context) -> Tensor:
         """Recommended sets ``(B, T, M)`` bool; empty outside :meth:`scored`."""
-        prob = self(batch, context).sigmoid()
-        return (prob >= self.config.threshold) & self.scored(batch)[..., None]
+        return self.decide(batch, context)[1]
 
 
 class Estimator(BaseEstimator, ABC):
