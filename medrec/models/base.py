@@ -82,7 +82,7 @@ class Recommender(nn.Module, ABC):
         super().__init__()
         self.config = config
 
-    def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:  # noqa: B027
+    def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
         """Learn what is not learnt by gradient steps: co-prescription graphs, counts, pre-trained encoders.
 
         Called once on a fresh network, before the first step and on its device; not called on a stored one.  Results
