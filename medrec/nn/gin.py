@@ -1,0 +1,168 @@
+r"""Graph isomorphism network over molecular graphs: the 2D view of BiMoRec, MoleRec and NLA-MMR.
+
+Xu et al., "How powerful are graph neural networks?", ICLR 2019, with bond features as in Hu et al., "Strategies for
+pre-training graph neural networks", ICLR 2020; BiMoRec, eqs. 1-2, which leave update and read-out open; NLA-MMR,
+eqs. 5-7.  Book: :eq:`eq-gin-layer`.
+
+.. math::
+    m_{ab} = \operatorname{ReLU}(h_b + e_{ab}), \qquad
+    h_a \leftarrow \operatorname{MLP}\bigl((1+\varepsilon)\,h_a + \textstyle\sum_{b \in \mathcal N(a)} m_{ab}\bigr),
+    \qquad E_g = \frac{1}{|V|}\sum_{a \in V} h_a
+
+Released code fills the gaps, and so does this module: nine atom features, each an index into its own table, summed;
+three bond features likewise, with tables of their own in every layer; :math:`\varepsilon` learnt from 0; batch
+normalisation inside the MLP and after each layer; ReLU and dropout after each layer, dropout alone after the last; the
+mean over atoms as read-out; no residual connections.
+
+Batch normalisation runs over the atoms of all molecules of a batch: while training, a molecule encoded alone and the
+same one among others differ.  In evaluation mode they do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, embedding_bag
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch
+
+ATOM_CLASSES = (119, 5, 12, 12, 10, 6, 6, 2, 2)
+"""Classes of each atom feature, in the order of :data:`medrec.chem.graphs.ATOM_FEATURES`."""
+BOND_CLASSES = (5, 6, 2)
+"""Classes of each bond feature, in the order of :data:`medrec.chem.graphs.BOND_FEATURES`."""
+
+
+def gin_aggregate(h: Tensor, edge_index: Tensor, edge_emb: Tensor, eps: Tensor | float = 0.0) -> Tensor:
+    r"""What an atom knows before the MLP: itself and its neighbours.
+
+    Source: BiMoRec, eq. 1 with the sum of its code; book: :eq:`eq-gin-layer`.
+
+    .. math:: (1+\varepsilon)\,h_a + \sum_{b \in \mathcal N(a)} \operatorname{ReLU}(h_b + e_{ab})
+
+    Args:
+        h: ``(N, d)``, one row an atom.
+        edge_index: ``(2, E)``; column (b, a) sends atom b's message to atom a, so a bond is two columns.
+        edge_emb: ``(E, d)``, embedding of each directed bond.
+        eps: weight of the atom itself, less 1.
+
+    Returns:
+        ``(N, d)``.
+
+    Example:
+        >>> h, bond = torch.tensor([[1.0], [1.0], [2.0]]), torch.full((4, 1), 0.5)  # ethanol
+        >>> gin_aggregate(h, torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), bond).T
+        tensor([[2.5000, 5.0000, 3.5000]])
+    """
+    source, target = edge_index
+    return ((1 + eps) * h).index_add(0, target, (h.index_select(0, source) + edge_emb).relu())
+
+
+def mean_readout(h: Tensor, batch: Tensor, n_graphs: int) -> Tensor:
+    """Mean over the atoms of each molecule; BiMoRec, eq. 2.
+
+    Args:
+        h: ``(N, d)``.
+        batch: ``(N,)``, molecule of each atom.
+        n_graphs: number of molecules ``n``.
+
+    Returns:
+        ``(n, d)``; 0 for a molecule without atoms.
+    """
+    total = h.new_zeros(n_graphs, h.shape[1]).index_add(0, batch, h)
+    return total / torch.bincount(batch, minlength=n_graphs).clamp(min=1)[:, None]
+
+
+class FeatureEmbedding(nn.Module):
+    """Sum of one embedding for each categorical feature.
+
+    Args:
+        classes: number of classes of each feature.
+        width: ``d``.
+    """
+
+    def __init__(self, classes: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.classes = classes
+        # The tables stand on top of each other, so that one call looks up and sums.
+        self.weight = nn.Parameter(torch.empty(sum(classes), width))
+        starts = torch.tensor((0, *classes[:-1])).cumsum(0)
+        self.register_buffer("starts", starts, persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for table in self.weight.split(self.classes):
+            nn.init.xavier_uniform_(table)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Class indices ``(n, f)`` int64 → ``(n, d)``."""
+        return embedding_bag(features + self.starts, self.weight, mode="sum")
+
+
+class GINLayer(nn.Module):
+    """One layer: :func:`gin_aggregate`, then Linear(d → 2d), BatchNorm, ReLU, Linear(2d → d).
+
+    Args:
+        width: ``d``.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bonds = FeatureEmbedding(BOND_CLASSES, width)
+        self.eps = nn.Parameter(torch.zeros(1))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.BatchNorm1d(2 * width), nn.ReLU(inplace=True), nn.Linear(2 * width, width)
+        )
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.eps)
+        for layer in (self.bonds, self.mlp[0], self.mlp[1], self.mlp[3]):
+            layer.reset_parameters()
+
+    def forward(self, h: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+        """``(N, d)``, ``(2, E)``, ``(E, 3)`` int64 → ``(N, d)``."""
+        return self.mlp(gin_aggregate(h, edge_index, self.bonds(edge_attr), self.eps))
+
+
+class GIN(nn.Module):
+    """Encoder of 2D molecular graphs; see the module.
+
+    Its state dict holds the running statistics of batch normalisation beside the parameters: whoever carries a
+    pre-trained encoder on carries both.
+
+    Args:
+        width: ``d``.
+        n_layers: number of layers.
+        dropout: probability with which an entry is dropped after each layer.
+    """
+
+    def __init__(self, width: int = 128, n_layers: int = 4, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.atoms = FeatureEmbedding(ATOM_CLASSES, width)
+        self.layers = nn.ModuleList(GINLayer(width) for _ in range(n_layers))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(n_layers))
+
+    def reset_parameters(self) -> None:
+        for part in (self.atoms, *self.layers, *self.norms):
+            part.reset_parameters()
+
+    def forward(self, graphs: Batch, nodes: bool = False) -> Tensor:
+        """Encode molecules.
+
+        Args:
+            graphs: batch of graphs with ``x (N, 9)``, ``edge_index (2, E)``, ``edge_attr (E, 3)``.
+            nodes: give the state of every atom instead of the mean over each molecule.
+
+        Returns:
+            ``(n, d)``, or ``(N, d)`` for ``nodes``.
+        """
+        h = self.atoms(graphs.x)
+        for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            h = norm(layer(h, graphs.edge_index, graphs.edge_attr))
+            if k < len(self.layers) - 1:
+                h = h.relu()
+            h = dropout(h, self.dropout, self.training)
+        return h if nodes else mean_readout(h, graphs.batch, graphs.num_graphs)
