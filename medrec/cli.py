@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from medrec.runs import Run
 
 
+REASONS_SHOWN = 2
+"""Reasons of one kind that ``medrec recommend`` prints for a medication."""
 PAIRS_SHOWN = 12
 """Interacting pairs that ``medrec recommend`` prints by name."""
 
@@ -188,6 +190,12 @@ def recommend(
     answer = ask(found, diagnoses=diagnoses, procedures=procedures, symptoms=symptoms, history=visits)
     for code, title, probability in answer.medications.iter_rows():
         print(f"{code:6} {'' if probability is None else f'{probability:.3f}':>6}  {title}")
+        if answer.reasons is not None:
+            for kind, group in answer.reasons.filter(medication=code).group_by("kind", maintain_order=True):
+                told = [
+                    f"{what} {weight:.2f}" for what, weight in group.head(REASONS_SHOWN)["what", "weight"].iter_rows()
+                ]
+                print(f"{'':15}{kind[0]}: {', '.join(told)}")
     at = f" at threshold {answer.threshold:.2f}, tuned on validation patients" if answer.threshold is not None else ""
     print(f"{len(answer.medications)} medications{at}. {answer.note}")
     if len(answer.interactions):

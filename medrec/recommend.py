@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 
+from medrec.data.batch import VisitBatch
 from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
 from medrec.models import registry
+from medrec.models.base import Context, Estimator, Recommender
 from medrec.runs import Run
 from medrec.training import load_system, predict
 from medrec.types import MedrecError, Ragged
@@ -37,12 +40,15 @@ class Recommendation:
         interactions: ``first``, ``second``: recommended medications that interact.
         threshold: probability from which a medication is on the list; ``None`` for systems without one.
         note: what the system did not look at.
+        reasons: ``medication``, ``kind``, ``what``, ``weight`` of the recommended medications; ``None`` where the
+            system cannot say.
     """
 
     medications: pl.DataFrame
     interactions: pl.DataFrame
     threshold: float | None
     note: str
+    reasons: pl.DataFrame | None = None
 
 
 def recommend(
@@ -114,7 +120,23 @@ def recommend(
         ),
         threshold=run.threshold,
         note=f"{entry.label} sees {entry.sees}.",
+        reasons=_reasons(system, patient, context, [medications.codes[i] for i in ids]),
     )
+
+
+def _reasons(
+    system: Estimator | Recommender, patient: Cohort, context: Context, codes: list[str]
+) -> pl.DataFrame | None:
+    """What the system says of the recommended medications, in their order."""
+    if isinstance(system, Estimator):
+        return None
+    with torch.inference_mode():
+        reasons = system.explain(VisitBatch.build(patient, np.array([0])), context)
+    if reasons is None:
+        return None
+    order = pl.DataFrame({"medication": codes, "place": range(len(codes))}, schema_overrides={"medication": pl.String})
+    chosen = reasons.join(order, on="medication").sort("place", "kind", "weight", descending=[False, False, True])
+    return chosen.drop("place")
 
 
 def read_history(path: Path) -> list[Visit]:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from medrec import runs
 from medrec.data.batch import batches
-from medrec.data.cohort import Cohort, atomic_folder
+from medrec.data.cohort import Cohort, Kind, Vocabulary, atomic_folder
 from medrec.data.split import Split, split_patients
 from medrec.knowledge.interactions import default_ddi
 from medrec.models import registry
@@ -101,8 +101,7 @@ def train(
     config = entry.configure(variant, dict(settings or {}))
     device = _checked_device(device)
     split = split_patients(cohort.n_patients, split_seed)
-    matrix, ddi_source = default_ddi(cohort.vocab["medication"].codes)
-    context = Context(cohort.vocab, torch.from_numpy(matrix))
+    context, ddi_source = build_context(entry, config, cohort.vocab, _planted(cohort))
     resolved = {
         "format": 1,
         "model": entry.name,
@@ -116,6 +115,7 @@ def train(
             "options": cohort.options,
             "fingerprint": runs.fingerprint(cohort),
         },
+        "planted_molecules": _planted(cohort),
         "protocol": asdict(protocol),
         "ddi": ddi_source,
     }
@@ -184,13 +184,48 @@ def load_system(run: Run) -> tuple[Estimator | Recommender, Context]:
     """The fitted system of a run, and the context it wants."""
     entry = registry.get(run.config["model"])
     vocab = run.vocabulary()
-    context = Context(vocab, torch.from_numpy(default_ddi(vocab["medication"].codes)[0]))
     config = entry.config(**run.config["settings"])
+    context, _ = build_context(entry, config, vocab, run.config["planted_molecules"])
     if not entry.is_network:
         return entry.cls(**run.config["settings"]).load_state(run.state()), context
     network = entry.cls(config, context)
     network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in run.state().items()})
     return network.eval(), context
+
+
+def build_context(
+    entry: registry.Entry,
+    config: Any,
+    vocab: Mapping[Kind, Vocabulary],
+    planted_molecules: Mapping[str, list[str]] | None = None,
+) -> tuple[Context, str]:
+    """What a system may know besides the records, and where its interactions come from.
+
+    Args:
+        entry: the system; molecules are built for those that look at them.
+        config: its settings; ``molecules_per_class`` counts where it is there.
+        vocab: one vocabulary for each kind of code.
+        planted_molecules: drugs that stand for a class in a synthetic control.
+    """
+    codes = vocab["medication"].codes
+    matrix, source = default_ddi(codes)
+    molecules = None
+    if entry.is_network and entry.cls.sees_molecules:
+        # RDKit is loaded for those who need it.
+        from medrec.chem import library
+
+        per_class = getattr(config, "molecules_per_class", 3)
+        molecules = library.build(codes, per_class=per_class, only=planted_molecules)
+    return Context(dict(vocab), torch.from_numpy(matrix), molecules), source
+
+
+def _planted(cohort: Cohort) -> dict[str, list[str]]:
+    """Drugs that stand for a class in a cohort with a planted shape; nothing for all others."""
+    if cohort.source != "synthetic" or not cohort.name.endswith("+shape"):
+        return {}
+    from medrec.data.synthetic.controls import COMPACT, EXTENDED
+
+    return {code: [drug] for code, drug in (EXTENDED, COMPACT)}
 
 
 @contextmanager
@@ -309,6 +344,8 @@ def _fit_network(
                 f"training patients of cohort {cohort.name!r} has them. Take another cohort."
             )
         progress = checkpoint.resume(network, optimiser, device)
+        if progress.epoch == 0:
+            network.prepare(cohort, split.train, context)
         best = progress.best if progress.best is not None else _copied(network)
         epochs = tqdm(
             range(progress.epoch, config.epochs),
@@ -339,6 +376,7 @@ def _fit_network(
             if eligible and (progress.best_epoch is None or result["jaccard"] > progress.best_jaccard):
                 progress.best_epoch, progress.best_jaccard = epoch, result["jaccard"]
                 best = _copied(network)
+            network.after_epoch(result["jaccard"])
             epochs.set_postfix(loss=f"{loss:.4f}", jaccard=f"{result['jaccard']:.4f}")
             checkpoint.write(network, optimiser, best, progress, device)
         epochs.close()

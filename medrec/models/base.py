@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -121,6 +122,17 @@ class Recommender(nn.Module, ABC):
         """
         prob = self(batch, context).sigmoid()
         return prob, (prob >= self.config.threshold) & self.scored(batch)[..., None]
+
+    def after_epoch(self, validation_jaccard: float) -> None:
+        """Change what a schedule of the system changes between epochs; it must live in buffers."""
+
+    def explain(self, batch: VisitBatch, context: Context) -> pl.DataFrame | None:
+        """What spoke for the medications of the last visit of one patient; ``None`` where the system cannot say.
+
+        Returns:
+            ``medication`` (code), ``kind`` of thing, ``what`` it is, ``weight``.
+        """
+        return None
 
     def recommend(self, batch: VisitBatch, context: Context) -> Tensor:
         """Recommended sets ``(B, T, M)`` bool; empty outside :meth:`scored`."""

@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 from medrec.models.base import Context, Estimator, Recommender, TrainingConfig
 from medrec.models.baselines import LastVisit, LastVisitConfig, Popularity, PopularityConfig
+from medrec.models.bimorec import VARIANTS as BIMOREC_VARIANTS
+from medrec.models.bimorec import BiMoRec, BiMoRecConfig
 from medrec.models.lr import LR, LRConfig
 from medrec.models.retain import RETAIN, RETAINConfig
 from medrec.models.retain import VARIANTS as RETAIN_VARIANTS
@@ -98,6 +100,16 @@ ENTRIES: dict[str, Entry] = {
             "all codes of earlier visits, none of the visit itself; skips first visits",
             "choi2016retain",
             variants=RETAIN_VARIANTS,
+        ),
+        _entry(
+            "bimorec",
+            "BiMoRec",
+            BiMoRec,
+            BiMoRecConfig,
+            "molecule",
+            "diagnoses and procedures of the visit, all codes of earlier visits, molecules in 2D and 3D",
+            "mu2024bimorec",
+            variants=BIMOREC_VARIANTS,
         ),
     )
 }

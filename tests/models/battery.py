@@ -20,7 +20,7 @@ from medrec.metrics import jaccard
 from medrec.models.base import Context, Recommender
 from medrec.models.registry import get
 from medrec.types import Ragged
-from tests.toys import random_cohort
+from tests.toys import random_cohort, toy_molecules, toy_molecules
 
 FLOAT = {"atol": 1e-6, "rtol": 1e-5}
 
@@ -55,7 +55,8 @@ class Case:
         M = cohort.n_medications
         ddi = torch.zeros(M, M, dtype=torch.bool)
         ddi[0, 1] = ddi[1, 0] = ddi[2, 4] = ddi[4, 2] = True
-        return Context(cohort.vocab, ddi)
+        molecules = toy_molecules(M) if get(self.name).cls.sees_molecules else None
+        return Context(cohort.vocab, ddi, molecules)
 
     def build(self, cohort: Cohort, seed: int = 0, **settings) -> Recommender:
         entry = get(self.name)
@@ -136,7 +137,8 @@ class Battery:
 
     def test_interactions_matter_where_they_should(self):
         cohort = random_cohort(12, seed=6)
-        network, context = self.case.build(cohort).eval(), self.case.context(cohort)
+        # Everything is recommended, so that every interacting pair is.
+        network, context = self.case.build(cohort, threshold=0.0).eval(), self.case.context(cohort)
         empty = replace(context, ddi=torch.zeros_like(context.ddi))
         batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
         with torch.no_grad():
@@ -218,6 +220,7 @@ class Battery:
         assert sets.dtype == torch.bool
         assert torch.isfinite(logits).all()
         assert not sets[~scored].any()
-        assert torch.equal(sets[scored], (logits.sigmoid() >= network.config.threshold)[scored])
+        if network.tunable:
+            assert torch.equal(sets[scored], (logits.sigmoid() >= network.config.threshold)[scored])
         first = scored[:, 0]
         assert bool(first.any()) == (not network.needs_history)

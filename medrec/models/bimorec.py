@@ -1,0 +1,528 @@
+r"""BiMoRec: molecules pre-trained in two and three dimensions, calibrated by every past visit and by the latest one.
+
+Mu, Li, Li, Liang, "Medication recommendation via dual molecular modalities and multi-step enhancement".  This file is
+stages 2 and 3 of the paper, its equations 12-31 in order; stage 1 is :mod:`medrec.models.bimorec_pretraining`.
+
+For a visit t with past visits 1..t-1, widths d, S fragments, M medications:
+
+.. math::
+    e_{v_j} &= [d_j E_d \,\|\, p_j E_p \,\|\, m_j E_m], \qquad
+    W_s^{(j)} = \sigma(\operatorname{MLP}(e_{v_j})) && (12\text{-}14)\\
+    E_s^* &= \operatorname{SSA}(E_s'), \qquad E_n^{(j)} = \operatorname{GSE}(\operatorname{SSA}(E_n'))
+        && (15\text{-}18)\\
+    Y^{(j)} &= \operatorname{softmax}\Big(\operatorname{mask}\frac{(E_n^{(j)} W_q)(E_s^* W_k)^\top}{\sqrt d}\Big)
+        \operatorname{diag}(W_s^{(j)})\, E_s^* && (19, 20)\\
+    W_n &= \sigma(r'_t), \qquad \hat m_{v_j} = \operatorname{MLP}(\operatorname{diag}(W_n)\, Y^{(j)})
+        && (21\text{-}24)\\
+    z_t &= \operatorname{MLP}(\operatorname{GRU}(\hat m_{v_1}, \dots, \hat m_{v_{t-1}})) + r_t && (25, 26)
+
+:math:`r_t` and :math:`r'_t` are perceptrons of the codes of visit t, one and the same where ``share_current_mlp``.
+**A first visit has no past: its logits are** :math:`r_1`, and no molecule takes part.
+
+Where paper, released code and sense part ways (each a setting; ``paper`` → ``official``):
+
+* eq. 16, ``sab_feedforward``: a perceptron with residual → one linear map without.
+* eq. 19 prints a maximum around the softmax; it is the mask, here and in the code.  ``no_fragment_rows``: medications
+  without fragments get a zero row → uniform attention over all fragments.
+* eqs. 23 and 26, ``share_current_mlp``: two perceptrons are printed → one vector serves as gate and as logit.
+* eq. 27, ``bce_reduction``: a sum over medications → a mean.  Eq. 29 prints no factor; ``ddi_scale`` is the released
+  one in both variants.  With the printed sum the margin and DDI terms are small beside the cross-entropy.
+* eq. 31, ``tau_schedule``: a fixed temperature → moved after each epoch by the Jaccard of the validation patients.
+* stage 1: ``coords``, ``gvp_layers``, ``center_coords``, ``nce_denominator``.
+* the text says that history and current visit are concatenated; eq. 26 and the code add them.
+* the released regulariser counts non-zero weights and has no gradient: left out.  The molecule list holds every
+  structure once, and the running statistics of the pre-trained encoders travel with their weights.
+* dropout, optimiser, number of heads and of molecules a medication are not in the paper: released code.  An optimiser
+  step takes a batch of patients (released: one visit), so the learning rate is ours and stays constant.
+
+Everything is batched: molecules are encoded once a step, :math:`Y^{(j)}` is computed once for each past visit and
+serves all later targets, because the first layer of the score perceptron obeys
+:math:`W(w\,y) + b = w\,(W y) + b` for a scalar gate :math:`w`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medrec.data.batch import VisitBatch
+from medrec.data.cohort import Cohort, Kind
+from medrec.losses import safe_recommendation_loss
+from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.nn.gin import GIN
+from medrec.nn.set_attention import SetAttention
+from medrec.types import MedrecError
+
+if TYPE_CHECKING:
+    from medrec.chem.library import Molecules
+
+
+@dataclass(frozen=True)
+class BiMoRecConfig(TrainingConfig):
+    """Settings of BiMoRec."""
+
+    # Stage 1
+    pretrain: bool = True  # paper; False is its ablation "w/o T"
+    coords: Literal["conformers", "flat", "shuffled", "random", "none"] = "conformers"  # paper; released files are flat
+    pretraining_epochs: int = 300  # paper, sec. 5.4.2
+    pretraining_rate: float = 2e-3  # released code
+    gvp_layers: int = 3  # paper, sec. 5.4.2; released code 4
+    gvp_scalars: int = 64  # ours; paper 128: the 3D encoder is a teacher that is thrown away after pre-training
+    gvp_vectors: int = 16  # ours; paper 64
+    center_coords: bool = True  # ours; released code takes raw positions
+    nce_denominator: Literal["negatives", "with_positive"] = "negatives"  # eq. 7, and released code
+    pretraining_seed: int = 0  # one pre-training serves all runs, as the released file of weights does
+    # Stages 2 and 3
+    molecules_per_class: int = 3  # released code lists at most three structures a medication; 0: all
+    width: int = 128  # paper, sec. 5.4.2
+    gin_layers: int = 4  # paper, sec. 5.4.2
+    dropout: float = 0.5  # released code, on each code's embedding and in GIN
+    sab_feedforward: bool = True  # eq. 16
+    no_fragment_rows: Literal["zero", "uniform"] = "zero"  # ours; released code uniform
+    share_current_mlp: bool = False  # eqs. 23 and 26 print two
+    bce_weight: float = 0.95  # paper, beta
+    bce_reduction: Literal["sum", "mean"] = "sum"  # eq. 27
+    ddi_scale: float = 5e-4  # released code; not printed
+    target_ddi: float = 0.06  # paper, phi
+    temperature: float = 2.5  # paper, tau
+    tau_schedule: Literal["fixed", "validation"] = "fixed"  # paper
+    threshold: float = 0.5  # paper, delta
+    learning_rate: float = 1e-3  # ours, for batches; released code 5e-4, one visit a step, halved every 5 epochs
+    batch_size: int = 64  # ours
+    epochs: int = 20  # paper
+    # Ablations and controls
+    history: Literal["enhanced", "plain", "none"] = "enhanced"  # plain: the paper's "w/o E"; none: first visits' rule
+    gse: bool = True  # attention among the molecules of a visit, eq. 18
+    gate: bool = True  # calibration by the latest visit, eq. 23
+    # Of the medications, of other medications, free vectors in the place of the encoders, or none.
+    molecules: Literal["own", "shuffled", "free", "none"] = "own"
+    train_encoders: bool = True  # False: encoders stay as they are when training starts
+
+
+VARIANTS = {
+    "paper": {},
+    "official": {
+        "coords": "flat",
+        "gvp_layers": 4,
+        "center_coords": False,
+        "sab_feedforward": False,
+        "no_fragment_rows": "uniform",
+        "share_current_mlp": True,
+        "bce_reduction": "mean",
+        "tau_schedule": "validation",
+    },
+    "wo_T": {"pretrain": False},
+    "wo_E": {"history": "plain"},
+    "wo_TE": {"pretrain": False, "history": "plain", "molecules": "none"},
+    "flat": {"coords": "flat"},
+    "shuffled_partners": {"coords": "shuffled"},
+    "shuffled_molecules": {"molecules": "shuffled"},
+    "free_table": {"pretrain": False, "molecules": "free"},
+    "frozen": {"train_encoders": False},
+    "no_gse": {"gse": False},
+    "no_gate": {"gate": False},
+    "current_only": {"pretrain": False, "history": "none", "molecules": "none"},
+}
+"""Switches of each variant: the two codes, the paper's three ablations (``wo_*``), and our controls."""
+
+TARGET_JACCARD = 0.54
+"""Validation Jaccard above which released code sharpens the safety temperature."""
+KINDS: tuple[Kind, ...] = ("diagnosis", "procedure", "medication")
+
+
+# -- equations -----------------------------------------------------------------------------------------------------
+
+
+def prescribed_rows(prescribed: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
+    """Molecules of the medications of each visit, as padded row numbers.
+
+    Args:
+        prescribed: ``(V, M)`` bool.
+        average: ``(M, n)``; non-zero where a molecule belongs to a medication.
+
+    Returns:
+        Rows of the molecule table ``(V, L)``, and which of them are real ``(V, L)``; L is the largest number.
+    """
+    taken = (prescribed.to(average.dtype) @ (average > 0).to(average.dtype)) > 0
+    L = max(int(taken.sum(1).max()) if len(taken) else 0, 1)
+    rows = taken.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :L]
+    return rows, taken.gather(1, rows)
+
+
+def write_back(table: Tensor, rows: Tensor, real: Tensor, enhanced: Tensor, average: Tensor) -> Tensor:
+    r"""Medications of each visit after its own molecules were enhanced, :math:`E_n^{(j)}`.
+
+    Source: BiMoRec, eq. 18, and the average of a medication's molecules.  The table itself stays as it is: what
+    changes is added, because averaging is linear.
+
+    Args:
+        table: ``(n, d)`` molecules.
+        rows: ``(V, L)`` rows that a visit enhances.
+        real: ``(V, L)`` which of them are real.
+        enhanced: ``(V, L, d)`` their new values.
+        average: ``(M, n)``.
+
+    Returns:
+        ``(V, M, d)``.
+    """
+    change = (enhanced - table[rows]) * real[..., None]
+    return average @ table + average.T[rows].transpose(1, 2) @ change
+
+
+def fragment_slots(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Fragments of each medication as padded columns of the mask.
+
+    Args:
+        mask: ``(M, S)`` bool.
+
+    Returns:
+        Columns ``(M, K)``, and which of them are real ``(M, K)``; K is the largest number of fragments.
+    """
+    K = max(int(mask.sum(1).max()), 1)
+    columns = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :K]
+    return columns, mask.gather(1, columns)
+
+
+def aggregate(
+    queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor, slots: Tensor, real: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""What each medication is made of, in the light of a visit, :math:`Y^{(j)}`.
+
+    Source: BiMoRec, eqs. 19-20.  Only a medication's own fragments take part in its softmax.
+
+    .. math::
+        A_{ms} = \operatorname{softmax}_{s:\,H_{ms}=1}\frac{q_m \cdot k_s}{\sqrt d}, \qquad
+        Y_m = \sum_s A_{ms}\, w_s\, v_s
+
+    Args:
+        queries: ``(V, M, d)``.
+        keys: ``(S, d)``.
+        values: ``(S, d)``; they, and not the keys, are weighted.
+        weights: ``(V, S)``, :math:`W_s^{(j)}`.
+        slots: ``(M, K)`` from :func:`fragment_slots`.
+        real: ``(M, K)``.
+
+    Returns:
+        ``(M, V, d)`` with zero rows for medications without fragments, and the attention ``(M, V, K)``.
+    """
+    scores = queries.transpose(0, 1) @ keys[slots].transpose(1, 2) / queries.shape[-1] ** 0.5
+    scores = scores.masked_fill(~real[:, None], torch.finfo(scores.dtype).min)
+    attention = scores.softmax(-1) * real[:, None]
+    return (attention * weights.T[slots].transpose(1, 2)) @ values[slots], attention
+
+
+# -- the network ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Targets with a past, and the past visits that each of them reads.
+
+    ``K`` targets, ``V`` past visits, ``P`` pairs of the two.
+    """
+
+    past: Tensor  # (V,) place of a past visit among the B * T places of the batch
+    target: Tensor  # (K,) place of a target
+    k: Tensor  # (P,) target of a pair
+    j: Tensor  # (P,) number of its past visit in the patient's record
+    v: Tensor  # (P,) its past visit
+    length: Tensor  # (K,) how many past visits a target has
+
+
+class BiMoRec(Recommender):
+    """See the module."""
+
+    sees_molecules = True
+
+    def __init__(self, config: BiMoRecConfig, context: Context) -> None:
+        super().__init__(config, context)
+        enhanced, molecular = config.history == "enhanced", config.history != "none" and config.molecules != "none"
+        if enhanced and not molecular:
+            raise MedrecError(
+                "BiMoRec: molecules='none' leaves nothing to enhance; set history='plain' or history='none' as well."
+            )
+        self.enhanced, self.molecular = enhanced, molecular
+        d, sizes, M = config.width, context.sizes, context.sizes["medication"]
+        self.embedding = nn.ModuleDict({kind: nn.Embedding(sizes[kind], d) for kind in KINDS})
+        self.dropout = nn.Dropout(config.dropout)
+        self.current = _perceptron(2 * d, d, M)
+        if molecular:
+            n, S = context.molecules.average.shape[1], context.molecules.fragment_mask.shape[1]
+            self._build_encoders(n, S)
+            self.selector = nn.Sequential(nn.Linear(3 * d if enhanced else d, d), nn.Linear(d, S))
+            self.fragment_attention = SetAttention(d, feedforward=config.sab_feedforward)
+            self.query, self.key = nn.Linear(d, d), nn.Linear(d, d)
+            self.score = nn.Sequential(nn.Linear(d, d // 2), nn.ReLU(), nn.Linear(d // 2, d // 4), nn.ReLU())
+            self.score.append(nn.Linear(d // 4, 1))
+            self.register_buffer("order", torch.randperm(M) if config.molecules == "shuffled" else torch.arange(M))
+        if enhanced:
+            if config.gate and not config.share_current_mlp:
+                self.gate = _perceptron(2 * d, d, M)
+            if config.gse:
+                self.molecule_attention = SetAttention(d, feedforward=config.sab_feedforward)
+            self.past = nn.GRU(M, M, batch_first=True)
+            self.output = nn.Linear(2 * M, M)
+        elif config.history == "plain":
+            self.patient = nn.GRU(3 * d, d, batch_first=True)
+            if not molecular:
+                self.output = nn.Linear(d, M)
+        self.register_buffer("temperature", torch.tensor(float(config.temperature)))
+        self.reset_parameters()
+
+    def _build_encoders(self, n: int, S: int) -> None:
+        config = self.config
+        if config.molecules == "free":
+            self.molecule_table = nn.Parameter(torch.empty(n, config.width))
+            self.fragment_table = nn.Parameter(torch.empty(S, config.width))
+            return
+        for name in ("molecule_encoder", "fragment_encoder"):
+            encoder = GIN(config.width, config.gin_layers, config.dropout)
+            encoder.requires_grad_(config.train_encoders)
+            setattr(self, name, encoder)
+
+    def reset_parameters(self) -> None:
+        """Embeddings uniform in (-0.1, 0.1), as in the paper; everything else as PyTorch has it."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        with torch.no_grad():
+            for table in self.embedding.values():
+                table.weight.uniform_(-0.1, 0.1)
+            if self.molecular and self.config.molecules == "free":
+                # On the scale of a batch-normalised read-out.
+                self.molecule_table.normal_()
+                self.fragment_table.normal_()
+
+    def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
+        """Stage 1: take over the encoders that were pre-trained on the two views, statistics included."""
+        config = self.config
+        if not (self.molecular and config.pretrain) or config.molecules == "free":
+            return
+        from medrec.models.bimorec_pretraining import PretrainingConfig, pretrain
+
+        done = pretrain(
+            context.molecules,
+            config=PretrainingConfig(
+                coords=config.coords,
+                width=config.width,
+                gin_layers=config.gin_layers,
+                gvp_layers=config.gvp_layers,
+                gvp_scalars=config.gvp_scalars,
+                gvp_vectors=config.gvp_vectors,
+                center_coords=config.center_coords,
+                nce_denominator=config.nce_denominator,
+                epochs=config.pretraining_epochs,
+                learning_rate=config.pretraining_rate,
+            ),
+            seed=config.pretraining_seed,
+            device=self.temperature.device,
+        )
+        self.molecule_encoder.load_state_dict(done.molecule_encoder)
+        self.fragment_encoder.load_state_dict(done.fragment_encoder)
+
+    # -- forward
+
+    def forward(self, batch: VisitBatch, context: Context) -> Tensor:
+        """Logits ``(B, T, M)``."""
+        diagnosis, procedure, medication = (self._sum(batch, kind) for kind in KINDS)  # eq. 12, each (B T, d)
+        codes = torch.cat([diagnosis, procedure], dim=1)  # eqs. 21-22
+        logits = self.current(codes)  # r_t
+        pairs = _pairs(batch)
+        if len(pairs.target) and self.config.history != "none":
+            visits = torch.cat([codes, medication], dim=1)  # eq. 13
+            if self.enhanced:
+                # One vector serves as gate and as logit where the perceptron is shared.
+                gate = self.gate(codes) if hasattr(self, "gate") else logits
+                history = self._enhanced_history(batch, context, visits, gate, pairs)
+            else:
+                history = self._plain_history(batch, context, visits, codes, pairs)
+            logits = logits.index_add(0, pairs.target, history)  # eq. 26
+        return logits.reshape(batch.target.shape)
+
+    def _sum(self, batch: VisitBatch, kind: Kind) -> Tensor:
+        """Sum of the embeddings of each visit's codes, dropped out one by one, ``(B T, d)``."""
+        ids = batch.codes[kind].flatten(0, 1)
+        real = ids < batch.sizes[kind]
+        # Only real codes are looked up: rows are padded to the longest visit, most are far shorter.
+        rows = self.dropout(self.embedding[kind](ids[real]))
+        return rows.new_zeros(len(ids), self.config.width).index_add(0, real.nonzero()[:, 0], rows)
+
+    def _encode(self, molecules: Molecules) -> tuple[Tensor, Tensor]:
+        """Molecules ``(n, d)``, and fragments after they have looked at each other ``(S, d)``; eqs. 1-2, 15-17."""
+        if self.config.molecules == "free":
+            return self.molecule_table, self.fragment_attention(self.fragment_table)
+        table = self.molecule_encoder(molecules.graphs)
+        return table, self.fragment_attention(self.fragment_encoder(molecules.fragment_graphs))
+
+    def _medications(self, prescribed: Tensor, table: Tensor, average: Tensor) -> Tensor:
+        """Medications after the molecules of each visit looked at each other, ``(V, M, d)``; eq. 18."""
+        if not self.config.gse:
+            return (average @ table).expand(len(prescribed), -1, -1)
+        rows, real = prescribed_rows(prescribed, average)
+        return write_back(table, rows, real, self.molecule_attention(table[rows], real), average)
+
+    def _aggregated(
+        self, medications: Tensor, fragments: Tensor, visits: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Medications by their fragments, ``(M, V, d)``, and each fragment's part ``(M, V, K)``; eqs. 14, 19, 20.
+
+        Args:
+            medications: ``(V, M, d)``.
+            fragments: ``(S, d)``.
+            visits: what selects the fragments, ``(V, 3 d)`` or ``(V, d)``.
+            mask: ``(M, S)`` bool.
+        """
+        weights = self.selector(visits.relu()).sigmoid()
+        slots, real = fragment_slots(mask)
+        Y, attention = aggregate(self.query(medications), self.key(fragments), fragments, weights, slots, real)
+        if self.config.no_fragment_rows == "uniform":
+            # As released: all masked scores are equal, and the softmax spreads over all S fragments.
+            everything = weights @ fragments / len(fragments)
+            Y = torch.where(real.any(1)[:, None, None], Y, everything)
+        return Y, attention * weights.T[slots].transpose(1, 2)
+
+    def _knowledge(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Average ``(M, n)`` and mask ``(M, S)``, of other medications where they are shuffled."""
+        return context.molecules.average[self.order], context.molecules.fragment_mask[self.order]
+
+    def _enhanced_history(
+        self, batch: VisitBatch, context: Context, visits: Tensor, gate: Tensor, pairs: _Pairs
+    ) -> Tensor:
+        """Logits that the past contributes to each target, ``(K, M)``; eqs. 14-25."""
+        M = gate.shape[1]
+        average, mask = self._knowledge(context)
+        table, fragments = self._encode(context.molecules)
+        medications = self._medications(batch.target.flatten(0, 1)[pairs.past], table, average)
+        Y, _ = self._aggregated(medications, fragments, visits[pairs.past], mask)
+        # Eqs. 23-24. The gate is a scalar for each medication, so the first layer is applied once to each past visit
+        # and scaled for each target.
+        first, *rest = self.score
+        G = Y @ first.weight.T
+        gates = gate[pairs.target].sigmoid() if self.config.gate else gate.new_ones(len(pairs.target), M)
+        hidden = gates[pairs.k].T[..., None] * G[:, pairs.v] + first.bias
+        for layer in rest:
+            hidden = layer(hidden)
+        scores = hidden[..., 0].T  # (P, M)
+        sequence = scores.new_zeros(len(pairs.target), int(pairs.length.max()), M)
+        sequence = sequence.index_put((pairs.k, pairs.j), scores)
+        states, _ = self.past(sequence)  # eq. 25; padded behind, and a GRU only looks back
+        last = states[torch.arange(len(pairs.target), device=states.device), pairs.length - 1]
+        # Hidden state and last output of a GRU of one layer are the same vector; the released head takes both.
+        return self.output(torch.cat([last, last], dim=1).relu())
+
+    def _plain_history(
+        self, batch: VisitBatch, context: Context, visits: Tensor, codes: Tensor, pairs: _Pairs
+    ) -> Tensor:
+        """Ablations without enhancement: one vector of the whole history selects the fragments, ``(K, M)``."""
+        B, T = batch.visit_mask.shape
+        states, _ = self.patient(visits.reshape(B, T, -1))
+        before = states.flatten(0, 1)[pairs.target - 1]
+        now = torch.cat([codes, codes.new_zeros(len(codes), self.config.width)], dim=1)[pairs.target]
+        _, patient = self.patient(now[:, None], before[None].contiguous())
+        patient = patient[0]
+        if not self.molecular:
+            return self.output(patient.relu())
+        average, mask = self._knowledge(context)
+        table, fragments = self._encode(context.molecules)
+        medications = (average @ table).expand(len(patient), -1, -1)
+        Y, _ = self._aggregated(medications, fragments, patient, mask)
+        return self.score(Y)[..., 0].T
+
+    def explain(self, batch: VisitBatch, context: Context) -> pl.DataFrame | None:
+        """Molecules and fragments that carried the last past visit into the current one, for one patient.
+
+        Args:
+            batch: one patient; the last visit is the one that is asked about.
+            context: as :meth:`forward` gets it.
+
+        Returns:
+            ``medication`` (code), ``kind``, ``what``, ``weight``, largest first within a medication and kind.
+            ``fragment``: its share of the medication's attention times its selection by the visit, eqs. 14 and 20.
+            ``molecule``, for what was prescribed at that visit: the attention that it got from the visit's molecules,
+            1 being an equal share, eq. 18.  ``None`` where no molecule took part.
+        """
+        from medrec.chem.fragments import brics_fragments
+
+        pairs = _pairs(batch)
+        if not (self.enhanced and len(pairs.target)):
+            return None
+        codes, molecules = context.vocab["medication"].codes, context.molecules
+        average, mask = self._knowledge(context)
+        visits = torch.cat([self._sum(batch, kind) for kind in KINDS], dim=1)[pairs.past[-1:]]
+        prescribed = batch.target.flatten(0, 1)[pairs.past[-1:]]
+        table, fragments = self._encode(molecules)
+        _, parts = self._aggregated(self._medications(prescribed, table, average), fragments, visits, mask)
+        yields = [set(brics_fragments(smiles)) for smiles in molecules.smiles]
+        slots, real = fragment_slots(mask)
+        found = []
+        for m, k in real.nonzero().tolist():
+            fragment = molecules.fragments[slots[m, k]]
+            owners = [molecules.names[n] for n in average[m].nonzero()[:, 0].tolist() if fragment in yields[n]]
+            found.append((codes[m], "fragment", f"{fragment} of {', '.join(owners)}", float(parts[m, 0, k])))
+        rows, there = prescribed_rows(prescribed, average)
+        if self.config.gse and there.any():
+            received = self.molecule_attention.weights(table[rows], there)[0][there[0]].mean(0) * there.sum()
+            for n, weight in zip(rows[0][there[0]].tolist(), received[there[0]].tolist(), strict=True):
+                owning = (prescribed[0] & (average[:, n] > 0)).nonzero()[:, 0].tolist()
+                found += [(codes[m], "molecule", molecules.names[n], weight) for m in owning]
+        frame = pl.DataFrame(
+            found,
+            schema={"medication": pl.String, "kind": pl.String, "what": pl.String, "weight": pl.Float64},
+            orient="row",
+        )
+        return frame.sort("medication", "kind", "weight", descending=[False, False, True])
+
+    # -- loss
+
+    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+        """Accuracy and safety, mean over visits; eqs. 27-31."""
+        scored, config = self.scored(batch), self.config
+        return safe_recommendation_loss(
+            logits[scored],
+            batch.target[scored],
+            context.ddi,
+            bce_weight=config.bce_weight,
+            target_ddi=config.target_ddi,
+            temperature=self.temperature,
+            ddi_scale=config.ddi_scale,
+            bce_reduction=config.bce_reduction,
+            threshold=config.threshold,
+        ).mean()
+
+    def after_epoch(self, validation_jaccard: float) -> None:
+        """Move the safety temperature as released code does, where asked for."""
+        if self.config.tau_schedule == "validation":
+            good = validation_jaccard > TARGET_JACCARD
+            moved = self.temperature * 1.1 if good else (self.temperature * 0.9).clamp(min=self.config.temperature)
+            self.temperature.copy_(moved)
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.ReLU(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def _pairs(batch: VisitBatch) -> _Pairs:
+    B, T = batch.visit_mask.shape
+    real = batch.visit_mask
+    place = torch.arange(B * T, device=real.device).reshape(B, T)
+    has_later = torch.cat([real[:, 1:], torch.zeros_like(real[:, :1])], dim=1)
+    later = real.clone()
+    later[:, 0] = False
+    past, target = place[has_later], place[later]
+    number = torch.full((B * T,), -1, device=real.device)
+    number[past] = torch.arange(len(past), device=real.device)
+    length = target % T
+    k = torch.repeat_interleave(torch.arange(len(target), device=real.device), length)
+    j = torch.arange(len(k), device=real.device) - (length.cumsum(0) - length)[k]
+    return _Pairs(past, target, k, j, number[target[k] - length[k] + j], length)
+
+
+def build(config: BiMoRecConfig, context: Context) -> BiMoRec:
+    """A freshly initialised network."""
+    return BiMoRec(config, context)
