@@ -20,7 +20,7 @@ from medrec.metrics import jaccard
 from medrec.models.base import Context, Recommender
 from medrec.models.registry import get
 from medrec.types import Ragged
-from tests.toys import random_cohort, toy_molecules, toy_molecules
+from tests.toys import random_cohort, toy_molecules
 
 FLOAT = {"atol": 1e-6, "rtol": 1e-5}
 
