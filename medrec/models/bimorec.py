@@ -249,7 +249,8 @@ class BiMoRec(Recommender):
             )
         self.enhanced, self.molecular = enhanced, molecular
         d, sizes, M = config.width, context.sizes, context.sizes["medication"]
-        self.embedding = nn.ModuleDict({kind: nn.Embedding(sizes[kind], d) for kind in KINDS})
+        kinds = KINDS if config.history != "none" else KINDS[:2]
+        self.embedding = nn.ModuleDict({kind: nn.Embedding(sizes[kind], d) for kind in kinds})
         self.dropout = nn.Dropout(config.dropout)
         self.current = _perceptron(2 * d, d, M)
         if molecular:
@@ -330,12 +331,12 @@ class BiMoRec(Recommender):
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits ``(B, T, M)``."""
-        diagnosis, procedure, medication = (self._sum(batch, kind) for kind in KINDS)  # eq. 12, each (B T, d)
-        codes = torch.cat([diagnosis, procedure], dim=1)  # eqs. 21-22
+        sums = [self._sum(batch, kind) for kind in self.embedding]  # eq. 12, each (B T, d)
+        codes = torch.cat(sums[:2], dim=1)  # eqs. 21-22
         logits = self.current(codes)  # r_t
         pairs = _pairs(batch)
         if len(pairs.target) and self.config.history != "none":
-            visits = torch.cat([codes, medication], dim=1)  # eq. 13
+            visits = torch.cat(sums, dim=1)  # eq. 13
             if self.enhanced:
                 # One vector serves as gate and as logit where the perceptron is shared.
                 gate = self.gate(codes) if hasattr(self, "gate") else logits
