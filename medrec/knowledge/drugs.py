@@ -7,7 +7,8 @@ Four tables stand behind this module, each a CSV file in ``tables/``; ``|`` sepa
     moiety: the counter-ion of an organic salt is stripped, an inorganic salt keeps its ions, a prodrug named for its
     moiety (candesartan) shows the ester that is given. Where no single structure exists ``structure_note`` says why.
     ``index_codes`` lists all ATC codes known for the ingredient, in the order of the code: what a rule that never
-    looks at the route chooses from.
+    looks at the route chooses from. ``n_products`` counts the products of the FDA's NDC Directory of June 2020 that
+    hold the ingredient, alone or with others: which drugs of a class are common. 0 where the directory has none.
 ``drug_atc.csv``
     One row a drug and class. A row with ``routes`` holds for these routes; the default row (one a drug) for every
     other route and for an unknown one. Three rules decide cases that the route alone does not:
@@ -98,9 +99,10 @@ def drugs() -> pl.DataFrame:
 
     Returns:
         ``name``, ``synonyms`` (list), ``brands`` (list), ``smiles`` (``""`` where there is no single structure),
-        ``structure_note``, ``source`` of the structure, ``index_codes`` (list of ATC codes).
+        ``structure_note``, ``source`` of the structure, ``index_codes`` (list of ATC codes), ``n_products`` (integer).
     """
-    return _read("drugs.csv", lists=("synonyms", "brands", "index_codes"))
+    table = _read("drugs.csv", lists=("synonyms", "brands", "index_codes"))
+    return table.with_columns(pl.col("n_products").cast(pl.Int64))
 
 
 @cache
