@@ -54,8 +54,7 @@ _TAG = {
     "CHI_TETRAHEDRAL_CCW": "counter-clockwise or S",
 }
 _INDEX = {
-    name: {value: i for i, value in enumerate(classes)}
-    for name, classes in {**ATOM_FEATURES, **BOND_FEATURES}.items()
+    name: {value: i for i, value in enumerate(classes)} for name, classes in {**ATOM_FEATURES, **BOND_FEATURES}.items()
 }
 
 

@@ -1,0 +1,81 @@
+r"""BRICS fragments: what molecules fall apart into where chemists would cut them, and which medication holds which.
+
+Source: Degen et al., "On the art of compiling and using 'drug-like' chemical fragment spaces", ChemMedChem 2008;
+MoleRec and BiMoRec call them substructures.  Cut ends are numbered dummy atoms, ``[16*]c1ccccc1``: the same ring cut at
+another kind of bond is another fragment.  A molecule that cannot be cut is its own only fragment.
+
+The released codes keep fragments in a Python set, whose order changes from run to run; here it is alphabetical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrec.chem.graphs import parse
+
+
+@lru_cache(maxsize=4096)
+def brics_fragments(smiles: str) -> tuple[str, ...]:
+    """Fragments of a molecule, in alphabetical order; parts divided by a dot are cut one by one.
+
+    Raises:
+        MedrecError: RDKit cannot read the SMILES.
+
+    Example:
+        >>> brics_fragments("CCO")
+        ('CCO',)
+    """
+    from rdkit import Chem
+    from rdkit.Chem import BRICS
+
+    found: set[str] = set()
+    for part in Chem.GetMolFrags(parse(smiles), asMols=True):
+        found |= set(BRICS.BRICSDecompose(part))
+    return tuple(sorted(found))
+
+
+def fragment_mask(molecules: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    r"""Which medication holds which fragment, :math:`H`.
+
+    Source: MoleRec and BiMoRec, the mask of eq. 19.
+
+    .. math:: H_{ms} = 1 \text{ if some molecule of } m \text{ yields fragment } s
+
+    Args:
+        molecules: for each of the ``M`` medications the SMILES of its molecules; may be empty.
+
+    Returns:
+        The ``S`` fragments in alphabetical order, and the mask ``(M, S)``. A row without any fragment belongs to a
+        medication without a molecule.
+    """
+    held = [{f for smiles in group for f in brics_fragments(smiles)} for group in molecules]
+    fragments = tuple(sorted(set().union(*held)))
+    place = {fragment: s for s, fragment in enumerate(fragments)}
+    mask = np.zeros((len(molecules), len(fragments)), dtype=bool)
+    for m, group in enumerate(held):
+        mask[m, [place[f] for f in group]] = True
+    return fragments, mask
+
+
+def completed(fragment: str) -> str:
+    """A fragment as a whole molecule: every cut end is a hydrogen. For conformers, as force fields know no dummy atom.
+
+    Returns:
+        SMILES whose heavy atoms stand in the order of those of ``fragment``, dummy atoms left out.
+    """
+    from rdkit import Chem
+
+    molecule = Chem.RWMol(parse(fragment))
+    dummies = [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetAtomicNum() == 0]
+    for i in dummies:
+        for neighbour in molecule.GetAtomWithIdx(i).GetNeighbors():
+            # Other atoms fill themselves up with hydrogens.
+            if neighbour.GetNoImplicit() or (neighbour.GetIsAromatic() and neighbour.GetAtomicNum() == 7):
+                neighbour.SetNumExplicitHs(neighbour.GetNumExplicitHs() + 1)
+    for i in sorted(dummies, reverse=True):
+        molecule.RemoveAtom(i)
+    return Chem.MolToSmiles(molecule, canonical=False)
