@@ -35,10 +35,13 @@ MAX_NEIGHBORS = 32
 """The nearest ones stay; released code."""
 N_RADIAL = 16
 """Radial functions of a distance; released code."""
-SYMBOLS = tuple(
-    "C N O S F Si P Cl Br Mg Na Ca Fe As Al I B V K Tl Yb Sb Sn Ag Pd Co Se Ti Zn H Li Ge Cu Au Ni Cd In Mn Zr Cr Pt Hg "
-    "Pb".split()  # noqa: SIM905
+# fmt: off
+SYMBOLS = (
+    "C", "N", "O", "S", "F", "Si", "P", "Cl", "Br", "Mg", "Na", "Ca", "Fe", "As", "Al",
+    "I", "B", "V", "K", "Tl", "Yb", "Sb", "Sn", "Ag", "Pd", "Co", "Se", "Ti", "Zn", "H",
+    "Li", "Ge", "Cu", "Au", "Ni", "Cd", "In", "Mn", "Zr", "Cr", "Pt", "Hg", "Pb",
 )
+# fmt: on
 """Elements with a place of their own; all others, and cut ends, share the 44th."""
 N_SCALARS = len(SYMBOLS) + 1 + 7 + 7 + 7 + 1
 """Numbers that name an atom: element (44), degree, hydrogens, implicit valence (7 each, the last for 6 and more),
