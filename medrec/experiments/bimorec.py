@@ -1,0 +1,353 @@
+"""The grids behind tables 2 to 4 and figures 4, 5 and 7 of BiMoRec: which runs, and how they become rows.
+
+``python -m medrec.experiments.bimorec GRID [--cohort NAME] [--seeds N] [--jobs N]`` trains what the run store lacks and
+writes the rows of the grid; ``--help`` lists the grids.  Rows of synthetic and open demo records go to
+``results/bimorec/``, rows of credentialed records to the run store, never into the checkout.
+
+A row is a summary over patients and seeds; nothing of a single patient is in it.  Intervals are 95 % of 1000 resamples
+of seeds and test patients together; differences are paired by patient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from medrec import paths
+from medrec.data import load_cohort
+from medrec.data.cohort import Cohort, atomic_folder
+from medrec.experiments.sweep import Task, sweep
+from medrec.models import registry
+from medrec.protocol import COLUMNS, GROUPS, Evaluation, bootstrap, paired_difference
+from medrec.runs import Run
+from medrec.training import train
+from medrec.types import MedrecError
+
+VISITS = {"all visits": GROUPS, "first visits": GROUPS[:1], "later visits": GROUPS[1:]}
+"""Groups of visits that rows are made for; systems that skip first visits have rows for the later ones only."""
+THRESHOLDS = ("own", "tuned")
+REFERENCE = "BiMoRec"
+"""The row that all others are compared with."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system of a grid: how a page calls it, and what is trained.
+
+    Args:
+        label: as tables and figures print it.
+        variant: of the system.
+        settings: that differ from the variant's.
+        model: the system.
+        knob: for sweeps, the setting that is turned.
+        value: and what it is set to.
+    """
+
+    label: str
+    variant: str = "paper"
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: str = "bimorec"
+    knob: str = ""
+    value: float | None = None
+
+
+FULL = Row(REFERENCE)
+ABLATION = (FULL, Row("w/o T", "wo_T"), Row("w/o E", "wo_E"), Row("w/o T+E", "wo_TE"))
+"""Table 4 of the paper; what each variant takes out is fixed in :data:`medrec.models.bimorec.VARIANTS`."""
+
+CONTROLS = (
+    FULL,
+    Row("current visit alone", "current_only"),
+    Row("shuffled molecules", "shuffled_molecules"),
+    Row("free vectors", "free_table"),
+    Row("flat drawings", "flat"),
+    Row("shuffled 3D partners", "shuffled_partners"),
+    Row("encoders frozen", "frozen"),
+    Row("encoders random, frozen", "frozen", {"pretrain": False}),
+    Row("no attention among molecules", "no_gse"),
+    Row("no gate", "no_gate"),
+)
+"""What keeps everything but the claimed cause; the paper has none of them."""
+
+SWITCHES = (
+    FULL,
+    Row("one perceptron for gate and logit", settings={"share_current_mlp": True}),
+    Row("mean cross-entropy", settings={"bce_reduction": "mean"}),
+    Row("DDI factor 1", settings={"ddi_scale": 1.0}),
+    Row("mean, DDI factor 1", settings={"bce_reduction": "mean", "ddi_scale": 1.0}),
+    Row("linear set attention", settings={"sab_feedforward": False}),
+    Row("positive in the denominator", settings={"nce_denominator": "with_positive"}),
+    Row("raw positions", settings={"center_coords": False}),
+    Row("official", "official"),
+)
+"""Paper against released code, one switch at a time, then all of them."""
+
+SENSITIVITY = (
+    FULL,
+    *(Row(f"width {d}", settings={"width": d}, knob="width", value=d) for d in (32, 64, 256)),
+    *(Row(f"{n} GIN layers", settings={"gin_layers": n}, knob="gin_layers", value=n) for n in (2, 3, 5)),
+    Row("pre-trained 0 epochs", "wo_T", knob="pretraining_epochs", value=0),
+    *(
+        Row(f"pre-trained {n} epochs", settings={"pretraining_epochs": n}, knob="pretraining_epochs", value=n)
+        for n in (30, 100)
+    ),
+    *(
+        Row(f"pre-training rate {r:g}", settings={"pretraining_rate": r}, knob="pretraining_rate", value=r)
+        for r in (2e-4, 5e-4, 5e-3)
+    ),
+    *(Row(f"dropout {p:g}", settings={"dropout": p}, knob="dropout", value=p) for p in (0.2, 0.7)),
+    *(Row(f"rate {r:g}", settings={"learning_rate": r}, knob="learning_rate", value=r) for r in (5e-4, 8e-3)),
+)
+"""Figure 5, four knobs, and two that the paper did not turn."""
+
+PLANTED = (FULL, *CONTROLS[2:5], Row("w/o T+E", "wo_TE"), Row("LR", model="lr"))
+"""On cohorts with a planted molecular effect, and on the plain one: a molecular path must find it, and only it."""
+
+
+def comparison() -> tuple[Row, ...]:
+    """Table 2: BiMoRec, the reference points, and every other system of the registry."""
+    others = [entry for entry in registry.ENTRIES.values() if entry.name != "bimorec"]
+    return (FULL, *(Row(entry.label, model=entry.name) for entry in others))
+
+
+GRIDS = {
+    "table2": comparison,
+    "ablation": lambda: ABLATION,
+    "controls": lambda: CONTROLS,
+    "switches": lambda: SWITCHES,
+    "sensitivity": lambda: SENSITIVITY,
+    "planted": lambda: PLANTED,
+}
+"""Grids by name."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows of a grid on one cohort.
+
+    Args:
+        name: of the grid.
+        cohort: whose patients were tested.
+        scores: one row for each system, threshold, group of visits and metric: ``label``, ``knob``, ``setting``,
+            ``threshold``, ``visits``, ``metric``, ``value``, ``low``, ``high``; ``delta``, ``delta_low``,
+            ``delta_high`` against :data:`REFERENCE` on the visits that both score; ``patients``, ``n_visits``.
+        costs: one row for each system: ``label``, ``seeds``, ``parameters``, ``epochs``, ``best_epoch`` (medians),
+            ``seconds_per_epoch``, ``seconds``, ``peak_mib``.
+        provenance: cohort, seeds, versions, device, commit.
+    """
+
+    name: str
+    cohort: str
+    scores: pl.DataFrame
+    costs: pl.DataFrame
+    provenance: dict[str, Any]
+
+    def select(self, *, threshold: str = "tuned", visits: str = "all visits", metric: str = "jaccard") -> pl.DataFrame:
+        """Rows of one metric, in the order of the grid."""
+        return self.scores.filter(threshold=threshold, visits=visits, metric=metric)
+
+    def wide(self, *, threshold: str = "tuned", visits: str = "all visits") -> pl.DataFrame:
+        """One row a system, the five columns of the field side by side; intervals in ``… low`` and ``… high``."""
+        rows = self.scores.filter(threshold=threshold, visits=visits)
+        frames = []
+        for metric, head in COLUMNS.items():
+            part = rows.filter(metric=metric).select(
+                "label",
+                pl.col("value").alias(head),
+                pl.col("low").alias(f"{head} low"),
+                pl.col("high").alias(f"{head} high"),
+            )
+            frames.append(part if not frames else part.drop("label"))
+        return pl.concat(frames, how="horizontal")
+
+
+def tasks(grid: str, cohort: str, seeds: int, settings: dict[str, Any] | None = None) -> list[Task]:
+    """Every training that a grid needs; estimators once, networks once for each seed."""
+    return [
+        Task(cohort, row.model, row.variant, seed, settings=_settings(row, settings))
+        for row in rows_of(grid)
+        for seed in range(seeds if registry.get(row.model).is_network else 1)
+    ]
+
+
+def rows_of(grid: str) -> tuple[Row, ...]:
+    """The systems of a grid.
+
+    Raises:
+        MedrecError: there is no such grid.
+    """
+    if grid not in GRIDS:
+        raise MedrecError(f"There is no grid {grid!r}. There are {', '.join(GRIDS)}.")
+    return GRIDS[grid]()
+
+
+def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) -> Grid:
+    """Rows of a grid from the run store; what it lacks is trained.
+
+    Args:
+        grid: name of the grid.
+        cohort: all patients.
+        seeds: training seeds of the networks.
+        settings: of BiMoRec in every row that does not set them itself, e.g. fewer epochs.
+    """
+    runs: dict[str, list[Run]] = {}
+    rows = rows_of(grid)
+    for row in rows:
+        needed = range(seeds if registry.get(row.model).is_network else 1)
+        runs[row.label] = [
+            train(row.model, cohort, variant=row.variant, settings=_settings(row, settings), seed=s) for s in needed
+        ]
+    first = runs[REFERENCE][0]
+    return Grid(
+        grid,
+        cohort.name,
+        pl.concat([_scores(row, runs[row.label], runs[REFERENCE]) for row in rows]),
+        pl.concat([_costs(row, runs[row.label]) for row in rows]),
+        {
+            "cohort": first.config["cohort"],
+            "seeds": seeds,
+            "settings": settings or {},
+            "split": first.metrics["split"],
+            "environment": {k: v for k, v in first.environment.items() if k != "wall_seconds"},
+        },
+    )
+
+
+def _settings(row: Row, settings: dict[str, Any] | None) -> dict[str, Any]:
+    return {**(settings or {}), **row.settings} if row.model == "bimorec" else dict(row.settings)
+
+
+def _scores(row: Row, runs: list[Run], reference: list[Run]) -> pl.DataFrame:
+    found = []
+    for threshold in THRESHOLDS:
+        own = [run.evaluation(threshold) for run in runs]
+        base = [run.evaluation(threshold) for run in reference]
+        for visits, groups in VISITS.items():
+            if not _scored(own[0], groups) or not _scored(base[0], groups):
+                continue
+            if visits == "all visits" and not all(_scored(own[0], (g,)) or not _scored(base[0], (g,)) for g in GROUPS):
+                continue
+            values = bootstrap(own, groups=groups)
+            deltas = paired_difference(base, own, groups=groups)
+            counts = own[0].summary(groups)
+            for metric in COLUMNS:
+                found.append(
+                    {
+                        "label": row.label,
+                        "knob": row.knob,
+                        "setting": row.value,
+                        "threshold": threshold,
+                        "visits": visits,
+                        "metric": metric,
+                        "value": values[metric].value,
+                        "low": values[metric].low,
+                        "high": values[metric].high,
+                        "delta": deltas[metric].value,
+                        "delta_low": deltas[metric].low,
+                        "delta_high": deltas[metric].high,
+                        "patients": counts["patients"],
+                        "n_visits": counts["visits"],
+                    }
+                )
+    floats = dict.fromkeys(("setting", "value", "low", "high", "delta", "delta_low", "delta_high"), pl.Float64)
+    return pl.DataFrame(found, schema_overrides=floats, infer_schema_length=None).with_columns(
+        pl.selectors.float().fill_nan(None).round(6)
+    )
+
+
+def _scored(evaluation: Evaluation, groups: Sequence[str]) -> bool:
+    return evaluation.per_patient["group"].is_in(list(groups)).any()
+
+
+def _costs(row: Row, runs: list[Run]) -> pl.DataFrame:
+    histories = [run.history for run in runs if len(run.history)]
+    frame = pl.DataFrame(
+        {
+            "label": [row.label],
+            "seeds": [len(runs)],
+            "parameters": [sum(v.size for v in runs[0].state().values())],
+            "epochs": [_median([len(h) for h in histories])],
+            "best_epoch": [_median([run.metrics["best_epoch"] for run in runs if len(run.history)])],
+            "seconds_per_epoch": [_median([h["seconds"].median() for h in histories])],
+            "seconds": [_median([run.environment["wall_seconds"] for run in runs])],
+            "peak_mib": [_median([run.environment["peak_memory_mib"] for run in runs])],
+        },
+        schema_overrides=dict.fromkeys(
+            ("epochs", "best_epoch", "seconds_per_epoch", "seconds", "peak_mib"), pl.Float64
+        ),
+    )
+    return frame.with_columns(pl.selectors.float().round(2))
+
+
+def _median(values: list[float]) -> float | None:
+    return float(pl.Series(values).median()) if values else None
+
+
+# -- kept rows -----------------------------------------------------------------------------------------------------
+
+
+def folder(source: str) -> Path:
+    """Where rows are kept: in the checkout, or beside the runs for credentialed records."""
+    if source == "credentialed":
+        return paths.runs_dir() / "grids" / "bimorec"
+    return paths.base_dir() / "results" / "bimorec"
+
+
+def keep(grid: Grid, source: str) -> Path:
+    """Write the rows of a grid; a folder is whole or not there."""
+    place = folder(source) / f"{grid.name}-{grid.cohort}"
+    with atomic_folder(place, what="the rows of a grid") as tmp:
+        grid.scores.write_csv(tmp / "scores.csv")
+        grid.costs.write_csv(tmp / "costs.csv")
+        (tmp / "provenance.json").write_text(json.dumps(grid.provenance, indent=2, sort_keys=True) + "\n")
+    return place
+
+
+def read(grid: str, cohort: str, source: str = "synthetic") -> Grid:
+    """Rows that were kept.
+
+    Raises:
+        MedrecError: there are none for this cohort; the message says what makes them.
+    """
+    cohort = {"synthetic": "quick"}.get(cohort, cohort)
+    place = folder(source) / f"{grid}-{cohort}"
+    if not (place / "scores.csv").exists():
+        raise MedrecError(
+            f"No rows of grid {grid!r} are kept for cohort {cohort!r}. Make them with "
+            f"`python -m medrec.experiments.bimorec {grid} --cohort {cohort}`."
+        )
+    return Grid(
+        grid,
+        cohort,
+        pl.read_csv(place / "scores.csv", schema_overrides={"knob": pl.String, "setting": pl.Float64}),
+        pl.read_csv(place / "costs.csv"),
+        json.loads((place / "provenance.json").read_text()),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, write the rows."""
+    parser = argparse.ArgumentParser(prog="python -m medrec.experiments.bimorec", description="Grids of BiMoRec.")
+    parser.add_argument("grid", choices=list(GRIDS), help="which grid")
+    parser.add_argument("--cohort", default="quick", help="as load_cohort knows it; default quick")
+    parser.add_argument("--seeds", type=int, default=5, help="training seeds of the networks; default 5")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default 1")
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="of BiMoRec")
+    options = parser.parse_args(arguments)
+    settings = {name: yaml.safe_load(value) for name, value in options.set}
+    cohort = load_cohort(options.cohort)
+    failed = [o for o in sweep(tasks(options.grid, cohort.name, options.seeds, settings), jobs=options.jobs) if o.error]
+    if failed:
+        raise SystemExit("\n".join(f"{o.task}: {o.error}" for o in failed))
+    print(keep(collect(options.grid, cohort, options.seeds, settings), cohort.source))
+
+
+if __name__ == "__main__":
+    main()

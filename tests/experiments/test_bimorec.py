@@ -1,0 +1,127 @@
+"""Grids of BiMoRec: what is trained, how runs become rows, where rows are kept."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from medrec.experiments import bimorec
+from medrec.experiments.bimorec import GRIDS, REFERENCE, collect, keep, read, rows_of, tasks
+from medrec.models import registry
+from medrec.protocol import COLUMNS
+from medrec.types import MedrecError
+from tests.toys import random_cohort
+
+
+@pytest.mark.parametrize("name", list(GRIDS))
+def test_every_row_is_a_system_that_exists_with_settings_that_it_has(name):
+    rows = rows_of(name)
+    assert rows[0].label == REFERENCE
+    assert len({row.label for row in rows}) == len(rows)
+    configs = [registry.get(row.model).configure(row.variant, row.settings) for row in rows]
+    own = [config for row, config in zip(rows, configs, strict=True) if row.model == "bimorec"]
+    assert len(set(own)) == len(own), "two rows are one and the same training"
+
+
+def test_sensitivity_turns_one_knob_at_a_time():
+    plain = registry.get("bimorec").configure("paper")
+    for row in rows_of("sensitivity")[1:]:
+        config = registry.get("bimorec").configure(row.variant, row.settings)
+        changed = [name for name in vars(plain) if getattr(plain, name) != getattr(config, name)]
+        if row.value == 0:
+            assert changed == ["pretrain"]
+        else:
+            assert changed == [row.knob]
+            assert getattr(config, row.knob) == row.value
+
+
+def test_networks_are_trained_for_each_seed_and_estimators_once():
+    count = {}
+    for task in tasks("table2", "quick", 3, {"width": 8}):
+        count[task.model] = count.get(task.model, 0) + 1
+        assert task.settings == ({"width": 8} if task.model == "bimorec" else {})
+    assert count["lr"] == count["last-visit"] == 1
+    assert count["bimorec"] == count["retain"] == 3
+
+
+def test_an_unknown_grid_is_an_error():
+    with pytest.raises(MedrecError, match="ablation"):
+        rows_of("ablations")
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MEDREC_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
+    small = (
+        bimorec.FULL,
+        bimorec.Row("w/o T+E", "wo_TE"),
+        bimorec.Row("LR", model="lr"),
+        bimorec.Row("last visit", model="last-visit"),
+    )
+    patch.setitem(GRIDS, "small", lambda: small)
+    settings = {"width": 8, "gin_layers": 1, "epochs": 2, "pretrain": False}
+    cohort = random_cohort(60, seed=1)
+    # Real classes, so that there are molecules.
+    codes = ("A02B", "B01A", "C03C", "C10A", "N02A", "C07A", "J01D", "A06A", "N05B")
+    vocab = {**cohort.vocab, "medication": type(cohort.vocab["medication"])("medication", codes, codes)}
+    yield collect("small", replace(cohort, vocab=vocab), 2, settings)
+    patch.undo()
+
+
+def test_rows_hold_every_metric_of_the_visits_that_a_system_scores(grid):
+    counts = grid.scores.group_by("label", "visits").len()
+    for label in (REFERENCE, "w/o T+E", "LR"):
+        assert counts.filter(label=label)["len"].to_list() == [2 * len(COLUMNS)] * 3
+    assert counts.filter(label="last visit")["visits"].to_list() == ["later visits"]
+
+
+def test_differences_are_to_the_reference_on_the_visits_that_both_score(grid):
+    assert grid.select().filter(label=REFERENCE)["delta"].to_list() == [0]
+    for visits in ("all visits", "first visits", "later visits"):
+        rows = grid.select(visits=visits)
+        base = rows.filter(label=REFERENCE)["value"][0]
+        expected = rows["value"] - base
+        np.testing.assert_allclose(rows["delta"].to_numpy(), expected.to_numpy(), atol=2e-6)
+        assert (rows["low"] <= rows["value"]).all()
+        assert (rows["value"] <= rows["high"]).all()
+
+
+def test_wide_has_one_row_a_system_and_the_five_columns(grid):
+    wide = grid.wide(visits="later visits")
+    assert wide["label"].to_list() == [REFERENCE, "w/o T+E", "LR", "last visit"]
+    assert set(COLUMNS.values()) <= set(wide.columns)
+    assert wide.filter(label="last visit")["PRAUC"].to_list() == [None]
+
+
+def test_costs_count_parameters_and_seconds(grid):
+    costs = grid.costs
+    full, without = (costs.filter(label=label).row(0, named=True) for label in (REFERENCE, "w/o T+E"))
+    assert full["seeds"] == 2
+    assert full["parameters"] > without["parameters"]
+    assert full["seconds_per_epoch"] > 0
+    assert costs.filter(label="LR")["epochs"].to_list() == [None]
+
+
+def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr("medrec.paths.base_dir", lambda: tmp_path / "checkout")
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
+    with pytest.raises(MedrecError, match="Make them with"):
+        read("small", "random-toy")
+    for source, root in (("synthetic", "checkout"), ("credentialed", "runs")):
+        place = keep(grid, source)
+        assert place.is_relative_to(tmp_path / root)
+        again = read("small", "random-toy", source)
+        assert again.scores.equals(grid.scores)
+        assert again.costs.equals(grid.costs)
+        stored = json.loads((place / "provenance.json").read_text())
+        assert stored["seeds"] == 2
+        assert stored["environment"]["commit"] == grid.provenance["environment"]["commit"]
+
+
+def test_nothing_of_a_single_patient_is_kept(grid):
+    assert grid.scores["patients"].min() >= 5
+    assert grid.scores["patients"].dtype == pl.Int64
+    assert "patient" not in grid.scores.columns
