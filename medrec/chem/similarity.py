@@ -1,0 +1,58 @@
+"""How alike two molecules are, by the rulers of chemistry: every number needs the name of its fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrec.chem.graphs import parse
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+Fingerprint = Literal["morgan", "path", "layered", "pattern", "maccs", "atom pairs", "torsions"]
+FINGERPRINTS: tuple[Fingerprint, ...] = get_args(Fingerprint)
+"""``morgan`` has radius 2 and 2048 bits, the usual choice; the others have RDKit's default sizes."""
+
+
+def tanimoto(smiles: Sequence[str], fingerprint: Fingerprint = "morgan") -> NDArray[np.float64]:
+    r"""Share of common bits, each molecule with each.
+
+    .. math:: T_{ij} = \frac{|A_i \cap A_j|}{|A_i \cup A_j|}
+
+    Args:
+        smiles: of ``n`` molecules.
+        fingerprint: which bits a molecule sets; none of them sees stereo labels.
+
+    Returns:
+        ``(n, n)`` in [0, 1], ones on the diagonal.
+
+    Example:
+        >>> tanimoto(["CCO", "COC"]).round(4)[0, 1]
+        np.float64(0.1111)
+    """
+    from rdkit import DataStructs
+
+    prints = [_bits(parse(s), fingerprint) for s in smiles]
+    return np.array([DataStructs.BulkTanimotoSimilarity(one, prints) for one in prints])
+
+
+def _bits(molecule: Mol, fingerprint: Fingerprint) -> Any:
+    from rdkit import Chem
+    from rdkit.Chem import MACCSkeys, rdFingerprintGenerator
+
+    generators = {
+        "morgan": lambda: rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048),
+        "atom pairs": rdFingerprintGenerator.GetAtomPairGenerator,
+        "torsions": rdFingerprintGenerator.GetTopologicalTorsionGenerator,
+    }
+    if fingerprint in generators:
+        return generators[fingerprint]().GetFingerprint(molecule)
+    if fingerprint == "maccs":
+        return MACCSkeys.GenMACCSKeys(molecule)
+    return {"path": Chem.RDKFingerprint, "layered": Chem.LayeredFingerprint, "pattern": Chem.PatternFingerprint}[
+        fingerprint
+    ](molecule)
