@@ -96,7 +96,7 @@ SENSITIVITY = (
     Row("pre-trained 0 epochs", "wo_T", knob="pretraining_epochs", value=0),
     *(
         Row(f"pre-trained {n} epochs", settings={"pretraining_epochs": n}, knob="pretraining_epochs", value=n)
-        for n in (30, 100)
+        for n in (5, 60)
     ),
     *(
         Row(f"pre-training rate {r:g}", settings={"pretraining_rate": r}, knob="pretraining_rate", value=r)
