@@ -11,6 +11,8 @@ from medrec.models.base import Context, Estimator, Recommender, TrainingConfig
 from medrec.models.baselines import LastVisit, LastVisitConfig, Popularity, PopularityConfig
 from medrec.models.bimorec import VARIANTS as BIMOREC_VARIANTS
 from medrec.models.bimorec import BiMoRec, BiMoRecConfig
+from medrec.models.causalmed import VARIANTS as CAUSALMED_VARIANTS
+from medrec.models.causalmed import CausalMed, CausalMedConfig
 from medrec.models.lr import LR, LRConfig
 from medrec.models.retain import RETAIN, RETAINConfig
 from medrec.models.retain import VARIANTS as RETAIN_VARIANTS
@@ -100,6 +102,16 @@ ENTRIES: dict[str, Entry] = {
             "all codes of earlier visits, none of the visit itself; skips first visits",
             "choi2016retain",
             variants=RETAIN_VARIANTS,
+        ),
+        _entry(
+            "causalmed",
+            "CausalMed",
+            CausalMed,
+            CausalMedConfig,
+            "causal",
+            "diagnoses and procedures up to the visit itself, medications of earlier visits",
+            "li2024causalmed",
+            variants=CAUSALMED_VARIANTS,
         ),
         _entry(
             "bimorec",
