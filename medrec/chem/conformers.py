@@ -283,7 +283,7 @@ def _drawn(smiles: str) -> Conformers:
     kept, notes = _kept_atoms(molecule)
     rdDepictor.Compute2DCoords(molecule)
     places = molecule.GetConformer().GetPositions()
-    bonds = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in molecule.GetBonds()]).reshape(-1, 2)
+    bonds = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in molecule.GetBonds()], int).reshape(-1, 2)
     lengths = np.linalg.norm(places[bonds[:, 0]] - places[bonds[:, 1]], axis=1)
     scaled = places[kept] / (np.median(lengths) if len(lengths) else 1.0)
     notes = [note.replace("closed with hydrogen", "left out") for note in notes]
