@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from medrec import paths
 from medrec.data import load_cohort
@@ -58,6 +57,19 @@ class Row:
     value: float | None = None
 
 
+SETTINGS = {
+    "paper": {"batch_size": 128},
+    "quick": {"width": 64, "batch_size": 32, "patience": 6},
+}
+"""Of BiMoRec in every row of a grid on cohorts of these names, ``quick+structure`` and the like included; other cohorts
+take its defaults.  ``quick`` is narrower, so that a grid is an afternoon on two cores and not a week."""
+
+
+def settings_for(cohort: str) -> dict[str, Any]:
+    """Settings that every BiMoRec of a grid on this cohort has."""
+    return dict(SETTINGS.get(cohort.partition("+")[0], {}))
+
+
 FULL = Row(REFERENCE)
 ABLATION = (FULL, Row("w/o T", "wo_T"), Row("w/o E", "wo_E"), Row("w/o T+E", "wo_TE"))
 """Table 4 of the paper; what each variant takes out is fixed in :data:`medrec.models.bimorec.VARIANTS`."""
@@ -91,7 +103,7 @@ SWITCHES = (
 
 SENSITIVITY = (
     FULL,
-    *(Row(f"width {d}", settings={"width": d}, knob="width", value=d) for d in (32, 64, 256)),
+    *(Row(f"width {d}", settings={"width": d}, knob="width", value=d) for d in (32, 128, 256)),
     *(Row(f"{n} GIN layers", settings={"gin_layers": n}, knob="gin_layers", value=n) for n in (2, 3, 5)),
     Row("pre-trained 0 epochs", "wo_T", knob="pretraining_epochs", value=0),
     *(
@@ -170,6 +182,7 @@ class Grid:
 
 def tasks(grid: str, cohort: str, seeds: int, settings: dict[str, Any] | None = None) -> list[Task]:
     """Every training that a grid needs; estimators once, networks once for each seed."""
+    settings = settings_for(cohort) if settings is None else settings
     return [
         Task(cohort, row.model, row.variant, seed, settings=_settings(row, settings))
         for row in rows_of(grid)
@@ -195,8 +208,9 @@ def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | No
         grid: name of the grid.
         cohort: all patients.
         seeds: training seeds of the networks.
-        settings: of BiMoRec in every row that does not set them itself, e.g. fewer epochs.
+        settings: of BiMoRec in every row that does not set them itself; default :func:`settings_for` the cohort.
     """
+    settings = settings_for(cohort.name) if settings is None else settings
     runs: dict[str, list[Run]] = {}
     rows = rows_of(grid)
     for row in rows:
@@ -213,7 +227,7 @@ def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | No
         {
             "cohort": first.config["cohort"],
             "seeds": seeds,
-            "settings": settings or {},
+            "settings": settings,
             "split": first.metrics["split"],
             "environment": {k: v for k, v in first.environment.items() if k != "wall_seconds"},
         },
@@ -339,14 +353,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cohort", default="quick", help="as load_cohort knows it; default quick")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of the networks; default 5")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default 1")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="of BiMoRec")
     options = parser.parse_args(arguments)
-    settings = {name: yaml.safe_load(value) for name, value in options.set}
     cohort = load_cohort(options.cohort)
-    failed = [o for o in sweep(tasks(options.grid, cohort.name, options.seeds, settings), jobs=options.jobs) if o.error]
+    failed = [o for o in sweep(tasks(options.grid, cohort.name, options.seeds), jobs=options.jobs) if o.error]
     if failed:
         raise SystemExit("\n".join(f"{o.task}: {o.error}" for o in failed))
-    print(keep(collect(options.grid, cohort, options.seeds, settings), cohort.source))
+    print(keep(collect(options.grid, cohort, options.seeds), cohort.source))
 
 
 if __name__ == "__main__":

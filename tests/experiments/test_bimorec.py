@@ -37,6 +37,11 @@ def test_sensitivity_turns_one_knob_at_a_time():
             assert getattr(config, row.knob) == row.value
 
 
+def test_controls_share_the_settings_of_their_plain_cohort():
+    assert bimorec.settings_for("quick+shape") == bimorec.settings_for("quick") != {}
+    assert bimorec.settings_for("mimic3") == {}
+
+
 def test_networks_are_trained_for_each_seed_and_estimators_once():
     count = {}
     for task in tasks("table2", "quick", 3, {"width": 8}):
