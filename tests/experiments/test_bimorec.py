@@ -15,20 +15,24 @@ from medrec.types import MedrecError
 from tests.toys import random_cohort
 
 
+def settings_of(row):
+    return {**bimorec.settings_for("quick"), **row.settings} if row.model == "bimorec" else row.settings
+
+
 @pytest.mark.parametrize("name", list(GRIDS))
 def test_every_row_is_a_system_that_exists_with_settings_that_it_has(name):
     rows = rows_of(name)
     assert rows[0].label == REFERENCE
     assert len({row.label for row in rows}) == len(rows)
-    configs = [registry.get(row.model).configure(row.variant, row.settings) for row in rows]
+    configs = [registry.get(row.model).configure(row.variant, settings_of(row)) for row in rows]
     own = [config for row, config in zip(rows, configs, strict=True) if row.model == "bimorec"]
     assert len(set(own)) == len(own), "two rows are one and the same training"
 
 
 def test_sensitivity_turns_one_knob_at_a_time():
-    plain = registry.get("bimorec").configure("paper")
+    plain = registry.get("bimorec").configure("paper", bimorec.settings_for("quick"))
     for row in rows_of("sensitivity")[1:]:
-        config = registry.get("bimorec").configure(row.variant, row.settings)
+        config = registry.get("bimorec").configure(row.variant, settings_of(row))
         changed = [name for name in vars(plain) if getattr(plain, name) != getattr(config, name)]
         if row.value == 0:
             assert changed == ["pretrain"]
