@@ -43,7 +43,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -287,9 +287,19 @@ def pretrain(
 
 @dataclass(frozen=True)
 class Side:
-    """Result for molecules, or for fragments; see :class:`Pretrained`."""
+    """Result for molecules, or for fragments; see :class:`Pretrained`.
+
+    Args:
+        state: of the 2D encoder.
+        teacher: of the 3D encoder; empty without one.
+        losses: one an epoch.
+        report: see :class:`Pretrained`.
+        embeddings: ``2d`` and ``3d``.
+        held_out: ``(n,)`` bool.
+    """
 
     state: dict[str, Tensor]
+    teacher: dict[str, Tensor]
     losses: list[float]
     report: dict[str, Any]
     embeddings: dict[str, Tensor]
@@ -366,8 +376,26 @@ def contrast(
     for name, rows in (("train", train), ("held_out", (partner.has & hidden).nonzero()[:, 0])):
         report[name] = measure(flat[rows], None if solid is None else solid[rows])
     embeddings = {"2d": flat} if solid is None else {"2d": flat, "3d": solid}
-    state = {name: value.detach().cpu().clone() for name, value in encoder.state_dict().items()}
-    return Side(state, losses, report, embeddings, hidden)
+    teacher = {} if partner.encoder is None else _detached(partner.encoder)
+    return Side(_detached(encoder), teacher, losses, report, embeddings, hidden)
+
+
+def _detached(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+@torch.no_grad()
+def encode(state: Mapping[str, Tensor], graphs: Batch, config: PretrainingConfig) -> Tensor:
+    """2D embeddings of any molecules by a pre-trained encoder, ``(n, d)``.
+
+    Args:
+        state: of the 2D encoder, as :class:`Pretrained` and :class:`Side` hold it.
+        graphs: the molecules.
+        config: with which it was made.
+    """
+    encoder = GIN(config.width, config.gin_layers, config.dropout)
+    encoder.load_state_dict(state)
+    return encoder.eval()(graphs)
 
 
 class _Partner(nn.Module):
