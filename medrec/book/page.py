@@ -1,14 +1,16 @@
 """What chapters put on the page besides figures: the card at the top, tables, numbers for the prose.
 
-A chapter calls three functions and nothing else of this room::
+A chapter calls four functions and nothing else of this room::
 
     page.at_a_glance(parameters, paper=..., data=page.cohort_line(cohort), learned=..., full_run=...)
     page.table(frame, caption="...", digits={"Jaccard": 3})
     page.glue(n_patients=cohort.n_patients, jaccard_retain=0.5312)   # in the text: {glue:text}`jaccard_retain:.3f`
+    page.molecule3d(conformers(["CCO"])[0], name="ethanol")          # beside a picture of the same molecule
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import sys
@@ -24,10 +26,12 @@ import psutil
 
 import medrec
 from medrec.data import privacy
+from medrec.types import MedrecError
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from medrec.chem.conformers import Conformers
     from medrec.data.cohort import Cohort
 
 
@@ -167,6 +171,55 @@ def _formatted(series: pl.Series, places: int) -> list[str]:
         return re.sub(r"(\[[^\[\],]+,) ([^\[\],]+\])", "\\1\u00a0\\2", str(value))
 
     return [text(value) for value in series.to_list()]
+
+
+@dataclass(frozen=True)
+class Molecule3D:
+    """A molecule that readers can turn; what :func:`molecule3d` returns and a notebook displays.
+
+    In the book, ``book/_vendor/molecule3d.js`` draws it with 3Dmol, which the book serves itself
+    (:func:`medrec.book.sphinx_ext.load_molecule_viewer`). Elsewhere, and without WebGL, its text is shown.
+    """
+
+    poses: tuple[str, ...]
+    label: str
+
+    def _repr_html_(self) -> str:
+        next_pose = "<kbd>n</kbd> next conformer; " if len(self.poses) > 1 else ""
+        button = '<button type="button" hidden>Next conformer</button>' if len(self.poses) > 1 else ""
+        return (
+            '<div class="medrec-molecule">'
+            f'<div class="medrec-molecule-stage" tabindex="0" role="application" aria-label="{escape(self.label)} '
+            f'Arrow keys turn it, plus and minus zoom." data-poses="{escape(json.dumps(self.poses))}"></div>'
+            f'<p>{escape(self.label)} <span class="medrec-molecule-help">Drag it or use the arrow keys to turn it; '
+            f"{next_pose}<kbd>+</kbd> <kbd>-</kbd> zoom.</span></p>{button}</div>"
+        )
+
+    def __repr__(self) -> str:
+        return self.label
+
+
+def molecule3d(found: Conformers, *, name: str, note: str = "") -> Molecule3D:
+    """A molecule in space for the reader to turn: grey carbon, blue nitrogen, red oxygen; no hydrogens.
+
+    Args:
+        found: its conformers; with more than one the reader can step through them. The first is seen first.
+        name: what it is called.
+        note: one sentence more for the label, such as what to look for.
+
+    Raises:
+        MedrecError: there is no conformer.
+    """
+    from rdkit import Chem
+
+    from medrec.chem.conformers import as_molecules
+
+    if not found.found:
+        raise MedrecError(f"{name} has no conformer to show: {found.note}.")
+    count = len(found.coordinates)
+    shown = f"{count} conformers" if count > 1 else "one conformer"
+    label = f"{name}, {len(found.atoms)} heavy atoms, {shown}. {note}".strip()
+    return Molecule3D(tuple(Chem.MolToMolBlock(molecule) for molecule in as_molecules(found)), label)
 
 
 class AtAGlance:

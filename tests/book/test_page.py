@@ -1,5 +1,9 @@
 """What chapters put on the page can be read, by people and by programs that read aloud."""
 
+import hashlib
+import json
+import re
+from html import unescape
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -10,6 +14,9 @@ import pytest
 
 from medrec.book import page
 from medrec.book.runner import run_chapter
+from medrec.chem.conformers import conformers
+from medrec.paths import PACKAGE
+from medrec.types import MedrecError
 from tests.book.conftest import write_chapter
 
 RECORDS = SimpleNamespace(name="quick", source="synthetic", n_patients=600, n_visits=1412)
@@ -124,3 +131,35 @@ def test_the_card_is_shown_once_and_ends_with_the_duration_of_the_chapter(execut
 def test_numpy_is_named_with_its_version():
     card = page.at_a_glance({}, paper="x", data="x", learned="x", full_run="x")
     assert f"NumPy {np.__version__}" in repr(card)
+
+
+# -- molecules to turn -------------------------------------------------------------------------------------------------
+
+
+def test_a_molecule_to_turn_is_told_in_words_and_carries_its_poses():
+    found = conformers(["CCO"], n=2)[0]
+    shown = page.molecule3d(found, name="Ethanol & water", note="Look at the oxygen.")
+    assert repr(shown) == "Ethanol & water, 3 heavy atoms, 2 conformers. Look at the oxygen."
+    assert len(shown.poses) == 2
+    assert all(pose.count("V2000") == 1 and pose.rstrip().endswith("M  END") for pose in shown.poses)
+    html = shown._repr_html_()
+    assert "Ethanol &amp; water, 3 heavy atoms" in html
+    (poses,) = re.findall(r'data-poses="([^"]*)"', html)
+    assert json.loads(unescape(poses)) == list(shown.poses)
+    assert "<script" not in html, "the page loads the viewer once, however many molecules it shows"
+    assert "<button" in html
+    assert "<button" not in page.molecule3d(conformers(["CCO"])[0], name="Ethanol")._repr_html_()
+
+
+def test_a_molecule_without_a_conformer_is_refused_with_its_reason():
+    nothing = conformers(["*"])[0]
+    with pytest.raises(MedrecError, match="A cut end has no conformer to show: nothing but cut ends"):
+        page.molecule3d(nothing, name="A cut end")
+
+
+def test_the_viewer_is_the_released_file():
+    vendored = PACKAGE.parent / "book" / "_vendor"
+    licence = (vendored / "3Dmol-min.js.LICENSE.txt").read_text(encoding="utf-8")
+    (stated,) = re.findall(r"SHA-256: ([0-9a-f]{64})", licence)
+    assert hashlib.sha256((vendored / "3Dmol-min.js").read_bytes()).hexdigest() == stated
+    assert "BSD-3-Clause" in licence

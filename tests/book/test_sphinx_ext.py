@@ -86,6 +86,16 @@ def test_a_chapter_in_the_table_of_contents_without_a_source_stops_the_build(bui
         build()
 
 
+def test_the_molecule_viewer_is_loaded_where_there_is_a_molecule():
+    loaded = []
+    app = SimpleNamespace(add_js_file=lambda name, **options: loaded.append((name, options["loading_method"])))
+    sphinx_ext.load_molecule_viewer(app, "", "", {"body": "<p>about a medrec-molecule</p>"}, None)
+    sphinx_ext.load_molecule_viewer(app, "", "", {}, None)
+    assert loaded == []
+    sphinx_ext.load_molecule_viewer(app, "", "", {"body": '<div class="medrec-molecule"></div>'}, None)
+    assert loaded == [("3Dmol-min.js", "defer"), ("molecule3d.js", "defer")], "in this order"
+
+
 def test_scripts_from_other_hosts_and_live_code_are_taken_out():
     own = SimpleNamespace(filename="_static/doctools.js", attributes={})
     foreign = [
