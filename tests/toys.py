@@ -9,7 +9,9 @@ from medrec.data.cohort import Cohort, Vocabulary
 from medrec.types import Ragged
 
 
-def random_cohort(n_patients=40, seed=0, *, n_diagnoses=12, n_procedures=6, n_medications=9, max_visits=5):
+def random_cohort(
+    n_patients=40, seed=0, *, n_diagnoses=12, n_procedures=6, n_medications=9, n_symptoms=0, max_visits=5
+):
     """Patients with 1 to ``max_visits`` visits; medication ``m`` goes with some diagnoses, and tends to be repeated."""
     rng = np.random.default_rng(seed)
     n_visits = rng.integers(1, max_visits + 1, n_patients)
@@ -24,6 +26,7 @@ def random_cohort(n_patients=40, seed=0, *, n_diagnoses=12, n_procedures=6, n_me
     for v in np.flatnonzero(~first):
         medications[v] |= medications[v - 1] & (rng.random(n_medications) < 0.5)
     medications[np.arange(V), rng.integers(0, n_medications, V)] = True
+    symptoms = rng.random((V, n_symptoms)) < 0.3
 
     def ragged(dense):
         return Ragged(np.concatenate([[0], dense.sum(1).cumsum()]), np.nonzero(dense)[1])
@@ -37,14 +40,14 @@ def random_cohort(n_patients=40, seed=0, *, n_diagnoses=12, n_procedures=6, n_me
         vocab={
             "diagnosis": vocabulary("diagnosis", [f"9:{100 + i}" for i in range(n_diagnoses)]),
             "procedure": vocabulary("procedure", [f"9:{10 + i}" for i in range(n_procedures)]),
-            "symptom": vocabulary("symptom", []),
+            "symptom": vocabulary("symptom", [f"symptom:{i}" for i in range(n_symptoms)]),
             "medication": vocabulary("medication", [f"A{i:02d}B" for i in range(n_medications)]),
         },
         visit_offsets=offsets,
         codes={
             "diagnosis": ragged(diagnoses),
             "procedure": ragged(procedures),
-            "symptom": Ragged(np.zeros(V + 1), np.empty(0)),
+            "symptom": ragged(symptoms),
             "medication": ragged(medications),
         },
         admit_time=np.datetime64("2100-01-01", "s") + np.arange(V).astype("timedelta64[D]"),

@@ -13,6 +13,8 @@ from medrec.models.bimorec import VARIANTS as BIMOREC_VARIANTS
 from medrec.models.bimorec import BiMoRec, BiMoRecConfig
 from medrec.models.causalmed import VARIANTS as CAUSALMED_VARIANTS
 from medrec.models.causalmed import CausalMed, CausalMedConfig
+from medrec.models.drugrec import VARIANTS as DRUGREC_VARIANTS
+from medrec.models.drugrec import DrugRec, DrugRecConfig
 from medrec.models.lr import LR, LRConfig
 from medrec.models.retain import RETAIN, RETAINConfig
 from medrec.models.retain import VARIANTS as RETAIN_VARIANTS
@@ -112,6 +114,16 @@ ENTRIES: dict[str, Entry] = {
             "diagnoses and procedures up to the visit itself, medications of earlier visits",
             "li2024causalmed",
             variants=CAUSALMED_VARIANTS,
+        ),
+        _entry(
+            "drugrec",
+            "DrugRec",
+            DrugRec,
+            DrugRecConfig,
+            "causal",
+            "titles of diagnoses, procedures and symptoms of the visit and three before, molecules",
+            "sun2022drugrec",
+            variants=DRUGREC_VARIANTS,
         ),
         _entry(
             "bimorec",

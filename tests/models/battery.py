@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from medrec.data.batch import VisitBatch
-from medrec.data.cohort import Cohort, Kind
+from medrec.data.cohort import KINDS, Cohort, Kind
 from medrec.metrics import jaccard
 from medrec.models.base import Context, Recommender
 from medrec.models.registry import get
@@ -39,8 +39,10 @@ class Case:
         idle: parameters that no gradient reaches, by prefix.
         overfits: Jaccard reached on eight visits within ``steps`` steps.
         steps: see above.
+        learning_rate: of those steps.
         gain: what weights are multiplied by where an input must be seen to matter; a deep network passes on little
             before it is trained.
+        n_symptoms: symptoms that the toy cohorts know; 0 as where records have none.
     """
 
     name: str
@@ -52,7 +54,12 @@ class Case:
     idle: tuple[str, ...] = ()
     overfits: float = 0.95
     steps: int = 150
+    learning_rate: float = 0.01
     gain: float = 1.0
+    n_symptoms: int = 0
+
+    def cohort(self, n_patients: int, seed: int, **shape) -> Cohort:
+        return random_cohort(n_patients, seed, n_symptoms=self.n_symptoms, **shape)
 
     def context(self, cohort: Cohort) -> Context:
         M = cohort.n_medications
@@ -96,7 +103,7 @@ class Battery:
     case: Case
 
     def test_each_input_matters_or_is_declared_unseen(self):
-        cohort = random_cohort(12, seed=3)
+        cohort = self.case.cohort(12, seed=3)
         network, context = self.case.build(cohort), self.case.context(cohort)
         with torch.no_grad():
             for parameter in network.parameters():
@@ -104,7 +111,7 @@ class Battery:
         before, scored = output(network, cohort, context)
         last = cohort.visit_offsets[1:] - 1
         past = np.setdiff1d(np.arange(cohort.n_visits), last)
-        for kind in ("diagnosis", "procedure", "medication"):
+        for kind in (k for k in KINDS if len(cohort.vocab[k])):
             for visits, seen in ((past, self.case.sees_past), (last, self.case.sees_now)):
                 after, _ = output(network, recode(cohort, kind, _other, visits), context)
                 # Only each patient's last visit is looked at: for it, all earlier ones are the past.
@@ -114,7 +121,7 @@ class Battery:
                 assert bool(moved) == (kind in seen), f"{kind}, {'past' if visits is past else 'now'}"
 
     def test_a_target_does_not_change_its_own_inputs(self):
-        cohort = random_cohort(12, seed=4)
+        cohort = self.case.cohort(12, seed=4)
         network, context = self.case.build(cohort), self.case.context(cohort)
         before, scored = output(network, cohort, context)
         last = cohort.visit_offsets[1:] - 1
@@ -122,7 +129,7 @@ class Battery:
         torch.testing.assert_close(after[scored], before[scored], **FLOAT)
 
     def test_the_future_does_not_matter(self):
-        cohort = random_cohort(12, seed=4)
+        cohort = self.case.cohort(12, seed=4)
         network, context = self.case.build(cohort), self.case.context(cohort)
         before, scored = output(network, cohort, context)
         later = np.flatnonzero(cohort.visit_number >= 2)
@@ -134,7 +141,7 @@ class Battery:
         torch.testing.assert_close(after[early], before[early], **FLOAT)
 
     def test_gradients_reach_every_parameter(self):
-        cohort = random_cohort(20, seed=5)
+        cohort = self.case.cohort(20, seed=5)
         network, context = self.case.build(cohort).train(), self.case.context(cohort)
         batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
         network.loss(batch, network(batch, context), context).backward()
@@ -144,7 +151,7 @@ class Battery:
             assert (size == 0) == idle, name
 
     def test_interactions_matter_where_they_should(self):
-        cohort = random_cohort(12, seed=6)
+        cohort = self.case.cohort(12, seed=6)
         # Everything is recommended, so that every interacting pair is.
         network, context = self.case.build(cohort, threshold=0.0).eval(), self.case.context(cohort)
         empty = replace(context, ddi=torch.zeros_like(context.ddi))
@@ -156,7 +163,7 @@ class Battery:
         assert (not torch.equal(loss, loss_without)) == self.case.uses_ddi_in_loss
 
     def test_padding_and_company_do_not_matter(self):
-        cohort = random_cohort(16, seed=7)
+        cohort = self.case.cohort(16, seed=7)
         network, context = self.case.build(cohort), self.case.context(cohort)
         together, scored = output(network, cohort, context)
         assert scored.any()
@@ -167,7 +174,7 @@ class Battery:
             torch.testing.assert_close(alone[0][own[0]], together[patient, :T][own[0]], **FLOAT)
 
     def test_order_of_codes_does_not_matter(self):
-        cohort = random_cohort(12, seed=8)
+        cohort = self.case.cohort(12, seed=8)
         network, context = self.case.build(cohort), self.case.context(cohort)
         before, scored = output(network, cohort, context)
         turned = {
@@ -179,7 +186,7 @@ class Battery:
         torch.testing.assert_close(after[scored], before[scored], **FLOAT)
 
     def test_it_learns_eight_visits_by_heart(self):
-        cohort = random_cohort(40, seed=9, max_visits=3)
+        cohort = self.case.cohort(40, seed=9, max_visits=3)
         network, context = self.case.build(cohort, dropout=0.0), self.case.context(cohort)
         several = np.flatnonzero(np.diff(cohort.visit_offsets) > 1)
         chosen, count = [], 0
@@ -190,7 +197,7 @@ class Battery:
                 break
         batch = VisitBatch.build(cohort, np.array(chosen))
         network.train()
-        optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+        optimiser = torch.optim.Adam(network.parameters(), lr=self.case.learning_rate)
         for _ in range(self.case.steps):
             optimiser.zero_grad()
             network.loss(batch, network(batch, context), context).backward()
@@ -202,14 +209,14 @@ class Battery:
         assert reached >= self.case.overfits
 
     def test_seed_decides(self):
-        cohort = random_cohort(6, seed=10)
+        cohort = self.case.cohort(6, seed=10)
         context = self.case.context(cohort)
         one, two, other = (output(self.case.build(cohort, seed=s), cohort, context)[0] for s in (1, 1, 2))
         assert torch.equal(one, two)
         assert not torch.equal(one, other)
 
     def test_saved_and_loaded_it_says_the_same(self):
-        cohort = random_cohort(10, seed=11)
+        cohort = self.case.cohort(10, seed=11)
         context = self.case.context(cohort)
         network = self.case.build(cohort, seed=1)
         before, _ = output(network, cohort, context)
@@ -219,7 +226,7 @@ class Battery:
         assert torch.equal(output(again, cohort, context)[0], before)
 
     def test_nothing_is_recommended_where_it_does_not_speak(self):
-        cohort = random_cohort(10, seed=12)
+        cohort = self.case.cohort(10, seed=12)
         network, context = self.case.build(cohort).eval(), self.case.context(cohort)
         batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
         with torch.no_grad():
