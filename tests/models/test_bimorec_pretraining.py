@@ -1,4 +1,4 @@
-"""Stage 1 of BiMoRec: the contrast by hand, what each second view is, and that nothing is lost on the way to stage 2."""
+"""Stage 1 of BiMoRec: the contrast by hand, what each second view is, and what travels to stage 2."""
 
 import math
 from dataclasses import asdict, replace
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from medrec.chem.conformers import conformers
 from medrec.chem.graphs import batch_graphs
 from medrec.chem.library import Molecules
 from medrec.models import bimorec_pretraining as stage1
@@ -235,13 +236,11 @@ def test_flat_means_drawn_molecules_and_fragments_in_space(molecules):
 
 
 def test_raw_positions_are_those_of_the_file(molecules):
-    places = [
-        c.coordinates[0] for c in __import__("medrec.chem.conformers", fromlist=["conformers"]).conformers(SMILES)
-    ]
+    places = [torch.tensor(one.coordinates[0]) for one in conformers(SMILES)]
     raw = stage1._partner("molecule", SMILES, replace(SMALL, center_coords=False), 0).graphs
     centred = stage1._partner("molecule", SMILES, SMALL, 0).graphs
     for graph, middle, x in zip(raw, centred, places, strict=True):
-        assert_close(graph.v[:, 0], torch.from_numpy(x))
+        assert_close(graph.v[:, 0], x)
         assert middle.v.mean(0).abs().max() < 1e-5
 
 
@@ -316,7 +315,7 @@ def test_second_call_loads_what_the_first_one_made(molecules, monkeypatch, tmp_p
         assert all(torch.equal(one[k], other[k]) for k in one)
     assert again.report == first.report
     assert again.history.select(pl.all().round(6)).equals(first.history.select(pl.all().round(6)))
-    for change in (*({k: v} for k, v in {"epochs": 2, "temperature": 0.2}.items()),):
+    for change in ({"epochs": 2}, {"temperature": 0.2}):
         pretrain(molecules, config=replace(config, **change))
     pretrain(molecules, config=config, seed=1)
     pretrain(replace(molecules, fragments=FRAGMENTS[::-1]), config=config)

@@ -7,6 +7,8 @@ import torch
 from torch.testing import assert_close
 from torch_geometric.data import Batch, Data
 
+from medrec.chem.conformers import conformers
+from medrec.chem.geometry import geometric_graph
 from medrec.nn.gvp import GVP, GVPEncoder, GVPLayer, Message, Norm, drop_vectors, gated, gvp, lengths, normalise_vectors
 
 N_SCALARS = 5
@@ -240,6 +242,56 @@ def test_renumbering_atoms_keeps_the_readout(encoder, clouds):
             assert largest(out[1][: len(order[0])], s[order[0]]) < 1e-5
             raw = [encode(encoder, c, centered=False)[0] for c in (clouds, renumbered)]
             assert largest(*raw) > 1e-4
+
+
+def test_real_molecules_as_the_chemistry_room_makes_them():
+    """Aspirin, atropine, ammonia: twenty motions and renumberings, with the graphs that the systems really read."""
+    torch.manual_seed(0)
+    encoder = GVPEncoder(scalars=16, vectors=8, n_layers=2, out=12).eval()
+    rng = torch.Generator().manual_seed(5)
+    found = conformers(["CC(=O)Oc1ccccc1C(=O)O", "CN1C2CCC1CC(C2)OC(=O)C(CO)c1ccccc1", "N"])
+
+    def encoded(R, shift, centered):
+        graphs = Batch.from_data_list(graphs_of(found, R, shift, centered))
+        return encoder(graphs), *encoder(graphs, nodes=True)
+
+    still = torch.eye(3), torch.zeros(3)
+    with torch.no_grad():
+        before = {centered: encoded(*still, centered) for centered in (True, False)}
+        for _ in range(N_MOTIONS):
+            motion = R, shift = rotation(rng), 10 * torch.randn(3, generator=rng)
+            for centered, (pooled, s, V) in before.items():
+                new = encoded(*motion, centered)
+                gaps = largest(new[0], pooled), largest(new[1], s), largest(new[2], V @ R.T)
+                assert max(gaps) < 1e-5 if centered else min(gaps) > 1e-4
+            pooled = {}
+            order = [torch.randperm(len(one.atoms), generator=rng) for one in found]
+            for centered in (True, False):
+                here, there = (graphs_of(found, *m, centered) for m in (still, (still[0], shift)))
+                there = [permuted(graph, o) for graph, o in zip(there, order, strict=True)]
+                pooled[centered] = largest(*(encoder(Batch.from_data_list(g)) for g in (here, there)))
+            assert pooled[True] < 1e-5
+            assert pooled[False] > 1e-4
+
+
+def graphs_of(found, R, shift, centered):
+    places = [torch.from_numpy(one.coordinates[0].astype(float)) @ R.T + shift for one in found]
+    return [geometric_graph(one.smiles, x.numpy(), centered=centered) for one, x in zip(found, places, strict=True)]
+
+
+def permuted(graph, order):
+    """The same graph with its atoms in another order."""
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    mixed = torch.randperm(graph.num_edges)
+    return Data(
+        s=graph.s[order],
+        v=graph.v[order],
+        edge_index=place[graph.edge_index][:, mixed],
+        edge_s=graph.edge_s[mixed],
+        edge_v=graph.edge_v[mixed],
+        num_nodes=graph.num_nodes,
+    )
 
 
 def test_mirror_images_cannot_be_told_apart(encoder, clouds):
