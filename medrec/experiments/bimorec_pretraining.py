@@ -323,7 +323,6 @@ def main() -> None:
     start = time.perf_counter()
     torch.set_num_threads(1)
     molecules, others = library(), outsiders()
-    full = pretrain(molecules, config=FULL)
     contrasts, noises, encoders = [], [], {}
     for setting in settings():
         # Forms of the loss are compared on one seed, second views on all.
@@ -334,6 +333,7 @@ def main() -> None:
                 encoders[name_of(setting), seed] = side.state
                 if "coords" not in setting:
                     noises.append(conformer_noise(side, seed))
+    full = pretrain(molecules, config=FULL)
     tables = {
         "contrasts": pl.DataFrame(contrasts),
         "conformers": _noise_table(pl.concat(noises)),
