@@ -59,7 +59,7 @@ class Row:
 
 SETTINGS = {
     "paper": {"batch_size": 128},
-    "quick": {"width": 64, "batch_size": 32, "patience": 6},
+    "quick": {"width": 64, "batch_size": 32, "patience": 20},
 }
 """Of BiMoRec in every row of a grid on cohorts of these names, ``quick+structure`` and the like included; other cohorts
 take its defaults.  ``quick`` is narrower, so that a grid is an afternoon on two cores and not a week."""
