@@ -5,17 +5,32 @@ MoleRec and BiMoRec call them substructures.  Cut ends are numbered dummy atoms,
 another kind of bond is another fragment.  A molecule that cannot be cut is its own only fragment.
 
 The released codes keep fragments in a Python set, whose order changes from run to run; here it is alphabetical.
+
+RDKit tries the cuts in every order, because a cut can change the neighbourhood that another cut looks for.  The number
+of orders explodes with the number of cuts (minutes for somatostatin, and no end for corticotropin), so that molecules
+with more than :data:`MANY_CUTS` are cut at all places at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrec.chem.graphs import parse
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+MANY_CUTS = 16
+"""Places of cuts in one molecule above which all are cut at once.
+
+Four drugs of our table have more (benzonatate, fondaparinux, iodixanol, sugammadex); where the slow way comes to an end
+both give the same fragments.
+"""
 
 
 @lru_cache(maxsize=4096)
@@ -30,12 +45,19 @@ def brics_fragments(smiles: str) -> tuple[str, ...]:
         ('CCO',)
     """
     from rdkit import Chem
+
+    parts = Chem.GetMolFrags(parse(smiles), asMols=True)
+    return tuple(sorted(set().union(*map(_cut, parts))))
+
+
+def _cut(molecule: Mol) -> set[str]:
+    from rdkit import Chem
     from rdkit.Chem import BRICS
 
-    found: set[str] = set()
-    for part in Chem.GetMolFrags(parse(smiles), asMols=True):
-        found |= set(BRICS.BRICSDecompose(part))
-    return tuple(sorted(found))
+    if sum(1 for _ in BRICS.FindBRICSBonds(molecule)) <= MANY_CUTS:
+        return set(BRICS.BRICSDecompose(molecule))
+    pieces = Chem.GetMolFrags(BRICS.BreakBRICSBonds(molecule), asMols=True)
+    return {Chem.MolToSmiles(piece) for piece in pieces}
 
 
 def fragment_mask(molecules: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
