@@ -143,9 +143,11 @@ def _tags(molecule: Mol) -> list[str]:
 
 
 def _cip_labels(molecule: Mol) -> list[str]:
-    from rdkit.Chem import rdCIPLabeler
+    from rdkit.Chem import Mol, rdCIPLabeler
 
     # The full algorithm of 1982 and later: the quick one of RDKit depends on the order of atoms in rare cases.
-    rdCIPLabeler.AssignCIPLabels(molecule)
-    labels = [atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else "" for atom in molecule.GetAtoms()]
+    # It works on a copy, because it turns the Z and E of double bonds into cis and trans.
+    labelled = Mol(molecule)
+    rdCIPLabeler.AssignCIPLabels(labelled)
+    labels = [atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else "" for atom in labelled.GetAtoms()]
     return [_CIP.get(label, "other") for label in labels]
