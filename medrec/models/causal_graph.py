@@ -47,8 +47,10 @@ def greedy_graph(
     """
     C = np.asarray(covariance, dtype=np.float64)
     V = len(C)
-    graph, best = np.zeros((V, V), dtype=bool), np.zeros((V, V), dtype=bool)
     varies = np.diag(C) > 1e-12
+    # Codes that always go together would explain each other without rest, and scores would have no bound.
+    C = C + np.diag(np.where(varies, 1e-4 * np.diag(C), 1))
+    graph, best = np.zeros((V, V), dtype=bool), np.zeros((V, V), dtype=bool)
     add = np.full((V, V), -np.inf)  # what the score wins when i becomes a parent of j
     drop = np.full((V, V), -np.inf)  # what it wins when i ceases to be one
     for j in range(V):
@@ -91,8 +93,8 @@ def greedy_graph(
             drop[:, k] = _removals(C, n, k, graph)
         score += won
         since += 1
-        # A tie is no progress: there would be no end to them.
-        if score > top + 1e-6:
+        # A tie is no progress, nor is what rounding wins: there would be no end to them.
+        if score > top + 0.01:
             top, best, since = score, graph.copy(), 0
     return best
 
@@ -126,19 +128,18 @@ def compelled(graph: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _additions(C: NDArray, n: int, j: int, graph: NDArray, varies: NDArray, max_parents: int) -> NDArray:
     """``(V,)`` what the score wins by each further parent of j; -inf where there can be none."""
     parents = np.flatnonzero(graph[:, j])
-    if len(parents) >= max_parents:
+    usable = varies & varies[j]
+    usable[j] = False
+    usable[parents] = False
+    if len(parents) >= max_parents or not usable.any():
         return np.full(len(C), -np.inf)
     spread, shared = np.diag(C), C[j]
     if len(parents):
-        weights = np.linalg.lstsq(C[np.ix_(parents, parents)], C[parents], rcond=1e-10)[0]
+        weights = np.linalg.solve(C[np.ix_(parents, parents)], C[parents])
         spread = spread - np.einsum("pv,pv->v", C[parents], weights)
         shared = shared - C[j, parents] @ weights
-    # What the parents explain altogether adds nothing.
-    usable = varies & varies[j] & (spread > 1e-9 * np.diag(C)) & (spread[j] > 1e-9 * C[j, j])
-    usable[j] = False
-    usable[parents] = False
-    left = np.where(usable, 1 - shared**2 / np.where(usable, spread * spread[j], 1), 1).clip(1e-12, 1)
-    return np.where(usable, -n / 2 * np.log(left) - np.log(n) / 2, -np.inf)
+    left = 1 - np.divide(shared**2, spread * spread[j], out=np.zeros(len(C)), where=usable)
+    return np.where(usable, -n / 2 * np.log(np.where(usable, left, 1)) - np.log(n) / 2, -np.inf)
 
 
 def _removals(C: NDArray, n: int, j: int, graph: NDArray) -> NDArray:
@@ -146,11 +147,11 @@ def _removals(C: NDArray, n: int, j: int, graph: NDArray) -> NDArray:
     parents = np.flatnonzero(graph[:, j])
     gain = np.full(len(C), -np.inf)
     if len(parents):
-        inverse = np.linalg.pinv(C[np.ix_(parents, parents)])
+        inverse = np.linalg.inv(C[np.ix_(parents, parents)])
         weights = inverse @ C[parents, j]
         residual = C[j, j] - C[j, parents] @ weights
         grown = weights**2 / np.diag(inverse)  # of the residual variance
-        gain[parents] = -n / 2 * np.log1p(grown / max(residual, 1e-12)) + np.log(n) / 2
+        gain[parents] = -n / 2 * np.log1p(grown / residual) + np.log(n) / 2
     return gain
 
 

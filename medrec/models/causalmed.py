@@ -26,9 +26,9 @@ Switches (``paper`` → ``official``):
 * ``effects_min``: effects above 0 make an edge → above 0.2, so that most make none.
 * ``effects`` (ours): ``risk_difference``, ``adjusted`` for the three commonest diagnoses, or ``shuffled``.
 
-Deviations.  The graph is learnt over the codes of at least 2 % of the training visits, all kinds together, by the
-search of :mod:`~medrec.models.causal_graph`; other codes are isolated.  Undirected edges give no role (released code
-breaks them as cycles).  Hidden state and last output of a GRU of one layer are the same vector, which the released
+Deviations.  The graph is learnt over the codes of at least 2 % (and 10) of the training visits, all kinds together, by
+the search of :mod:`~medrec.models.causal_graph`; other codes are isolated.  Undirected edges give no role (released
+code breaks them as cycles).  Hidden state and last output of a GRU of one layer are the same vector, which the released
 head takes twice; here once.  First visits have a zero vector in place of medications, without the released edge of its
 own.  One dropout mask serves both branches.  The epoch with the best validation Jaccard is kept (released code keeps a
 reference to the live network, hence the last one), and an optimiser step takes a batch of patients (released: a visit).
@@ -66,7 +66,7 @@ class CausalMedConfig(TrainingConfig):
     ddi_scale: float = 5e-4  # released code
     target_ddi: float = 0.06  # released code
     temperature: float = 2.5  # released code
-    learning_rate: float = 2e-3  # ours, for batches of 32 patients; released code 5e-4, one visit a step
+    learning_rate: float = 5e-4  # validation, among 5e-4, 1e-3, 2e-3, 5e-3; released code the same, one visit a step
 
 
 VARIANTS = {"paper": {}, "official": {"roles": "official", "effects_min": 0.2}}
@@ -75,6 +75,8 @@ VARIANTS = {"paper": {}, "official": {"roles": "official", "effects_min": 0.2}}
 CAUSES: tuple[Kind, ...] = ("diagnosis", "procedure")
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure", "medication")
 N_RELATIONS = 5
+LEAST_VISITS = 10
+"""Visits that a code of the graph is in, however few there are."""
 ROOT, MIDDLE, LEAF, ISOLATED = range(4)
 
 
@@ -266,7 +268,7 @@ class CausalMed(Recommender):
             self.n_visits.fill_(len(rows))
             self._visit_graphs.clear()
             return
-        common = np.flatnonzero(everything.mean(0) >= self.config.graph_share) if len(everything) else np.empty(0, int)
+        common = np.flatnonzero(everything.sum(0) >= max(self.config.graph_share * len(everything), LEAST_VISITS))
         chosen = everything[:, common].astype(np.float64)
         graph = causal_graph(np.cov(chosen.T).reshape(len(common), -1), len(chosen)) if len(common) else None
         start = 0

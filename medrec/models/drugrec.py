@@ -36,14 +36,14 @@ Switches (``paper`` → ``official``):
 * ``symptoms`` (ours): ``structured`` symptoms of the cohort, or ``none``, as where a cohort has none; then the stream
   and the causal loss are left out.  The released symptoms are words of discharge summaries, written after treatment.
 
-Deviations.  The tokenizer is built from the titles at hand (released: ClinicalBERT's, of which only the tokenizer is
-used).  Codes of a visit are read in the order of the vocabulary, so that the order of the record does not matter.  The
-released vectors of medications come from a frozen molecular language model that is not published with the code; here a
-graph network (:mod:`medrec.nn.gin`) is trained with the rest, and a medication without a structure has a free vector
-(released code leaves it out of the vocabulary).  Symptom counts come from training visits (released: all).  Pairs count
-as often joined from a share of training visits, not a number.  The rate is constant (released: warm-up and cosine), an
-optimiser step takes a batch of patients (released: one), the epoch of the best validation Jaccard is kept (released: of
-the mean of the last five).
+Deviations.  Attention in the text encoder has no dropout of its own.  The tokenizer is built from the titles at hand
+(released: ClinicalBERT's, of which only the tokenizer is used).  Codes of a visit are read in the order of the
+vocabulary, so that the order of the record does not matter.  The released vectors of medications come from a frozen
+molecular language model that is not published with the code; here a graph network (:mod:`medrec.nn.gin`) is trained
+with the rest, and a medication without a structure has a free vector (released code leaves it out of the vocabulary).
+Symptom counts come from training visits (released: all).  Pairs count as often joined from a share of training visits,
+not a number.  The rate is constant (released: warm-up and cosine), an optimiser step takes a batch of patients
+(released: one), the epoch of the best validation Jaccard is kept (released: of the mean of the last five).
 """
 
 from __future__ import annotations
@@ -291,6 +291,9 @@ class TextEncoder(nn.Module):
             nn.TransformerEncoderLayer(d, config.n_heads, 4 * d, config.dropout, batch_first=True)
             for _ in range(config.n_layers)
         )
+        for layer in self.layers:
+            # Weights of attention are not dropped: without it they need not be kept, and an epoch takes a fifth less.
+            layer.self_attn.dropout = 0.0
         self.last_norm = nn.LayerNorm(d)
 
     def forward(self, tokens: Tensor, position: Tensor, segment: Tensor) -> Tensor:
