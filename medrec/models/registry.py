@@ -15,7 +15,12 @@ from medrec.models.causalmed import VARIANTS as CAUSALMED_VARIANTS
 from medrec.models.causalmed import CausalMed, CausalMedConfig
 from medrec.models.drugrec import VARIANTS as DRUGREC_VARIANTS
 from medrec.models.drugrec import DrugRec, DrugRecConfig
+from medrec.models.ecc import ECC, ECCConfig
+from medrec.models.leap import LEAP, LEAPConfig
+from medrec.models.leap import VARIANTS as LEAP_VARIANTS
 from medrec.models.lr import LR, LRConfig
+from medrec.models.micron import MICRON, MICRONConfig
+from medrec.models.micron import VARIANTS as MICRON_VARIANTS
 from medrec.models.retain import RETAIN, RETAINConfig
 from medrec.models.retain import VARIANTS as RETAIN_VARIANTS
 from medrec.types import MedrecError
@@ -96,6 +101,9 @@ ENTRIES: dict[str, Entry] = {
         ),
         _entry("lr", "LR", LR, LRConfig, "classical", "diagnoses and procedures of the visit itself"),
         _entry(
+            "ecc", "ECC", ECC, ECCConfig, "classical", "diagnoses and procedures of the visit itself", "read2011chains"
+        ),
+        _entry(
             "retain",
             "RETAIN",
             RETAIN,
@@ -104,6 +112,26 @@ ENTRIES: dict[str, Entry] = {
             "all codes of earlier visits, none of the visit itself; skips first visits",
             "choi2016retain",
             variants=RETAIN_VARIANTS,
+        ),
+        _entry(
+            "leap",
+            "LEAP",
+            LEAP,
+            LEAPConfig,
+            "sequence",
+            "diagnoses of the visit itself",
+            "zhang2017leap",
+            variants=LEAP_VARIANTS,
+        ),
+        _entry(
+            "micron",
+            "MICRON",
+            MICRON,
+            MICRONConfig,
+            "sequence",
+            "diagnoses and procedures up to the visit itself, medications of the first visit; skips first visits",
+            "yang2021micron",
+            variants=MICRON_VARIANTS,
         ),
         _entry(
             "causalmed",
