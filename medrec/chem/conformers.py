@@ -23,8 +23,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -41,12 +41,14 @@ from medrec.types import MedrecError
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the recipe changes, so that old results are not taken for new ones."""
 LARGE = 100
 """Heavy atoms from which embedding starts from random coordinates."""
-SECONDS = 60
-"""After which one attempt at embedding is given up."""
+TRIES = 50
+"""Starts of one attempt at embedding. A label that cannot be drawn fails in all of them: better give it up soon."""
+SECONDS = 300
+"""After which one attempt is given up, however fast the machine."""
 STEPS = 2000
 """Of the force field, at most."""
 
@@ -190,7 +192,7 @@ def _embedded(smiles: str, n: int, seed: int) -> Conformers:
         ids, more = _embed(molecule, n, seed)
         notes += more
         if not ids:
-            return _none(smiles, "; ".join([*notes, f"not embedded in {SECONDS} s an attempt"]))
+            return _none(smiles, "; ".join([*notes, "not embedded, whatever was given up"]))
         energies, field, converged, more = _relaxed(molecule)
         notes += more
     places = np.stack([molecule.GetConformer(i).GetPositions()[: len(kept)] for i in ids]).astype(np.float32)
@@ -238,12 +240,14 @@ def _embed(molecule: Mol, n: int, seed: int) -> tuple[list[int], list[str]]:
     from rdkit import Chem
     from rdkit.Chem import AllChem
 
-    def attempt(random: bool) -> list[int]:
+    def attempt(random: bool, tries: int = TRIES) -> list[int]:
         parameters = AllChem.ETKDGv3()
         parameters.randomSeed = seed
         parameters.useRandomCoords = random
+        parameters.maxIterations = tries
         parameters.timeout = SECONDS
-        return list(AllChem.EmbedMultipleConfs(molecule, n, parameters))
+        # Out of time, RDKit answers with the one number -1.
+        return [i for i in AllChem.EmbedMultipleConfs(molecule, n, parameters) if i >= 0]
 
     large = molecule.GetNumHeavyAtoms() >= LARGE
     if found := attempt(random=large):
@@ -260,6 +264,8 @@ def _embed(molecule: Mol, n: int, seed: int) -> tuple[list[int], list[str]]:
         molecule.GetAtomWithIdx(i).SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
     if labelled and (found := attempt(random=True)):
         return found, ["label of a bridgehead nitrogen dropped: its mirror form cannot be drawn"]
+    if found := attempt(random=True, tries=20 * TRIES):
+        return found, [*(["label of a bridgehead nitrogen dropped"] if labelled else []), "random starting coordinates"]
     Chem.RemoveStereochemistry(molecule)
     return attempt(random=True), ["all stereo labels dropped"]
 
@@ -384,15 +390,17 @@ def read_sdf(path: Path, smiles: Sequence[str]) -> list[Conformers]:
 # -- cache ---------------------------------------------------------------------------------------------------------
 
 
-def _database() -> sqlite3.Connection:
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    """The cache, open; what is written is kept unless an error ends the block."""
     file = cache_dir() / "conformers.sqlite"
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        connection = sqlite3.connect(file, timeout=60)
-        connection.execute("CREATE TABLE IF NOT EXISTS conformers (key TEXT PRIMARY KEY, facts TEXT, places BLOB)")
+        with closing(sqlite3.connect(file, timeout=60)) as connection, connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS conformers (key TEXT PRIMARY KEY, facts TEXT, places BLOB)")
+            yield connection
     except sqlite3.DatabaseError as error:
         raise MedrecError(f"The cache {file} cannot be used ({error}). Delete it: it is made again.") from None
-    return connection
 
 
 def _key(smiles: str, n: int, seed: int) -> str:
@@ -403,7 +411,7 @@ def _key(smiles: str, n: int, seed: int) -> str:
 
 def _cached(smiles: Sequence[str], n: int, seed: int) -> dict[str, Conformers]:
     wanted = {_key(s, n, seed): s for s in smiles}
-    with closing(_database()) as connection:
+    with _database() as connection:
         keys = list(wanted)
         rows = []
         for start in range(0, len(keys), 500):  # SQLite takes a limited number of values at once
@@ -428,7 +436,7 @@ def _store(one: Conformers, n: int, seed: int) -> None:
         "converged": one.converged,
         "note": one.note,
     }
-    with closing(_database()) as connection, connection:
+    with _database() as connection:
         connection.execute(
             "INSERT OR REPLACE INTO conformers VALUES (?, ?, ?)",
             (_key(one.smiles, n, seed), json.dumps(facts), np.ascontiguousarray(one.coordinates).tobytes()),
