@@ -90,13 +90,16 @@ def test_rare_values_have_a_class(smiles, feature, expected):
 def test_a_single_atom_has_no_bonds():
     graph = molecular_graph("[Li+]")
     assert graph.x.shape == (1, 9)
-    assert graph.edge_index.shape == (2, 0) and graph.edge_index.dtype == torch.long
-    assert graph.edge_attr.shape == (0, 3) and graph.edge_attr.dtype == torch.long
+    assert graph.edge_index.shape == (2, 0)
+    assert graph.edge_index.dtype == torch.long
+    assert graph.edge_attr.shape == (0, 3)
+    assert graph.edge_attr.dtype == torch.long
 
 
 def test_parts_of_a_salt_are_one_graph_without_bonds_between_them():
     graph = molecular_graph("[Na+].CC(=O)[O-]")
-    assert graph.num_nodes == 5 and 0 not in graph.edge_index
+    assert graph.num_nodes == 5
+    assert 0 not in graph.edge_index
 
 
 def test_one_alanine_has_two_tags_and_one_label():
@@ -166,14 +169,16 @@ def test_every_structure_of_the_table_has_a_graph():
     batch = batch_graphs(smiles)
     assert batch.num_graphs == len(smiles) > 850
     sizes = torch.tensor([len(classes) for classes in ATOM_FEATURES.values()])
-    assert (batch.x >= 0).all() and (batch.x < sizes).all()
+    assert (batch.x >= 0).all()
+    assert (batch.x < sizes).all()
     assert (batch.edge_attr < torch.tensor([len(classes) for classes in BOND_FEATURES.values()])).all()
 
 
 def test_forty_more_drugs_have_a_graph():
     rows = forty()
     kinds = Counter(row["kind"] for row in rows)
-    assert len(rows) == 40 and min(kinds[k] for k in ("salt", "metal or metalloid", "peptide", "macrocycle")) >= 5
+    assert len(rows) == 40
+    assert min(kinds[k] for k in ("salt", "metal or metalloid", "peptide", "macrocycle")) >= 5
     for row in rows:
         graph = molecular_graph(row["smiles"])
         assert graph.num_nodes >= 1
