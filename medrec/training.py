@@ -138,7 +138,9 @@ def train(
         state = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
     else:
         checkpoint, history, best = None, None, None
-        system = entry.cls(**asdict(config)).fit(cohort.select(split.train))
+        # Chance of an estimator, where there is any, has scikit-learn's name; it is no setting, but the run's seed.
+        chance = {"random_state": seed} if "random_state" in entry.cls().get_params() else {}
+        system = entry.cls(**asdict(config), **chance).fit(cohort.select(split.train))
         state = system.state()
     metrics, per_patient = _examine(system, cohort, split, context, protocol, torch.device(device))
     run = runs.save(

@@ -10,10 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from medrec.data import example
 from medrec.metrics import jaccard
 from medrec.models.baselines import LastVisit, Popularity
+from medrec.models.ecc import ECC
 from medrec.models.lr import LR, current_codes
 from tests.toys import random_cohort
 
-ESTIMATORS = [Popularity, LastVisit, LR]
+ESTIMATORS = [Popularity, LastVisit, LR, ECC]
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)

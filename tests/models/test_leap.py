@@ -195,7 +195,9 @@ def test_true_lists_in_each_order():
         lists = network.lists(batch)
         for b, t in batch.visit_mask.nonzero().tolist():
             true = cohort.codes["medication"][int(batch.visits[b, t])].tolist()
-            expected = sorted(true, key=lambda m: key[m]) if order == "record" else sorted(true, key=lambda m: (key[m], m))
+            expected = (
+                sorted(true, key=lambda m: key[m]) if order == "record" else sorted(true, key=lambda m: (key[m], m))
+            )
             row = lists[b, t].tolist()
             assert row[: len(true) + 1] == [*expected, 10]
             assert set(row[len(true) + 1 :]) <= {-1}
