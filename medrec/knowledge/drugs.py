@@ -7,8 +7,10 @@ Four tables stand behind this module, each a CSV file in ``tables/``; ``|`` sepa
     moiety: the counter-ion of an organic salt is stripped, an inorganic salt keeps its ions, a prodrug named for its
     moiety (candesartan) shows the ester that is given. Where no single structure exists ``structure_note`` says why.
     ``index_codes`` lists all ATC codes known for the ingredient, in the order of the code: what a rule that never
-    looks at the route chooses from. ``n_products`` counts the products of the FDA's NDC Directory of June 2020 that
-    hold the ingredient, alone or with others: which drugs of a class are common. 0 where the directory has none.
+    looks at the route chooses from. ``n_products`` counts the products (labeller and product part of the NDC) of the
+    FDA's NDC Directory of June 2020 that hold the ingredient, alone or with others: which drugs of a class are common.
+    RxNorm's name of the ingredient must be our name or a synonym, but for endings such as "USP" and "human", and for
+    two names that RxNorm shortens or turns round (isosorbide mononitrate, regular insulin). 0 where nothing matches.
 ``drug_atc.csv``
     One row a drug and class. A row with ``routes`` holds for these routes; the default row (one a drug) for every
     other route and for an unknown one. Three rules decide cases that the route alone does not:

@@ -139,6 +139,36 @@ def test_default_classes_agree_with_the_rxnorm_table():
     assert sum(agree) / len(agree) >= 0.98
 
 
+def test_products_are_those_of_the_ndc_directory():
+    folder = demo_dir("knowledge")
+    codes = pl.read_csv(folder / "ndc2rxcui_fda2020.csv.gz", infer_schema=False)
+    ingredients = pl.read_csv(folder / "rxcui2ingredient.csv.gz", infer_schema=False)
+    products = codes.join(ingredients, on="rxcui").select(
+        product=pl.col("ndc").str.split("-").list.head(2).list.join("-"),
+        called=pl.col("ingredient_name").str.to_lowercase().str.replace(r"(, usp| \(usp\)|, human)$", ""),
+    )
+    table = knowledge.drugs()
+    names = pl.concat(
+        [
+            table.select("name", called="name"),
+            table.select("name", called="synonyms")
+            .explode("called")
+            .drop_nulls()
+            .filter(pl.col("called") != "isosorbide"),
+            pl.DataFrame(
+                {
+                    "name": ["isosorbide mononitrate", "insulin human regular"],
+                    "called": ["isosorbide", "insulin, regular"],
+                }
+            ),
+        ]
+    )
+    counted = products.join(names, on="called").group_by("name").agg(counted=pl.col("product").n_unique())
+    both = table.select("name", "n_products").join(counted, on="name", how="left").fill_null(0)
+    assert both.filter(pl.col("n_products") != pl.col("counted")).rows() == []
+    assert (both["n_products"] > 0).mean() > 0.9
+
+
 def test_every_class_of_the_field_has_a_drug():
     vocabulary = pl.read_csv(demo_dir("knowledge") / "ddi_twosides_top40_atc3_vocab.csv.gz", infer_schema=False).filter(
         pl.col("index_131").is_not_null() & (pl.col("index_131") != "")
