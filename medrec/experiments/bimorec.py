@@ -161,6 +161,20 @@ class Grid:
     costs: pl.DataFrame
     provenance: dict[str, Any]
 
+    @property
+    def source(self) -> str:
+        """``"synthetic"``, ``"demo"`` or ``"credentialed"``."""
+        return self.provenance["cohort"]["source"]
+
+    @property
+    def line(self) -> str:
+        """Whose patients, how many, how many training seeds: for captions."""
+        seeds = self.provenance["seeds"]
+        return (
+            f"{self.cohort} ({self.source}), {self.scores['patients'].max()} test patients, "
+            f"{seeds} training seed{'s' * (seeds != 1)}"
+        )
+
     def select(self, *, threshold: str = "tuned", visits: str = "all visits", metric: str = "jaccard") -> pl.DataFrame:
         """Rows of one metric, in the order of the grid."""
         return self.scores.filter(threshold=threshold, visits=visits, metric=metric)
@@ -314,9 +328,14 @@ def folder(source: str) -> Path:
     return paths.base_dir() / "results" / "bimorec"
 
 
+def _place(grid: str, cohort: str, source: str) -> Path:
+    name = {"synthetic": "quick"}.get(cohort, cohort)
+    return folder(source) / f"{grid}-{name}"
+
+
 def keep(grid: Grid, source: str) -> Path:
     """Write the rows of a grid; a folder is whole or not there."""
-    place = folder(source) / f"{grid.name}-{grid.cohort}"
+    place = _place(grid.name, grid.cohort, source)
     with atomic_folder(place, what="the rows of a grid") as tmp:
         grid.scores.write_csv(tmp / "scores.csv")
         grid.costs.write_csv(tmp / "costs.csv")
@@ -331,7 +350,7 @@ def read(grid: str, cohort: str, source: str = "synthetic") -> Grid:
         MedrecError: there are none for this cohort; the message says what makes them.
     """
     cohort = {"synthetic": "quick"}.get(cohort, cohort)
-    place = folder(source) / f"{grid}-{cohort}"
+    place = _place(grid, cohort, source)
     if not (place / "scores.csv").exists():
         raise MedrecError(
             f"No rows of grid {grid!r} are kept for cohort {cohort!r}. Make them with "
@@ -344,6 +363,22 @@ def read(grid: str, cohort: str, source: str = "synthetic") -> Grid:
         pl.read_csv(place / "costs.csv"),
         json.loads((place / "provenance.json").read_text()),
     )
+
+
+def read_or_default(grid: str, cohort: str, source: str, *, default: str = "quick") -> Grid:
+    """Rows that were kept for this cohort, and where there are none those of a synthetic one.
+
+    Args:
+        grid: its name.
+        cohort: name of the cohort that is asked for.
+        source: its source.
+        default: the synthetic cohort whose rows come with the book; ``Grid.cohort`` tells whose rows came.
+
+    Raises:
+        MedrecError: there are none for the default either.
+    """
+    kept = (_place(grid, cohort, source) / "scores.csv").exists()
+    return read(grid, cohort, source) if kept else read(grid, default)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

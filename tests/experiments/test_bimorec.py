@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from medrec.experiments import bimorec
-from medrec.experiments.bimorec import GRIDS, REFERENCE, collect, keep, read, rows_of, tasks
+from medrec.experiments.bimorec import GRIDS, REFERENCE, collect, keep, read, read_or_default, rows_of, tasks
 from medrec.models import registry
 from medrec.protocol import COLUMNS
 from medrec.types import MedrecError
@@ -128,6 +128,21 @@ def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(grid
         stored = json.loads((place / "provenance.json").read_text())
         assert stored["seeds"] == 2
         assert stored["environment"]["commit"] == grid.provenance["environment"]["commit"]
+
+
+def test_a_cohort_without_rows_shows_those_of_the_default_and_says_whose_they_are(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr("medrec.paths.base_dir", lambda: tmp_path)
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
+    with pytest.raises(MedrecError, match="'quick'"):
+        read_or_default("small", "random-toy", "synthetic")
+    default, own = replace(grid, cohort="quick"), replace(grid, cohort="mimic3")
+    keep(default, "synthetic")
+    assert read_or_default("small", "mimic3", "credentialed").cohort == "quick"
+    keep(own, "credentialed")
+    assert read_or_default("small", "mimic3", "credentialed").cohort == "mimic3"
+    found = read_or_default("small", "synthetic", "synthetic")
+    assert found.cohort == "quick"
+    assert found.line == f"quick ({found.source}), {grid.scores['patients'].max()} test patients, 2 training seeds"
 
 
 def test_nothing_of_a_single_patient_is_kept(grid):
