@@ -190,9 +190,9 @@ def _embedded(smiles: str, n: int, seed: int) -> Conformers:
                 [*notes, "one heavy atom, a point at the origin"]))  # fmt: skip
         molecule = Chem.AddHs(_only(whole, smiles, kept))
         ids, more = _embed(molecule, n, seed)
-        notes += more
         if not ids:
-            return _none(smiles, "; ".join([*notes, "not embedded, whatever was given up"]))
+            return _none(smiles, "; ".join([*notes, "not embedded, even without stereo labels"]))
+        notes += more
         energies, field, converged, more = _relaxed(molecule)
         notes += more
     places = np.stack([molecule.GetConformer(i).GetPositions()[: len(kept)] for i in ids]).astype(np.float32)
@@ -362,8 +362,8 @@ def read_sdf(path: Path, smiles: Sequence[str]) -> list[Conformers]:
     path = Path(path)
     if not path.exists():
         raise MedrecError(f"There is no file {path}. Give an SDF file with the molecules' coordinates.")
-    with rdBase.BlockLogs():
-        records = [m for m in Chem.SDMolSupplier(str(path)) if m is not None and m.GetNumConformers()]
+    with rdBase.BlockLogs(), path.open("rb") as file:
+        records = [m for m in Chem.ForwardSDMolSupplier(file) if m is not None and m.GetNumConformers()]
     if not records:
         raise MedrecError(f"{path} holds no record that RDKit can read. Give an SDF file with coordinates.")
     by_graph: dict[str, list[Mol]] = {}
@@ -382,7 +382,7 @@ def read_sdf(path: Path, smiles: Sequence[str]) -> list[Conformers]:
         places = np.stack(
             [m.GetConformer().GetPositions()[order] for m, order in zip(matching, orders, strict=True)]
         ).astype(np.float32)
-        note = "a drawing, z = 0" if not places[..., 2].any() else ""
+        note = "a drawing, z = 0" if wanted.GetNumAtoms() > 1 and not places[..., 2].any() else ""
         found.append(Conformers(s, np.arange(wanted.GetNumAtoms()), places, np.full(len(places), np.nan), note=note))
     return found
 

@@ -1,0 +1,523 @@
+"""Conformers: one seed, one geometry; every kind of molecule meets its rule; and the cache tells the truth."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from rdkit import Chem
+from rdkit.Chem import AllChem, rdMolAlign
+from scipy.spatial.transform import Rotation
+
+from medrec.chem import conformers as room
+from medrec.chem.conformers import Conformers, as_molecules, conformers, flat, read_sdf, report, rmsd, write_sdf
+from medrec.chem.fragments import brics_fragments
+from medrec.chem.geometry import flatness, radius_graph
+from medrec.chem.graphs import molecular_graph
+from medrec.knowledge.drugs import drugs
+from medrec.types import MedrecError
+
+IBUPROFEN = "CC(C)Cc1ccc(C(C)C(=O)O)cc1"
+SMILES = dict(drugs().filter(pl.col("smiles").str.len_chars() > 0).select("name", "smiles").iter_rows())
+
+
+def bonds(one):
+    """Lengths in Å of the bonds between atoms with a place, in the first conformer, and what tables make of them."""
+    molecule = as_molecules(one)[0]
+    table = Chem.GetPeriodicTable()
+    pairs = [(b.GetBeginAtom(), b.GetEndAtom(), b.GetBondTypeAsDouble()) for b in molecule.GetBonds()]
+    found = [np.linalg.norm(one.coordinates[0][a.GetIdx()] - one.coordinates[0][b.GetIdx()]) for a, b, _ in pairs]
+    radii = [table.GetRcovalent(a.GetAtomicNum()) + table.GetRcovalent(b.GetAtomicNum()) for a, b, _ in pairs]
+    # Radii are those of single bonds; double, aromatic and triple ones are shorter: Pauling's 0.71 Å a decade of order.
+    order = np.array([o for *_, o in pairs])
+    return np.array(found), np.array(radii) - 0.71 * np.log10(np.maximum(order, 1))
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+# -- the same seed, the same places ------------------------------------------------------------------------------------
+
+
+def test_the_seed_decides(tmp_path, monkeypatch):
+    made = []
+    for k, seed in enumerate([1, 1, 2]):
+        monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path / str(k)))
+        made.append(conformers([IBUPROFEN], n=4, seed=seed)[0])
+    np.testing.assert_array_equal(made[0].coordinates, made[1].coordinates)
+    np.testing.assert_array_equal(made[0].energies, made[1].energies)
+    assert rmsd(made[0].coordinates[:1], made[2].coordinates).min() > 1e-3
+
+
+@pytest.mark.parametrize("seed", [0, -1])
+def test_seed_zero_is_refused(seed):
+    with pytest.raises(MedrecError, match=f"a seed of 1 or more, not {seed}"):
+        conformers([IBUPROFEN], seed=seed)
+
+
+def test_why_seed_zero_is_refused():
+    """RDKit's own behaviour: if it ever changes, the rule can go."""
+    molecule = Chem.AddHs(Chem.MolFromSmiles(SMILES["atropine"]))
+    parameters = AllChem.ETKDGv3()
+    for seed, alike in ((0, True), (1, False)):
+        parameters.randomSeed = seed
+        AllChem.EmbedMultipleConfs(molecule, 3, parameters)
+        places = np.stack([c.GetPositions() for c in molecule.GetConformers()])
+        assert np.allclose(places[0], places[1]) == np.allclose(places[0], places[2]) == alike
+
+
+def test_several_conformers_lowest_first_and_different():
+    one = conformers([IBUPROFEN], n=6)[0]
+    assert one.coordinates.shape == (6, 15, 3)
+    assert one.coordinates.dtype == np.float32
+    assert (np.diff(one.energies) >= 0).all()
+    assert one.energies[-1] > one.energies[0]
+    assert one.converged
+    assert one.force_field == "MMFF94"
+    between = rmsd(one.coordinates, one.coordinates)
+    assert between[np.triu_indices(6, 1)].max() > 0.5, "conformers, not copies"
+    assert conformers([IBUPROFEN], n=1)[0].coordinates.shape == (1, 15, 3)
+
+
+def test_atropine_has_many_shapes():
+    """Numbers counted with RDKit before this room was written; another seed draws others, so the bounds are wide."""
+    one = conformers([SMILES["atropine"]], n=20)[0]
+    assert len(one.coordinates) == 20
+    above = one.energies - one.energies[0]
+    assert above.max() == pytest.approx(8.2, abs=4)
+    assert 2 <= (above < 3).sum() <= 8  # 6
+    pairs = np.triu_indices(20, 1)
+    apart = rmsd(one.coordinates, one.coordinates)[pairs]
+    molecules = as_molecules(one)
+    # That count let the two sides of the phenyl ring change places.
+    alike = [rdMolAlign.GetBestRMS(Chem.Mol(molecules[i]), molecules[j]) for i, j in zip(*pairs, strict=True)]
+    assert np.mean(alike) == pytest.approx(1.36, abs=0.1)
+    assert max(alike) == pytest.approx(2.21, abs=0.3)
+    assert (apart >= np.array(alike) - 1e-4).all()
+    graphs = [{tuple(e) for e in radius_graph(torch.tensor(x)).T.tolist()} for x in one.coordinates]
+    overlap = [len(a & b) / len(a | b) for i, a in enumerate(graphs) for b in graphs[:i]]
+    assert np.mean(overlap) == pytest.approx(0.89, abs=0.03)
+    assert min(overlap) == pytest.approx(0.80, abs=0.05)
+
+
+def test_order_and_repetitions_are_kept():
+    asked = ["CCO", IBUPROFEN, "CCO", "C"]
+    found = conformers(asked)
+    assert [one.smiles for one in found] == asked
+    assert found[0] is found[2]
+    assert [len(one.atoms) for one in found] == [3, 15, 3, 1]
+    assert conformers([]) == []
+
+
+def test_atoms_stand_in_the_order_of_the_string():
+    """Every bonded pair is nearer than 1.7 Å and no other heavy pair is, whatever the spelling."""
+    molecule = Chem.MolFromSmiles(IBUPROFEN)
+    for k in range(5):
+        spelling = Chem.MolToSmiles(molecule, doRandom=True, rootedAtAtom=k * 3)
+        parsed = Chem.MolFromSmiles(spelling)
+        places = conformers([spelling])[0].coordinates[0]
+        near = np.linalg.norm(places[:, None] - places[None], axis=-1) < 1.7
+        expected = Chem.GetAdjacencyMatrix(parsed).astype(bool) | np.eye(parsed.GetNumAtoms(), dtype=bool)
+        np.testing.assert_array_equal(near, expected)
+
+
+@pytest.mark.parametrize("smiles", ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", r"C/C=C\C(=O)O", "C/C=C/C(=O)O"])
+def test_stereo_labels_are_obeyed(smiles):
+    molecule = as_molecules(conformers([smiles])[0])[0]
+    Chem.SanitizeMol(molecule)
+    Chem.RemoveStereochemistry(molecule)
+    Chem.AssignStereochemistryFrom3D(molecule)
+    assert Chem.MolToSmiles(molecule) == Chem.CanonSmiles(smiles)
+
+
+def test_a_string_that_is_no_molecule_stops_before_anything_is_made(empty_cache):
+    with pytest.raises(MedrecError, match="'C1CC' is not a SMILES"):
+        conformers(["CCO", "C1CC"])
+    assert not (empty_cache / "conformers.sqlite").exists()
+
+
+# -- distance between conformers ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_clouds():
+    rng = np.random.default_rng(3)
+    return rng.normal(size=(3, 12, 3)), rng.normal(size=(2, 12, 3))
+
+
+def test_rmsd_equals_another_solution_of_the_same_problem(two_clouds):
+    a, b = two_clouds
+    found = rmsd(a, b)
+    assert found.shape == (3, 2)
+    for i in range(3):
+        for j in range(2):
+            x, y = a[i] - a[i].mean(0), b[j] - b[j].mean(0)
+            _, rest = Rotation.align_vectors(y, x)
+            assert found[i, j] == pytest.approx(rest / math.sqrt(12), abs=1e-9)
+
+
+def test_no_rotation_does_better(two_clouds):
+    """Brute force: thousands of rotations, and small ones around the best of them."""
+    x, y = two_clouds[0][0], two_clouds[1][0]
+    x, y = x - x.mean(0), y - y.mean(0)
+    best = rmsd(x[None], y[None])[0, 0]
+    turns = Rotation.random(4000, rng=np.random.default_rng(0))
+    for step in (0.3, 0.1, 0.03, 0.01):
+        tried = np.sqrt(((turns.as_matrix() @ x.T - y.T) ** 2).sum((1, 2)) / 12)
+        assert tried.min() >= best - 1e-12
+        small = Rotation.from_rotvec(step * np.random.default_rng(1).normal(size=(4000, 3)))
+        turns = small * turns[int(tried.argmin())]
+    assert tried.min() == pytest.approx(best, abs=1e-3), "brute force gets there"
+
+
+def test_rmsd_of_copies_mirrors_and_molecules():
+    one = conformers([IBUPROFEN], n=3)[0]
+    rng = np.random.default_rng(0)
+    moved = one.coordinates @ Rotation.random(rng=rng).as_matrix().T + rng.normal(size=3) * 10
+    np.testing.assert_allclose(rmsd(one.coordinates, moved).diagonal(), 0, atol=1e-3)
+    mirrored = one.coordinates * np.array([1, 1, -1])
+    assert rmsd(one.coordinates, mirrored).diagonal().min() > 0.1, "a mirror is no rotation"
+    plane = np.random.default_rng(1).normal(size=(1, 5, 3)) * [1, 1, 0]
+    assert rmsd(plane, plane * [1, -1, 1])[0, 0] == pytest.approx(0, abs=1e-6), "but in a plane it is"
+    molecules = as_molecules(one)
+    matching = [[(i, i) for i in range(15)]]
+    oracle = rdMolAlign.GetBestRMS(molecules[0], molecules[1], map=matching)
+    assert rmsd(one.coordinates[:1], one.coordinates[1:2])[0, 0] == pytest.approx(oracle, abs=1e-4)
+
+
+# -- every kind of molecule has a rule ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("smiles", "atoms", "note"),
+    [
+        ("[Na+].CC(=O)[O-]", [1, 2, 3, 4], "1 other part left out"),
+        ("CC(=O)[O-].[Na+]", [0, 1, 2, 3], "1 other part left out"),
+        ("Cl.Cl.NCCN", [2, 3, 4, 5], "2 other parts left out"),
+        ("OS(=O)(=O)O.CN", [5, 6], "1 other part left out"),  # the organic part, although it is the smaller one
+        ("[Na+].[Cl-]", [0], "1 other part left out; one heavy atom, a point at the origin"),
+        ("[Li+]", [0], "one heavy atom, a point at the origin"),
+        ("N[Pt](N)(Cl)Cl", [0, 1, 2, 3, 4], "MMFF94 has no parameters"),
+        ("CC(C)B(O)O", [0, 1, 2, 3, 4, 5], "MMFF94 has no parameters"),
+        ("[16*]c1ccccc1", [1, 2, 3, 4, 5, 6], "1 cut end closed with hydrogen"),
+        ("[5*]N[5*]", [1], "2 cut ends closed with hydrogen; one heavy atom, a point at the origin"),
+        ("CC[4*].[Na+]", [0, 1], "1 other part left out; 1 cut end closed with hydrogen"),
+        (IBUPROFEN, list(range(15)), ""),
+    ],
+)
+def test_what_gets_a_place_and_what_is_said(smiles, atoms, note):
+    one = conformers([smiles])[0]
+    assert one.atoms.tolist() == atoms
+    assert one.coordinates.shape == (1, len(atoms), 3)
+    assert np.isfinite(one.coordinates).all()
+    assert one.note == note
+    relaxed = "no parameters" not in note and "one heavy" not in note
+    assert one.force_field == ("MMFF94" if relaxed else "none")
+    assert one.converged == relaxed
+    assert np.isnan(one.energies[0]) == (not relaxed)
+    if len(atoms) > 1:
+        found, _ = bonds(one)
+        assert ((found > 0.9) & (found < 2.7)).all()
+
+
+def test_fragments_keep_the_order_of_their_own_atoms():
+    for fragment in brics_fragments(SMILES["simvastatin"]):
+        one = conformers([fragment])[0]
+        molecule = Chem.MolFromSmiles(fragment)
+        assert one.atoms.tolist() == [a.GetIdx() for a in molecule.GetAtoms() if a.GetAtomicNum()]
+        for bond in molecule.GetBonds():
+            ends = [np.flatnonzero(one.atoms == k) for k in (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())]
+            if all(len(end) for end in ends):
+                a, b = (one.coordinates[0][end[0]] for end in ends)
+                assert 1.1 < np.linalg.norm(a - b) < 1.65, fragment
+
+
+def test_the_label_of_a_bridgehead_nitrogen_that_cannot_be_drawn():
+    right, wrong = "C[C@H]1C[N@]2CC[C@H]1CC2", "C[C@H]1C[N@]2CC[C@@H]1CC2"
+    made = conformers([right, wrong])
+    assert [one.note for one in made] == [
+        "",
+        "label of a bridgehead nitrogen dropped: its mirror form cannot be drawn",
+    ]
+    assert made[0].energies == pytest.approx(made[1].energies, abs=0.01), "the rest of it is the same molecule"
+
+
+def test_labels_that_contradict_each_other():
+    """Camphor whose bridge would have to pass through the ring."""
+    camphor, impossible = "CC1(C)[C@@H]2CC[C@@]1(C)C(=O)C2", "CC1(C)[C@H]2CC[C@@]1(C)C(=O)C2"
+    made = conformers([camphor, impossible])
+    assert [one.note for one in made] == ["", "all stereo labels dropped"]
+    assert made[1].found
+
+
+def test_large_molecules_start_from_random_coordinates(empty_cache, monkeypatch):
+    monkeypatch.setattr(room, "LARGE", 15)
+    one = conformers([IBUPROFEN])[0]
+    assert one.note == "15 heavy atoms: random starting coordinates"
+    assert one.converged
+
+
+@pytest.mark.parametrize("ids", [[], [-1]])
+def test_what_cannot_be_embedded_has_a_reason(empty_cache, monkeypatch, ids):
+    """RDKit finds nothing, or runs out of time, when it returns -1."""
+    monkeypatch.setattr(AllChem, "EmbedMultipleConfs", lambda *_: ids)
+    one = conformers(["CC[16*]"])[0]
+    assert not one.found
+    assert one.coordinates.shape == (0, 0, 3)
+    assert len(one.atoms) == len(one.energies) == 0
+    assert one.note == "1 cut end closed with hydrogen; not embedded, even without stereo labels"
+    assert report([one]).row(0, named=True) == {
+        "smiles": "CC[16*]",
+        "atoms": 0,
+        "conformers": 0,
+        "energy": None,
+        "span": None,
+        "rmsd": None,
+        "force_field": "none",
+        "converged": False,
+        "note": one.note,
+    }
+
+
+def test_a_force_field_that_has_no_time_says_so(empty_cache, monkeypatch):
+    monkeypatch.setattr(room, "STEPS", 1)
+    one = conformers([IBUPROFEN], n=2)[0]
+    assert one.note == "2 of 2 still moving after 1 steps"
+    assert not one.converged
+    assert np.isfinite(one.energies).all()
+
+
+def test_report():
+    frame = report(conformers([IBUPROFEN, "[Li+]"], n=5))
+    first, second = frame.iter_rows(named=True)
+    one = conformers([IBUPROFEN], n=5)[0]
+    assert first["atoms"] == 15
+    assert first["conformers"] == 5
+    assert first["energy"] == one.energies.min()
+    assert first["span"] == one.energies.max() - one.energies.min()
+    assert first["rmsd"] == pytest.approx(rmsd(one.coordinates, one.coordinates)[0].max())
+    assert second["energy"] is None
+    assert second["rmsd"] == 0
+    assert frame.schema["energy"] == pl.Float64
+    assert report(conformers(["[Li+]"]))["span"].dtype == pl.Float64
+
+
+# -- drawings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smiles", [IBUPROFEN, "[Na+].CC(=O)[O-]", "[16*]c1ccccc1", "CC", "[Li+]"])
+def test_drawings_are_flat_and_their_bonds_have_length_one(smiles):
+    (one,) = flat([smiles])
+    (solid,) = conformers([smiles])
+    np.testing.assert_array_equal(one.atoms, solid.atoms)
+    assert not one.coordinates[..., 2].any()
+    assert flatness(one.coordinates[0]) == 0
+    assert one.note.endswith("a drawing, z = 0")
+    assert one.force_field == "none"
+    if len(one.atoms) > 1:
+        assert np.median(bonds(one)[0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_mirror_images_are_one_drawing_up_to_a_reflection():
+    left, right = flat(["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"])
+    assert rmsd(left.coordinates, right.coordinates)[0, 0] == pytest.approx(0, abs=1e-6)
+    left, right = conformers(["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"])
+    assert rmsd(left.coordinates, right.coordinates)[0, 0] > 0.1
+
+
+# -- files of other people ---------------------------------------------------------------------------------------------
+
+
+def test_out_and_in_again(tmp_path):
+    asked = [IBUPROFEN, "[Li+]", SMILES["morphine"]]
+    made = conformers(asked, n=3)
+    file = tmp_path / "drugs.sdf"
+    write_sdf(file, made)
+    assert [p.name for p in tmp_path.iterdir()] == ["drugs.sdf"]
+    for one, back in zip(made, read_sdf(file, asked), strict=True):
+        assert back.smiles == one.smiles
+        np.testing.assert_array_equal(back.atoms, one.atoms)
+        np.testing.assert_allclose(back.coordinates, one.coordinates, atol=1e-4)  # four decimals in the file
+        assert back.note == ""
+    records = list(Chem.SDMolSupplier(str(file)))
+    assert len(records) == 7
+    assert float(records[0].GetProp("energy")) == pytest.approx(made[0].energies[0], abs=1e-4)
+    assert records[0].GetProp("force_field") == "MMFF94"
+
+
+def test_another_spelling_gets_its_own_order(tmp_path):
+    write_sdf(tmp_path / "x.sdf", conformers([IBUPROFEN]))
+    molecule = Chem.MolFromSmiles(IBUPROFEN)
+    for root in (3, 9, 12):
+        spelling = Chem.MolToSmiles(molecule, rootedAtAtom=root)
+        (one,) = read_sdf(tmp_path / "x.sdf", [spelling])
+        found, expected = bonds(one)
+        np.testing.assert_allclose(found, expected, atol=0.12)
+
+
+def test_hydrogens_in_a_file_are_left_out(tmp_path):
+    molecule = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    AllChem.EmbedMolecule(molecule, randomSeed=1)
+    with Chem.SDWriter(str(tmp_path / "x.sdf")) as writer:
+        writer.write(molecule)
+    (one,) = read_sdf(tmp_path / "x.sdf", ["OCC"])
+    np.testing.assert_allclose(one.coordinates[0], molecule.GetConformer().GetPositions()[[2, 1, 0]], atol=1e-4)
+
+
+def test_what_a_file_lacks_and_what_it_draws(tmp_path):
+    write_sdf(tmp_path / "x.sdf", flat(["CCO", IBUPROFEN]))
+    ethanol, aspirin = read_sdf(tmp_path / "x.sdf", ["CCO", SMILES["aspirin"]])
+    assert ethanol.note == "a drawing, z = 0"
+    assert not aspirin.found
+    assert aspirin.note == "not in x.sdf"
+
+
+def test_stereo_labels_do_not_divide_records(tmp_path):
+    """A user's file may hold either form, or say nothing; the note does not hide it, the coordinates tell."""
+    write_sdf(tmp_path / "x.sdf", conformers(["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"]))
+    (alanine,) = read_sdf(tmp_path / "x.sdf", ["CC(N)C(=O)O"])
+    assert len(alanine.coordinates) == 2
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(MedrecError, match=r"There is no file .*nowhere\.sdf\. Give an SDF file"):
+        read_sdf(tmp_path / "nowhere.sdf", ["CCO"])
+    (tmp_path / "x.sdf").write_text("name,smiles\nethanol,CCO\n")
+    with pytest.raises(MedrecError, match=r"x\.sdf holds no record that RDKit can read"):
+        read_sdf(tmp_path / "x.sdf", ["CCO"])
+    (tmp_path / "empty.sdf").write_text("")
+    with pytest.raises(MedrecError, match=r"empty\.sdf holds no record"):
+        read_sdf(tmp_path / "empty.sdf", ["CCO"])
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "x.sdf"
+    file.write_text("what stood there")
+    broken = Conformers("not a molecule", np.arange(1), np.zeros((1, 1, 3), np.float32), np.zeros(1))
+    with pytest.raises(MedrecError):
+        write_sdf(file, [*conformers(["CCO"]), broken])
+    assert file.read_text() == "what stood there"
+
+
+# -- cache -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_call_reads(empty_cache, monkeypatch):
+    asked = [IBUPROFEN, "[Na+].CC(=O)[O-]", "[Li+]", "*"]
+    first = conformers(asked, n=2)
+    monkeypatch.setattr(room, "_embedded", lambda *_: pytest.fail("made again"))
+    for one, again in zip(first, conformers(asked, n=2), strict=True):
+        np.testing.assert_array_equal(again.atoms, one.atoms)
+        np.testing.assert_array_equal(again.coordinates, one.coordinates)
+        assert again.coordinates.dtype == np.float32
+        np.testing.assert_array_equal(again.energies, one.energies)
+        assert (again.force_field, again.converged, again.note) == (one.force_field, one.converged, one.note)
+    for other in ({"n": 3}, {"n": 2, "seed": 2}):
+        with pytest.raises(pytest.fail.Exception, match="made again"):
+            conformers(asked[:1], **other)
+
+
+def test_two_folders_are_two_caches(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(room, "_embedded", lambda *a, real=room._embedded: made.append(a[0]) or real(*a))
+    for folder in ("a", "b", "a"):
+        monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path / folder))
+        conformers(["CCO"])
+    assert made == ["CCO", "CCO"]
+
+
+def test_what_was_made_is_kept_when_the_next_one_fails(empty_cache, monkeypatch):
+    def stops(smiles, n, seed, real=room._embedded):
+        if smiles == "CCN":
+            raise KeyboardInterrupt
+        return real(smiles, n, seed)
+
+    monkeypatch.setattr(room, "_embedded", stops)
+    with pytest.raises(KeyboardInterrupt):
+        conformers(["CCO", "CCN"])
+    monkeypatch.setattr(room, "_embedded", lambda *_: pytest.fail("made again"))
+    assert conformers(["CCO"])[0].found
+
+
+def test_a_damaged_cache_is_named(empty_cache):
+    file = empty_cache / "conformers.sqlite"
+    file.write_bytes(b"no database at all" * 100)
+    with pytest.raises(MedrecError, match=r"conformers\.sqlite cannot be used .*Delete it: it is made again"):
+        conformers(["CCO"])
+    file.unlink()
+    conformers(["CCO", "CCN", IBUPROFEN], n=3)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100] + bytes(len(whole) - 100))  # the head is right, the rest is gone
+    with pytest.raises(MedrecError, match="Delete it"):
+        conformers(["CCO"])
+
+
+def test_several_cores_give_what_one_gives(empty_cache):
+    asked = ["C" * k for k in range(1, 10)]
+    together = conformers(asked, seed=5)
+    for one in together:
+        alone = room._embedded(one.smiles, 1, 5)
+        np.testing.assert_array_equal(alone.coordinates, one.coordinates)
+
+
+# -- all drugs ---------------------------------------------------------------------------------------------------------
+
+FLAT_DRUGS = {
+    "acetaminophen", "allopurinol", "aminophylline", "caffeine", "chlorzoxazone", "dalfampridine", "dantrolene",
+    "dimethyl fumarate", "edaravone", "flucytosine", "fluorouracil", "fomepizole", "glycine", "hydralazine",
+    "hydroxyurea", "mercaptopurine", "mesalamine", "methimazole", "methoxsalen", "niacin", "phenol", "pyrazinamide",
+    "temozolomide", "theophylline", "thioguanine",
+}  # fmt: skip
+"""Rings and conjugated chains without a tetrahedral carbon that carries more than hydrogens."""
+
+
+@pytest.fixture(scope="module")
+def all_drugs():
+    return dict(zip(SMILES, conformers(list(SMILES.values())), strict=True))
+
+
+@pytest.mark.slow
+def test_every_drug_has_a_conformer_and_few_lack_a_force_field(all_drugs):
+    assert len(all_drugs) > 800
+    for name, one in all_drugs.items():
+        assert one.found, f"{name}: {one.note}"
+        assert one.converged or one.note, f"{name} did not converge and nobody says why"
+    assert np.mean([one.converged for one in all_drugs.values()]) >= 0.95
+
+
+@pytest.mark.slow
+def test_only_what_chemistry_makes_flat_is_flat(all_drugs):
+    sizes = {name: flatness(one.coordinates[0]) for name, one in all_drugs.items() if len(one.atoms) >= 5}
+    assert {name for name, size in sizes.items() if size < 0.15} == FLAT_DRUGS & set(sizes)
+    drawn = flat([SMILES[name] for name in sizes])
+    assert max(flatness(one.coordinates[0]) for one in drawn) == 0
+
+
+@pytest.mark.slow
+def test_bonds_have_the_length_that_tables_give_them(all_drugs):
+    found, expected = (np.concatenate(side) for side in zip(*map(bonds, all_drugs.values()), strict=True))
+    assert len(found) > 15_000
+    assert np.median(np.abs(found - expected)) < 0.05
+
+
+@pytest.mark.slow
+def test_drugs_that_nobody_planned_for():
+    """Salts, metals, peptides, macrocycles: a geometry of possible bond lengths, or a reason."""
+    frame = pl.read_csv(Path(__file__).parent / "drugcentral_forty.csv")
+    assert len(frame) == 40
+    assert not set(frame["name"]) & set(SMILES)
+    for name, one in zip(frame["name"], conformers(frame["smiles"].to_list()), strict=True):
+        assert one.converged or one.note, name
+        graph = molecular_graph(one.smiles)
+        assert graph.num_nodes == Chem.MolFromSmiles(one.smiles).GetNumAtoms()
+        if one.found:
+            assert np.isfinite(one.coordinates).all(), name
+            if len(one.atoms) > 1:
+                assert ((bonds(one)[0] > 0.9) & (bonds(one)[0] < 3.4)).all(), name
+        if one.force_field == "MMFF94" and len(one.atoms) >= 5:
+            assert flatness(one.coordinates[0]) > 0.15, name
