@@ -1,7 +1,7 @@
 r"""CausalMed: what causes what, in roles and effects counted before the network is trained.
 
 Li et al., "CausalMed: causality-based personalized medication recommendation centered on patient health state",
-CIKM 2024.  Formulas are those of the released code.  Book: :eq:`eq-causalmed-effect`, :eq:`eq-causalmed-rgcn`.
+CIKM 2024.  Formulas are those of the released code.
 
 Before training, from training visits: the effect of each diagnosis or procedure on each medication,
 :func:`risk_difference`, and a causal graph among codes, :mod:`medrec.models.causal_graph`.  Then, for every visit with
@@ -89,7 +89,7 @@ def risk_difference(
     r"""Effect of each code on each medication, :math:`P(m \mid c) - P(m \mid \lnot c)`.
 
     Released code fits a binomial GLM to every pair and asks for the back-door effect without confounders.  With one
-    binary cause that is this difference, whatever the link.  Book: :eq:`eq-causalmed-effect`.
+    binary cause that is this difference, whatever the link.
 
     Args:
         codes: ``(V, C)`` bool, one row a visit.
@@ -173,7 +173,7 @@ def relational_convolution(nodes: Tensor, neighbours: Tensor, root: Tensor, weig
     r"""One layer for nodes whose neighbours are averaged by relation, without bias.
 
     Source: Schlichtkrull et al., "Modeling relational data with graph convolutional networks", as released CausalMed
-    uses it; book: :eq:`eq-causalmed-rgcn`.
+    uses it.
 
     .. math:: W_0\, x_c + \sum_r W_r \frac{1}{|\mathcal N_r(c)|} \sum_{m \in \mathcal N_r(c)} x_m
 

@@ -1,7 +1,7 @@
 r"""DrugRec: records read as text, symptoms as a confounder to be averaged out, and lists mended after prediction.
 
 Sun et al., "Debiased, longitudinal and coordinated drug recommendation through multi-visit clinic records",
-NeurIPS 2022.  Formulas are those of the released code.  Book: :eq:`eq-drugrec-causal`, :eq:`eq-drugrec-pair`.
+NeurIPS 2022.  Formulas are those of the released code.
 
 For visit t, with d, p, s the first token of a small Transformer over the titles of the visit's diagnoses, procedures
 and symptoms,
@@ -103,7 +103,7 @@ VARIANTS = {"paper": {}, "official": {"pair_targets": "positions", "ddi_test": "
 def pair_loss(prob: Tensor, target: Tensor, targets: Literal["medications", "positions"] = "medications") -> Tensor:
     r"""Cross-entropy between joint probabilities and what is prescribed together.
 
-    Source: released code; book: :eq:`eq-drugrec-pair`.
+    Source: released code.
 
     .. math:: \frac{2}{M(M-1)} \sum_{i<j} \operatorname{BCE}(\hat m_i \hat m_j,\ m_i m_j)
 
@@ -127,7 +127,7 @@ def pair_loss(prob: Tensor, target: Tensor, targets: Literal["medications", "pos
 def causal_loss(prob: Tensor, without: Tensor, target: Tensor) -> Tensor:
     r"""Reward for symptoms that speak for what was prescribed and against what was not.
 
-    Source: released code; book: :eq:`eq-drugrec-causal`.
+    Source: released code.
 
     .. math:: -\frac1M \sum_i \log \sigma\big(\operatorname{sign}(m_i - \tfrac12)\,(\hat m_i - \hat m^0_i)\big)
 

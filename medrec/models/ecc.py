@@ -1,6 +1,6 @@
 r"""ECC: an ensemble of classifier chains, each asking about one medication after another.
 
-Read et al., "Classifier chains for multi-label classification", Machine Learning 85, 2011.  Book: :eq:`eq-chain`.
+Read et al., "Classifier chains for multi-label classification", Machine Learning 85, 2011.
 
 .. math::
     P(y \mid x) = \prod_k P(y_{o(k)} \mid x,\ y_{o(1)}, \dots, y_{o(k-1)}), \qquad
@@ -53,7 +53,7 @@ class ECCConfig:
 def ask_chains(evidence: NDArray, links: NDArray, orders: NDArray[np.integer]) -> NDArray[np.float64]:
     r"""Probabilities of several chains, each fed with its own answers.
 
-    Source: Read et al. 2011, classifier chains; book: :eq:`eq-chain`.
+    Source: Read et al. 2011, classifier chains.
 
     Args:
         evidence: ``(L, V, M)``, :math:`b + w^\top x` of each chain; infinite where nothing was left to learn.

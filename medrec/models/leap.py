@@ -1,7 +1,6 @@
 r"""LEAP: a prescription is written one medication after another, with an eye on the diagnoses.
 
 Zhang et al., "LEAP: learning to prescribe effective and safe treatment combinations for multimorbidity", KDD 2017.
-Book: :eq:`eq-leap-attention`, :eq:`eq-leap-state`.
 
 .. math::
     a_{ki} = \operatorname{softmax}_i\, s(h_{k-1}, e_i), \qquad
@@ -72,7 +71,7 @@ VARIANTS = {
 def linear_scores(state: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
     r"""Scores of diagnoses, :math:`s_i = w^\top [h \,\|\, e_i]`; up to a constant they do not depend on the state.
 
-    Source: released code; book: :eq:`eq-leap-attention`.
+    Source: released code.
 
     Args:
         state: ``(N, d)``.
@@ -89,7 +88,7 @@ def linear_scores(state: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
 def additive_scores(state: Tensor, codes: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
     r"""Scores of diagnoses, :math:`s_i = v^\top \tanh(U [h \,\|\, e_i])`.
 
-    Source: attention of Bahdanau et al. 2015, as LEAP describes it; book: :eq:`eq-leap-attention`.
+    Source: attention of Bahdanau et al. 2015, as LEAP describes it.
 
     Args:
         state: ``(N, d)``.
@@ -107,7 +106,7 @@ def additive_scores(state: Tensor, codes: Tensor, inner: Tensor, outer: Tensor) 
 def attend(scores: Tensor, codes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     r"""Weights and context, :math:`a = \operatorname{softmax}(s)`, :math:`c = \sum_i a_i e_i`.
 
-    Source: LEAP; book: :eq:`eq-leap-attention`.
+    Source: LEAP.
 
     Args:
         scores: ``(N, C)``.

@@ -1,7 +1,7 @@
 r"""MICRON: what changed since the last visit changes the prescription.
 
 Yang et al., "Change matters: medication change prediction with recurrent residual networks", IJCAI 2021; losses and
-thresholds are those of the released code.  Book: :eq:`eq-micron-residual`, :eq:`eq-micron-carry`.
+thresholds are those of the released code.
 
 .. math::
     h_t = W_h \Big[\textstyle\sum_{i \in D_t} e_i \,\Big\|\, \sum_{i \in P_t} e_i\Big] + b_h, \qquad
@@ -88,7 +88,7 @@ KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
 def prescription(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None) -> Tensor:
     r"""Health state to medications, :math:`N(x) = W_2 \operatorname{ReLU}(W_1 x + b_1) + b_2`.
 
-    Source: MICRON, prescription network; book: :eq:`eq-micron-residual`.
+    Source: MICRON, prescription network.
 
     Args:
         x: ``(..., d)``.
@@ -106,7 +106,7 @@ def prescription(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tenso
 def carried_sets(prob: Tensor, start: Tensor, add: float, drop: float) -> Tensor:
     r"""Sets that are carried on: add what reaches :math:`\delta_1`, drop what falls below :math:`\delta_2`.
 
-    Source: MICRON, inference; book: :eq:`eq-micron-carry`.
+    Source: MICRON, inference.
 
     Args:
         prob: ``(B, T, M)`` probabilities of visits in order of time.
