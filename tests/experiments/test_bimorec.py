@@ -70,7 +70,7 @@ def grid(tmp_path_factory):
         bimorec.Row("LR", model="lr"),
         bimorec.Row("last visit", model="last-visit"),
     )
-    patch.setitem(GRIDS, "small", lambda: small)
+    patch.setitem(GRIDS, "small", small)
     settings = {"width": 8, "gin_layers": 1, "epochs": 2, "pretrain": False}
     cohort = random_cohort(60, seed=1)
     # Real classes, so that there are molecules.
