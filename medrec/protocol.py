@@ -318,17 +318,47 @@ def paired_difference(
     Raises:
         MedrecError: the systems share no visits, or were evaluated on different patients.
     """
-    first_a, first_b = (x if isinstance(x, Evaluation) else x[0] for x in (a, b))
-    groups = shared_groups([first_a, first_b]) if groups is None else groups
-    tables_a, tables_b = _aligned(a, groups), _aligned(b, groups)
-    _same_patients(tables_a[0], tables_b[0])
+    return contrast([(a, -1), (b, 1)], groups=groups, resamples=resamples, seed=seed)
+
+
+def contrast(
+    parts: Sequence[tuple[Evaluation | Sequence[Evaluation], float]],
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """A weighted sum of several systems for every metric, on the same visits of the same patients.
+
+    A difference of two systems has weights -1 and 1; the interaction of two switches, on-on minus on-off minus off-on
+    plus off-off, has 1, -1, -1, 1.
+
+    Args:
+        parts: for each system its evaluation, or one for each training seed, and its weight.
+        groups: visits to count; by default those that all score.
+        resamples: number of resamples; patients are the same for all systems, seeds are drawn for each.
+        seed: of the draws.
+
+    Raises:
+        MedrecError: the systems share no visits, or were evaluated on different patients.
+    """
+    if groups is None:
+        groups = shared_groups([x if isinstance(x, Evaluation) else x[0] for x, _ in parts])
+    tables = [_aligned(evaluations, groups) for evaluations, _ in parts]
+    for others in tables[1:]:
+        _same_patients(tables[0][0], others[0])
     rng = np.random.default_rng(seed)
-    n = tables_a[0].n_patients
+    n = tables[0][0].n_patients
     weights, ones = _draw(rng, n, resamples, n), np.ones((1, n))
-    whole_a, whole_b = _over_seeds(tables_a, ones, None), _over_seeds(tables_b, ones, None)
-    drawn_a, drawn_b = _over_seeds(tables_a, weights, rng), _over_seeds(tables_b, weights, rng)
+    whole = [_over_seeds(of_seeds, ones, None) for of_seeds in tables]
+    drawn = [_over_seeds(of_seeds, weights, rng) for of_seeds in tables]
+    factors = [factor for _, factor in parts]
     return {
-        name: _interval(float(whole_b[name][0] - whole_a[name][0]), drawn_b[name] - drawn_a[name]) for name in METRICS
+        name: _interval(
+            float(sum(f * v[name][0] for f, v in zip(factors, whole, strict=True))),
+            sum(f * v[name] for f, v in zip(factors, drawn, strict=True)),
+        )
+        for name in METRICS
     }
 
 
@@ -523,3 +553,28 @@ def verdict(
         f"{ceil(n_patients * max(factor, 1))} patients would, if patients are what varies, or "
         f"{ceil(n_seeds * max(factor, 1))} seeds, if seeds are.",
     )
+
+
+def verdict_of_equality(
+    delta: Interval, *, cohort: str, sdi: float = SMALLEST_DIFFERENCE["jaccard"], n_seeds: int = 1, n_patients: int = 0
+) -> Verdict:
+    """Judge a claim that two systems are alike: their difference has to lie, with its interval, within ±``sdi``.
+
+    An interval over zero does not show equality: it may be as wide as ignorance.
+
+    Args:
+        delta: difference of the two.
+        cohort: its name.
+        sdi: smallest difference of interest.
+        n_seeds: training seeds.
+        n_patients: test patients.
+    """
+    basis = (
+        f"{delta.value:+.4f} [{delta.low:+.4f}, {delta.high:+.4f}] over {n_seeds} seed{'s' * (n_seeds != 1)} and "
+        f"{n_patients} patients"
+    )
+    if -sdi < delta.low and delta.high < sdi:
+        return Verdict("holds", f"On {cohort} the two are alike, within {sdi}: {basis}.")
+    if delta.low >= sdi or delta.high <= -sdi:
+        return Verdict("does not hold", f"On {cohort} the two differ by at least {sdi}: {basis}.")
+    return Verdict("undecided", f"On {cohort} the interval reaches beyond {sdi} on one side at least: {basis}.")

@@ -8,7 +8,18 @@ import pytest
 
 from medrec import metrics, protocol
 from medrec.data import example
-from medrec.protocol import HOUSE, Evaluation, Interval, Protocol, bootstrap, evaluate, paired_difference, verdict
+from medrec.protocol import (
+    HOUSE,
+    Evaluation,
+    Interval,
+    Protocol,
+    bootstrap,
+    contrast,
+    evaluate,
+    paired_difference,
+    verdict,
+    verdict_of_equality,
+)
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 
@@ -149,6 +160,25 @@ def test_paired_difference():
     assert backwards.value == pytest.approx(-0.01)
 
 
+def test_interaction_of_two_switches_is_twice_as_unsure_as_a_difference_of_independent_cells():
+    rng = np.random.default_rng(8)
+    patients = 0.05 * rng.standard_normal(300) + 0.5
+    means = {(1, 1): 0.5422, (0, 1): 0.5356, (1, 0): 0.5347, (0, 0): 0.5335}
+    signs = {(1, 1): 1, (0, 1): -1, (1, 0): -1, (0, 0): 1}
+    cells = {
+        key: [evaluation_of(patients + mean - patients.mean() + shift) for shift in rng.permutation(5) * 0.002]
+        for key, mean in means.items()
+    }
+    found = contrast([(cells[key], sign) for key, sign in signs.items()], resamples=5_000)["jaccard"]
+    assert found.value == pytest.approx(0.0054, abs=1e-9)
+    # Patients cancel; what is left are four draws of five seeds with standard deviation .002 * sqrt(2).
+    assert found.se == pytest.approx(2 * 0.002 * np.sqrt(2) / np.sqrt(5), rel=0.05)
+    main = paired_difference(cells[0, 1], cells[1, 1], resamples=5_000)["jaccard"]
+    assert found.se / main.se == pytest.approx(np.sqrt(2), rel=0.05)
+    swapped = contrast([(cells[0, 1], -1), (cells[1, 1], 1)], resamples=5_000)["jaccard"]
+    assert swapped == main
+
+
 def test_difference_needs_the_same_visits():
     with pytest.raises(MedrecError, match="different test visits"):
         paired_difference(evaluation_of([0.1, 0.2]), evaluation_of([0.1, 0.2, 0.3]))
@@ -226,3 +256,21 @@ def test_verdict_says_how_many_patients_would_do():
     small = verdict(Interval(0.002, 0.001, 0.003, 0.0005), cohort="quick", source="demo")
     assert small.word == "holds"
     assert "smaller than 0.005" in small.sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (-0.004, 0.004, "holds"),
+        (0.001, 0.004, "holds"),  # they differ, by less than anybody minds
+        (-0.004, 0.006, "undecided"),
+        (0.004, 0.009, "undecided"),
+        (0.006, 0.009, "does not hold"),
+        (-0.009, -0.005, "does not hold"),
+    ],
+)
+def test_equality_is_shown_by_a_narrow_interval_and_not_by_one_over_zero(low, high, word):
+    delta = Interval((low + high) / 2, low, high, 0.001)
+    result = verdict_of_equality(delta, cohort="quick", n_seeds=5, n_patients=100)
+    assert result.word == word
+    assert "5 seeds and 100 patients" in result.sentence

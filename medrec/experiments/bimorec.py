@@ -24,7 +24,7 @@ from medrec.data import load_cohort
 from medrec.data.cohort import Cohort, atomic_folder
 from medrec.experiments.sweep import Task, sweep
 from medrec.models import registry
-from medrec.protocol import COLUMNS, GROUPS, Evaluation, bootstrap, paired_difference
+from medrec.protocol import COLUMNS, GROUPS, Evaluation, bootstrap, contrast, paired_difference
 from medrec.runs import Run
 from medrec.training import train
 from medrec.types import MedrecError
@@ -73,6 +73,9 @@ def settings_for(cohort: str) -> dict[str, Any]:
 FULL = Row(REFERENCE)
 ABLATION = (FULL, Row("w/o T", "wo_T"), Row("w/o E", "wo_E"), Row("w/o T+E", "wo_TE"))
 """Table 4 of the paper; what each variant takes out is fixed in :data:`medrec.models.bimorec.VARIANTS`."""
+SYNERGY = "T and E beyond their sum"
+"""One more row of the ablation's scores, without a value of its own: the interaction of its two switches as ``delta``,
+full - w/o T - w/o E + w/o T+E."""
 
 CONTROLS = (
     FULL,
@@ -237,10 +240,13 @@ def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | No
             train(row.model, cohort, variant=row.variant, settings=_settings(row, settings), seed=s) for s in needed
         ]
     first = runs[REFERENCE][0]
+    scores = [_scores(row, runs[row.label], runs[REFERENCE]) for row in rows]
+    if grid == "ablation":
+        scores.append(_synergy(runs, scores[0]))
     return Grid(
         grid,
         cohort.name,
-        pl.concat([_scores(row, runs[row.label], runs[REFERENCE]) for row in rows]),
+        pl.concat(scores),
         pl.concat([_costs(row, runs[row.label]) for row in rows]),
         {
             "cohort": first.config["cohort"],
@@ -292,6 +298,20 @@ def _scores(row: Row, runs: list[Run], reference: list[Run]) -> pl.DataFrame:
     return pl.DataFrame(found, schema_overrides=floats, infer_schema_length=None).with_columns(
         pl.selectors.float().fill_nan(None).round(6)
     )
+
+
+def _synergy(runs: dict[str, list[Run]], full: pl.DataFrame) -> pl.DataFrame:
+    """Rows of :data:`SYNERGY`, for the thresholds, visits and metrics of the full model's rows."""
+    signs = dict(zip((row.label for row in ABLATION), (1, -1, -1, 1), strict=True))
+    found = []
+    for row in full.with_columns(pl.lit(SYNERGY).alias("label"), pl.lit(None, pl.Float64).alias("value")).to_dicts():
+        if row["metric"] == next(iter(COLUMNS)):
+            parts = [([run.evaluation(row["threshold"]) for run in runs[label]], sign) for label, sign in signs.items()]
+            beyond = contrast(parts, groups=VISITS[row["visits"]])
+        interval = beyond[row["metric"]]
+        change = {"delta": interval.value, "delta_low": interval.low, "delta_high": interval.high}
+        found.append(row | dict.fromkeys(("low", "high")) | change)
+    return pl.DataFrame(found, schema=full.schema).with_columns(pl.selectors.float().fill_nan(None).round(6))
 
 
 def _scored(evaluation: Evaluation, groups: Sequence[str]) -> bool:

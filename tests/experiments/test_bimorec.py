@@ -105,6 +105,24 @@ def test_wide_has_one_row_a_system_and_the_five_columns(grid):
     assert wide.filter(label="last visit")["PRAUC"].to_list() == [None]
 
 
+def test_synergy_is_what_the_three_differences_leave_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
+    cohort = random_cohort(40, seed=2)
+    codes = ("A02B", "B01A", "C03C", "C10A", "N02A", "C07A", "J01D", "A06A", "N05B")
+    vocab = {**cohort.vocab, "medication": type(cohort.vocab["medication"])("medication", codes, codes)}
+    settings = {"width": 8, "gin_layers": 1, "epochs": 1, "pretraining_epochs": 0}
+    ablation = collect("ablation", replace(cohort, vocab=vocab), 2, settings)
+    for visits in bimorec.VISITS:
+        for metric in COLUMNS:
+            rows = ablation.select(visits=visits, metric=metric)
+            _, t, e, both, synergy = rows["delta"]
+            assert rows["label"][4] == bimorec.SYNERGY
+            assert synergy == pytest.approx(both - t - e, abs=5e-6)
+            assert rows["delta_low"][4] <= synergy <= rows["delta_high"][4]
+    assert ablation.select()["value"][4] is None
+    assert ablation.costs.height == 4
+
+
 def test_costs_count_parameters_and_seconds(grid):
     costs = grid.costs
     full, without = (costs.filter(label=label).row(0, named=True) for label in (REFERENCE, "w/o T+E"))
