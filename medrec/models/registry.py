@@ -16,6 +16,8 @@ from medrec.models.causalmed import CausalMed, CausalMedConfig
 from medrec.models.drugrec import VARIANTS as DRUGREC_VARIANTS
 from medrec.models.drugrec import DrugRec, DrugRecConfig
 from medrec.models.ecc import ECC, ECCConfig
+from medrec.models.gamenet import VARIANTS as GAMENET_VARIANTS
+from medrec.models.gamenet import GAMENet, GAMENetConfig
 from medrec.models.leap import LEAP, LEAPConfig
 from medrec.models.leap import VARIANTS as LEAP_VARIANTS
 from medrec.models.lr import LR, LRConfig
@@ -132,6 +134,16 @@ ENTRIES: dict[str, Entry] = {
             "diagnoses and procedures up to the visit itself, medications of the first visit; skips first visits",
             "yang2021micron",
             variants=MICRON_VARIANTS,
+        ),
+        _entry(
+            "gamenet",
+            "GAMENet",
+            GAMENet,
+            GAMENetConfig,
+            "graph",
+            "diagnoses and procedures up to the visit itself, medications of earlier visits",
+            "shang2019gamenet",
+            variants=GAMENET_VARIANTS,
         ),
         _entry(
             "causalmed",
