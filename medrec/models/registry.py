@@ -25,6 +25,8 @@ from medrec.models.micron import MICRON, MICRONConfig
 from medrec.models.micron import VARIANTS as MICRON_VARIANTS
 from medrec.models.retain import RETAIN, RETAINConfig
 from medrec.models.retain import VARIANTS as RETAIN_VARIANTS
+from medrec.models.safedrug import VARIANTS as SAFEDRUG_VARIANTS
+from medrec.models.safedrug import SafeDrug, SafeDrugConfig
 from medrec.types import MedrecError
 
 
@@ -144,6 +146,16 @@ ENTRIES: dict[str, Entry] = {
             "diagnoses and procedures up to the visit itself, medications of earlier visits",
             "shang2019gamenet",
             variants=GAMENET_VARIANTS,
+        ),
+        _entry(
+            "safedrug",
+            "SafeDrug",
+            SafeDrug,
+            SafeDrugConfig,
+            "molecule",
+            "diagnoses and procedures up to the visit itself, molecules in 2D",
+            "yang2021safedrug",
+            variants=SAFEDRUG_VARIANTS,
         ),
         _entry(
             "causalmed",

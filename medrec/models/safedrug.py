@@ -1,0 +1,326 @@
+r"""SafeDrug: a patient compared with whole molecules, and asking for fragments; a brake on interactions.
+
+Yang et al., "SafeDrug: dual molecular graph encoders for recommending effective and safe drug combinations", IJCAI
+2021.  Formulas are those of the released code.
+
+.. math::
+    q_t &= W_q \operatorname{ReLU}[\operatorname{GRU}(d)_t \,\|\, \operatorname{GRU}(p)_t], \\
+    s_t &= \sigma(q_t E^\top), \qquad g_t = \operatorname{LayerNorm}(s_t + W_g s_t), \\
+    u_t &= \sigma(W_u q_t), \qquad \ell_t = u_t\,(W \odot H^\top), \qquad z_t = g_t \odot \ell_t
+
+with :math:`d, p` the summed embeddings of a visit's diagnoses and procedures, :math:`E` one row for each medication,
+the mean of its molecules, and :math:`H` which fragments its molecules yield.  A molecule is the sum of its atoms after
+two rounds of :math:`h \leftarrow \operatorname{ReLU}(W_l h),\ h \leftarrow h + A h`; atoms start from their
+Weisfeiler-Lehman numbers (:mod:`medrec.chem.fingerprints`), hydrogens included.
+
+The logit is a product.  Two negative factors make a positive one, and a medication without fragments has
+:math:`\ell = 0`, hence probability one half for everybody.
+
+Switches (``paper`` → ``official``):
+
+* ``molecule_encoder``: ``trained`` → ``frozen_random``.  Released code computes :math:`E` once, by a module that is in
+  no list of parameters and in no saved file: a fixed random map of the molecules.  Here the buffer that holds it is
+  saved with the weights; there another one is drawn when a model is loaded.  ``none`` (ours): free vectors in the
+  place of molecules.
+* ``beta_clip``: accuracy's weight beyond the target rate is at least 0 → at most 0, so that the brake first shuts
+  accuracy off and then pays for errors; see :func:`brake`.
+* ``fingerprints``: every molecule → salts are left out.
+* ``no_fragment``: a learnt constant for medications without fragments → probability one half.
+* ``molecules`` (ours): ``shuffled`` between medications, vectors and fragments alike.
+
+Deviations.  Hidden state and last output of a GRU of one layer are the same vector and stand here once.  One dropout
+mask serves all prefixes of a patient, and an optimiser step takes a batch of patients (released: one visit).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from medrec.chem.fingerprints import wl_fingerprints
+from medrec.data.batch import VisitBatch
+from medrec.data.cohort import Kind
+from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
+from medrec.models.base import Context, Recommender, TrainingConfig
+
+Clip = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class SafeDrugConfig(TrainingConfig):
+    """Settings of SafeDrug."""
+
+    size: int = 64  # width of embeddings, GRUs and atoms; released code
+    dropout: float = 0.5  # on each code's embedding; released code
+    n_layers: int = 2  # rounds of messages between atoms; released code
+    radius: int = 2  # of the fingerprints; released code
+    molecule_encoder: Literal["trained", "frozen_random", "none"] = "trained"  # paper; see the module
+    beta_clip: Clip = "max"  # paper; released code "min"
+    fingerprints: Literal["all", "official"] = "all"  # ours; see the module
+    no_fragment: Literal["constant", "half"] = "constant"  # ours; released code "half"
+    molecules: Literal["own", "shuffled"] = "own"  # ours
+    bce_weight: float = 0.95  # released code
+    ddi_scale: float = 5e-4  # released code
+    target_ddi: float = 0.06  # released code
+    correction: float = 0.05  # K_p; released code
+    learning_rate: float = 2e-3  # ours, for batches of 32 patients; released code 5e-4, paper 2e-4, one visit a step
+
+
+VARIANTS = {
+    "paper": {},
+    "official": {
+        "molecule_encoder": "frozen_random",
+        "beta_clip": "min",
+        "fingerprints": "official",
+        "no_fragment": "half",
+    },
+}
+"""Switches of each variant."""
+
+KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
+
+
+# -- equations ---------------------------------------------------------------------------------------------------------
+
+
+def match(query: Tensor, medications: Tensor) -> Tensor:
+    r"""How a patient goes with each medication, :math:`s = \sigma(q E^\top)`.
+
+    Source: SafeDrug, global branch.
+
+    Args:
+        query: ``(..., d)``.
+        medications: ``(M, d)``.
+
+    Returns:
+        ``(..., M)`` in (0, 1).
+    """
+    return (query @ medications.T).sigmoid()
+
+
+def fragment_votes(asked: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    r"""What the wanted fragments say of each medication, :math:`\ell = u\,(W \odot H^\top)`.
+
+    Source: SafeDrug, bipartite branch.
+
+    Args:
+        asked: ``(..., S)`` in (0, 1).
+        weight: ``(S, M)``.
+        mask: ``(M, S)`` bool, :math:`H`.
+
+    Returns:
+        ``(..., M)``; 0 for medications without fragments.
+    """
+    return asked @ (weight * mask.T)
+
+
+def brake(rate: Tensor, target_ddi: float, correction: float, clip: Clip = "max") -> Tensor:
+    r"""Weight of accuracy against safety, :math:`\beta`.
+
+    Source: SafeDrug, controller of the loss.
+
+    .. math:: \beta = 1 \text{ up to } \varphi, \qquad \beta = \max\{0,\ 1 + (\varphi - \rho) / K_p\} \text{ beyond}
+
+    Released code has ``min`` in the place of ``max``: from the target on the weight jumps to 0, and beyond
+    :math:`\varphi + K_p` it is negative: a step *increases* the error.
+
+    Args:
+        rate: :math:`\rho`, DDI rate of each recommended set, ``(...)``.
+        target_ddi: :math:`\varphi`.
+        correction: :math:`K_p`.
+        clip: ``"max"`` as printed, ``"min"`` as released.
+
+    Returns:
+        ``(...)``; in [0, 1] for ``"max"``.
+    """
+    beta = 1 + (target_ddi - rate) / correction
+    beta = beta.clamp(min=0) if clip == "max" else beta.clamp(max=0)
+    return torch.where(rate <= target_ddi, 1.0, beta)
+
+
+def message_layer(h: Tensor, edge_index: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    r"""One round of messages between atoms, :math:`h' = \operatorname{ReLU}(W h + b),\ h' + A h'`.
+
+    Source: SafeDrug, message passing; kinds of bonds speak through the fingerprints alone.
+
+    Args:
+        h: ``(N, d)``.
+        edge_index: ``(2, 2E)``, each bond in both directions.
+        weight: ``(d, d)``.
+        bias: ``(d,)``.
+
+    Returns:
+        ``(N, d)``.
+    """
+    h = nn.functional.linear(h, weight, bias).relu()
+    return h.index_add(0, edge_index[1], h[edge_index[0]])
+
+
+class MoleculeEncoder(nn.Module):
+    """Molecules from the numbers of their atoms; see the module.
+
+    Args:
+        smiles: molecules, in a fixed order.
+        config: of the system.
+    """
+
+    def __init__(self, smiles: tuple[str, ...], config: SafeDrugConfig) -> None:
+        super().__init__()
+        prints = wl_fingerprints(smiles, config.radius, official=config.fingerprints == "official")
+        atoms, bonds, owners = [], [], []
+        start = 0
+        for n, (ids, edges) in enumerate(zip(prints.ids, prints.edge_index, strict=True)):
+            if ids is None:
+                continue
+            atoms.append(torch.from_numpy(ids))
+            bonds.append(torch.from_numpy(edges) + start)
+            owners.append(torch.full((len(ids),), n))
+            start += len(ids)
+        self.n_molecules = len(smiles)
+        self.register_buffer("atoms", torch.cat(atoms), persistent=False)
+        self.register_buffer("bonds", torch.cat(bonds, dim=1), persistent=False)
+        self.register_buffer("owners", torch.cat(owners), persistent=False)
+        read = torch.tensor([ids is not None for ids in prints.ids])
+        self.register_buffer("read", read, persistent=False)
+        self.table = nn.Embedding(prints.size, config.size)
+        self.layers = nn.ModuleList(nn.Linear(config.size, config.size) for _ in range(config.n_layers))
+
+    def reset_parameters(self) -> None:
+        """As PyTorch has it."""
+        for layer in (self.table, *self.layers):
+            layer.reset_parameters()
+
+    def forward(self) -> Tensor:
+        """``(n, d)``, sums over atoms; 0 for molecules that the fingerprints leave out."""
+        h = self.table(self.atoms)
+        for layer in self.layers:
+            h = message_layer(h, self.bonds, layer.weight, layer.bias)
+        return h.new_zeros(self.n_molecules, h.shape[1]).index_add(0, self.owners, h)
+
+
+# -- the network -------------------------------------------------------------------------------------------------------
+
+
+class SafeDrug(Recommender):
+    """See the module."""
+
+    sees_molecules = True
+
+    def __init__(self, config: SafeDrugConfig, context: Context) -> None:
+        super().__init__(config, context)
+        sizes, d = context.sizes, config.size
+        M, S = context.molecules.fragment_mask.shape
+        # The last row of every table stands for padding.
+        self.embedding = nn.ModuleDict(
+            {kind: nn.Embedding(sizes[kind] + 1, d, padding_idx=sizes[kind]) for kind in KINDS}
+        )
+        self.gru = nn.ModuleDict({kind: nn.GRU(d, d, batch_first=True) for kind in KINDS})
+        self.query = nn.Linear(2 * d, d)
+        if config.molecule_encoder == "none":
+            self.table = nn.Parameter(torch.empty(M, d))
+        else:
+            self.encoder = MoleculeEncoder(context.molecules.smiles, config)
+        if config.molecule_encoder == "frozen_random":
+            self.register_buffer("frozen", torch.zeros(len(context.molecules.smiles), d))
+        self.mix = nn.Linear(M, M)
+        self.norm = nn.LayerNorm(M)
+        self.asked = nn.Linear(d, S)
+        self.votes = nn.Parameter(torch.empty(S, M))
+        if config.no_fragment == "constant":
+            self.constant = nn.Parameter(torch.empty(M))
+        self.dropout = nn.Dropout(config.dropout)
+        self.register_buffer("order", torch.randperm(M) if config.molecules == "shuffled" else torch.arange(M))
+        self.reset_parameters()
+        if config.molecule_encoder == "frozen_random":
+            with torch.no_grad():
+                self.frozen.copy_(self.encoder())
+            del self.encoder
+
+    def reset_parameters(self) -> None:
+        """Embeddings uniform in (-0.1, 0.1), votes in ±1/sqrt(M), as in released code; the rest as PyTorch has it."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        with torch.no_grad():
+            for table in self.embedding.values():
+                table.weight.uniform_(-0.1, 0.1)
+                table.weight[table.padding_idx] = 0
+            self.votes.uniform_(-(self.votes.shape[1] ** -0.5), self.votes.shape[1] ** -0.5)
+            if self.config.molecule_encoder == "none":
+                self.table.normal_()
+            if self.config.no_fragment == "constant":
+                self.constant.fill_(-2.0)  # about one visit in eight; trained for medications without fragments
+
+    def medications(self, context: Context) -> Tensor:
+        """``E``, one row for each medication, ``(M, d)``; 0 for medications without a molecule."""
+        kind = self.config.molecule_encoder
+        if kind == "none":
+            return self.table
+        average = context.molecules.average[self.order]
+        if kind == "frozen_random":
+            molecules, read = self.frozen, self.frozen.abs().sum(1) > 0
+        else:
+            molecules, read = self.encoder(), self.encoder.read
+        average = average * read  # what is left out does not count
+        return average @ molecules / average.sum(1, keepdim=True).clamp(min=1e-8)
+
+    def queries(self, batch: VisitBatch) -> Tensor:
+        """The patient up to each visit, ``(B, T, d)``."""
+        states = [self.gru[kind](self.dropout(self.embedding[kind](batch.codes[kind])).sum(2))[0] for kind in KINDS]
+        return self.query(torch.cat(states, dim=-1).relu())
+
+    def _branches(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        """``g`` and ``u`` of every visit, ``(B, T, M)`` and ``(B, T, S)``, and the mask ``(M, S)``."""
+        query = self.queries(batch)
+        matched = match(query, self.medications(context))
+        return (
+            self.norm(matched + self.mix(matched)),
+            self.asked(query).sigmoid(),
+            context.molecules.fragment_mask[self.order],
+        )
+
+    def forward(self, batch: VisitBatch, context: Context) -> Tensor:
+        """Logits ``(B, T, M)``."""
+        whole, asked, mask = self._branches(batch, context)
+        logits = whole * fragment_votes(asked, self.votes, mask)
+        if self.config.no_fragment == "constant":
+            logits = torch.where(mask.any(1), logits, self.constant)
+        return logits
+
+    def explain(self, batch: VisitBatch, context: Context) -> pl.DataFrame | None:
+        """Each fragment's share of the logit of each medication, at one patient's last visit.
+
+        Returns:
+            ``medication`` (code), ``kind`` (``fragment``), ``what`` (SMILES), ``weight``; shares of a medication add up
+            to its logit.
+        """
+        last = int(batch.visit_mask[0].sum()) - 1
+        whole, asked, mask = self._branches(batch, context)
+        shares = whole[0, last, :, None] * asked[0, last] * self.votes.T
+        codes, fragments = context.vocab["medication"].codes, context.molecules.fragments
+        found = [(codes[m], "fragment", fragments[s], shares[m, s].item()) for m, s in mask.nonzero().tolist()]
+        frame = pl.DataFrame(
+            found,
+            schema={"medication": pl.String, "kind": pl.String, "what": pl.String, "weight": pl.Float64},
+            orient="row",
+        )
+        return frame.sort("medication", "weight", descending=[False, True])
+
+    # -- loss
+
+    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+        """Accuracy and safety, mixed by the brake of each visit; mean over visits."""
+        config, scored = self.config, self.scored(batch)
+        logits, target = logits[scored], batch.target[scored]
+        prob = logits.sigmoid()
+        bce = nn.functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none").mean(-1)
+        accuracy = config.bce_weight * bce + (1 - config.bce_weight) * margin_loss(prob, target)
+        safety = ddi_loss(prob, context.ddi, config.ddi_scale)
+        with torch.no_grad():
+            rate = visit_ddi_rate(prob >= config.threshold, context.ddi)
+            beta = brake(rate, config.target_ddi, config.correction, config.beta_clip)
+        return (beta * accuracy + (1 - beta) * safety).mean()
