@@ -206,7 +206,7 @@ class Battery:
         with torch.no_grad():
             scored = network.scored(batch)
             reached = jaccard(batch.target[scored].numpy(), network.recommend(batch, context)[scored].numpy()).mean()
-        assert reached >= self.case.overfits
+        assert reached >= self.case.overfits, f"{reached:.3f}"
 
     def test_seed_decides(self):
         cohort = self.case.cohort(6, seed=10)

@@ -71,8 +71,9 @@ def test_messages_equal_a_dense_matrix():
     torch.testing.assert_close(message_layer(h, bonds, layer.weight, layer.bias), hidden + dense @ hidden)
 
 
-# The last medication of the toy library has no fragment: nothing of the patient reaches its logit.
-SEEN = {"sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "overfits": 0.9, "steps": 400}
+# The last medication of the toy library has no fragment: nothing of the patient reaches its logit.  And a normalised
+# match times the votes of two or three fragments cannot say everything of the others.
+SEEN = {"sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "overfits": 0.7, "steps": 300}
 OFFICIAL = {"molecule_encoder": "frozen_random", "beta_clip": "min", "fingerprints": "official", "no_fragment": "half"}
 
 
@@ -90,7 +91,7 @@ class TestShuffled(Battery):
 
 class TestOfficial(Battery):
     # The brake as released shuts accuracy off; the last medication has no fragments and is recommended to all.
-    case = Case("safedrug", {**OFFICIAL, "target_ddi": 0.5}, **{**SEEN, "overfits": 0.7})
+    case = Case("safedrug", {**OFFICIAL, "target_ddi": 0.5}, **SEEN)
 
     def test_interactions_matter_where_they_should(self):
         cohort = self.case.cohort(12, seed=6)
