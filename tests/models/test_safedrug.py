@@ -73,7 +73,7 @@ def test_messages_equal_a_dense_matrix():
 
 # The last medication of the toy library has no fragment: nothing of the patient reaches its logit.  And a normalised
 # match times the votes of two or three fragments cannot say everything of the others.
-SEEN = {"sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "overfits": 0.7, "steps": 300}
+SEEN = {"sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "overfits": 0.7, "steps": 400}
 OFFICIAL = {"molecule_encoder": "frozen_random", "beta_clip": "min", "fingerprints": "official", "no_fragment": "half"}
 
 
