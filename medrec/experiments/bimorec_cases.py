@@ -1,0 +1,437 @@
+"""Figure 7 of BiMoRec as a rate: are classes with similar molecules taken for one another, and by which system?
+
+For an ordered pair of classes (m, m') with similar molecules, at a visit with m given and m' not, a system *errs* if it
+scores m' at least as high as m.  Errors are pooled over pairs and visits, intervals come from resampled patients and
+seeds.  **Control pairs** have dissimilar molecules and, pair by pair, the most similar frequencies among the training
+patients: a system that is merely better errs less on both.
+
+``python -m medrec.experiments.bimorec_cases [--cohort NAME] [--seeds N]`` takes the runs from the store, trains what
+it lacks, and writes the rows.  Rows of synthetic and open demo records go to ``results/bimorec_cases/``, rows of
+credentialed records to the run store.  A row pools patients; nothing of a single one is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch.nn.functional import normalize
+
+from medrec import paths
+from medrec.chem.library import Molecules, build
+from medrec.chem.similarity import Fingerprint, tanimoto
+from medrec.data import load_cohort
+from medrec.data.cohort import Cohort, atomic_folder
+from medrec.data.split import split_patients
+from medrec.experiments.bimorec import FULL, REFERENCE, Row, settings_for
+from medrec.models import registry
+from medrec.models.base import Recommender
+from medrec.runs import Run
+from medrec.training import load_system, predict, seeded, train
+from medrec.types import MedrecError
+
+SYSTEMS = (
+    FULL,
+    Row("w/o T", "wo_T"),
+    Row("flat drawings", "flat"),
+    Row("shuffled molecules", "shuffled_molecules"),
+    Row("LR", model="lr"),
+)
+"""Whose errors are counted: the full model, no pre-training, pre-training without a third dimension, molecules of
+other medications, and no molecule at all."""
+
+SIMILAR, VERY_SIMILAR, SHARED, CONTROL, TWINS = "similar", "very similar", "one molecule", "control", "planted twins"
+KINDS = (SIMILAR, VERY_SIMILAR, SHARED, CONTROL, TWINS)
+"""Kinds of pairs.  ``very similar``: at least 0.7, or one path fingerprint.  ``one molecule``: classes that hold the
+same structure.  ``planted twins``: the two classes of the planted shape, on cohorts that have it."""
+BEYOND = "similar - control"
+"""One more kind: the difference of two rates."""
+ALIKE, VERY_ALIKE, UNLIKE = 0.5, 0.7, 0.2
+"""Tanimoto similarities of Morgan fingerprints: similar from, very similar from, controls below."""
+FEWEST = 10
+"""Fewer pairs or patients than this are no rate.  Planted twins are one pair in two orders by design."""
+VISITS = ("all visits", "later visits")
+"""First visits use no molecule."""
+CASE = ("atropine", "ipratropium")
+"""The two drugs of the paper's figure."""
+
+
+# -- pairs ---------------------------------------------------------------------------------------------------------
+
+
+def class_similarity(molecules: Molecules, fingerprint: Fingerprint = "morgan") -> NDArray[np.float64]:
+    """Largest Tanimoto similarity of two different structures of two classes.
+
+    Args:
+        molecules: of the ``M`` classes.
+        fingerprint: see :data:`medrec.chem.similarity.FINGERPRINTS`.
+
+    Returns:
+        ``(M, M)``, symmetric; 0 where a class has no molecule.
+    """
+    alike = tanimoto(molecules.smiles, fingerprint)
+    np.fill_diagonal(alike, 0)
+    own = molecules.average.numpy() > 0
+    to_class = np.stack([alike[row].max(0, initial=0) for row in own])  # (M, n)
+    return np.stack([to_class[:, row].max(1, initial=0) for row in own], axis=1)
+
+
+def ordered_pairs(
+    codes: Sequence[str], molecules: Molecules, frequency: NDArray[np.integer]
+) -> dict[str, NDArray[np.intp]]:
+    """Pairs of classes of different ATC level-2 groups by how alike their molecules are, and matched controls.
+
+    Args:
+        codes: ATC level-3 classes.
+        molecules: their structures.
+        frequency: ``(M,)`` how many training visits have each class.
+
+    Returns:
+        For each of the first four of :data:`KINDS` the ordered pairs ``(K, 2)``; classes that no training visit has
+        take no part.  There is one control for each similar pair, none of them used twice.
+    """
+    morgan, path = class_similarity(molecules), class_similarity(molecules, "path")
+    own = (molecules.average > 0).int()
+    shared = (own @ own.T).numpy() > 0
+    group = np.array([code[:3] for code in codes])
+    used = (np.asarray(frequency) > 0) & (own.sum(1).numpy() > 0)
+    allowed = (group[:, None] != group) & used[:, None] & used
+    similar = np.argwhere(allowed & ~shared & (morgan >= ALIKE))
+    unlike = np.argwhere(allowed & ~shared & (morgan < UNLIKE))
+    return {
+        SIMILAR: similar,
+        VERY_SIMILAR: np.argwhere(allowed & ~shared & ((morgan >= VERY_ALIKE) | (path == 1))),
+        SHARED: np.argwhere(allowed & shared),
+        CONTROL: matched(similar, unlike, frequency),
+    }
+
+
+def matched(pairs: NDArray[np.intp], among: NDArray[np.intp], frequency: NDArray[np.integer]) -> NDArray[np.intp]:
+    """For each pair another one of the most similar frequencies, the sum of all differences of logarithms least.
+
+    Args:
+        pairs: ``(K, 2)``.
+        among: ``(L, 2)`` candidates, at least K; each is taken once at most.
+        frequency: ``(M,)``, all positive for the classes of the pairs.
+    """
+    if not len(pairs):
+        return pairs
+    size = np.log(np.maximum(frequency, 1))
+    cost = np.abs(size[pairs][:, None] - size[among][None]).sum(2)
+    _, taken = linear_sum_assignment(cost)
+    return among[taken]
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+def confusions(
+    scores: NDArray[np.floating], given: NDArray[np.bool_], pairs: NDArray[np.intp]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Wrong orders of each visit, and orders that could be wrong.
+
+    Args:
+        scores: ``(V, M)``.
+        given: ``(V, M)``.
+        pairs: ``(K, 2)``, (m, m'): a case is a visit with m given and m' not; a tie is an error.
+
+    Returns:
+        ``(V,)`` errors and ``(V,)`` cases.
+    """
+    m, other = pairs.T
+    cases = given[:, m] & ~given[:, other]
+    wrong = cases & (scores[:, other] >= scores[:, m])
+    return wrong.sum(1), cases.sum(1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Errors of one system on one kind of pairs.
+
+    Args:
+        wrong: ``(S, P)`` for each training seed and test patient.
+        cases: ``(P,)``.
+    """
+
+    wrong: NDArray[np.int64]
+    cases: NDArray[np.int64]
+
+    def rate(self) -> float:
+        """Pooled over patients, mean over seeds."""
+        return float(self.wrong.sum(1).mean() / self.cases.sum())
+
+    def draws(self, weights: NDArray[np.int64], seeds: NDArray[np.intp]) -> NDArray[np.float64]:
+        """The rate in each resample.
+
+        Args:
+            weights: ``(R, P)`` how often each patient is drawn.
+            seeds: ``(R, S)`` which seeds are.
+        """
+        rates = (weights @ self.wrong.T) / np.maximum(weights @ self.cases, 1)[:, None]
+        return np.take_along_axis(rates, seeds, axis=1).mean(1)
+
+
+def rows(
+    counts: dict[str, dict[str, Counts]], n_pairs: dict[str, int], *, resamples: int = 1000, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rates, their difference to the controls, and both against the full model, with 95 % intervals.
+
+    Args:
+        counts: by label, then by kind of pairs; :data:`~medrec.experiments.bimorec.REFERENCE` among them.
+        n_pairs: of each kind.
+        resamples: of patients (the same for all systems) and of seeds (drawn for each).
+        seed: of the draws.
+
+    Returns:
+        ``label``, ``kind``, ``pairs``, ``cases``, ``patients`` (with a case); ``value``, ``low``, ``high``; ``delta``,
+        ``delta_low``, ``delta_high`` against the full model; empty where pairs or patients are under :data:`FEWEST`.
+        Kind :data:`BEYOND` is the rate of similar pairs minus that of their controls.
+    """
+    rng = np.random.default_rng(seed)
+    cases = {kind: of.cases for kind, of in counts[REFERENCE].items()}
+    P = len(next(iter(cases.values())))
+    weights = rng.multinomial(P, np.full(P, 1 / P), size=resamples)
+    enough = {
+        kind: (kind == TWINS or n_pairs[kind] >= FEWEST) and (of > 0).sum() >= FEWEST for kind, of in cases.items()
+    }
+    found: dict[tuple[str, str], tuple[float, NDArray]] = {}
+    for label, kinds in counts.items():
+        S = len(next(iter(kinds.values())).wrong)
+        seeds = rng.integers(0, S, (resamples, S))
+        for kind, of in kinds.items():
+            if enough[kind]:
+                found[label, kind] = of.rate(), of.draws(weights, seeds)
+        if (label, SIMILAR) in found and (label, CONTROL) in found:
+            (a, drawn_a), (b, drawn_b) = found[label, SIMILAR], found[label, CONTROL]
+            found[label, BEYOND] = a - b, drawn_a - drawn_b
+    table = []
+    for label in counts:
+        for kind in (*cases, BEYOND):
+            row: dict[str, Any] = {"label": label, "kind": kind}
+            if kind in cases:
+                row |= {
+                    "pairs": n_pairs[kind],
+                    "cases": int(cases[kind].sum()),
+                    "patients": int((cases[kind] > 0).sum()),
+                }
+            if (label, kind) in found:
+                value, drawn = found[label, kind]
+                base, base_drawn = found[REFERENCE, kind]
+                row |= {"value": value, **_ends("", drawn)}
+                row |= {"delta": value - base, **_ends("delta_", drawn - base_drawn)}
+            table.append(row)
+    return table
+
+
+def _ends(prefix: str, drawn: NDArray[np.float64]) -> dict[str, float]:
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {f"{prefix}low": float(low), f"{prefix}high": float(high)}
+
+
+# -- runs ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What is kept of a cohort.
+
+    Args:
+        errors: as :func:`rows` gives them, with ``visits``.
+        neighbours: ``label``, ``stage`` (untrained, pre-trained, trained), ``seed``, ``of``, ``other``, ``rank``,
+            ``among``: where the other drug stands among the neighbours of the one.
+        provenance: cohort, seeds, versions.
+    """
+
+    errors: pl.DataFrame
+    neighbours: pl.DataFrame
+    provenance: dict[str, Any]
+
+    @property
+    def line(self) -> str:
+        """Whose patients, how many, how many training seeds: for captions."""
+        cohort, seeds = self.provenance["cohort"], self.provenance["seeds"]
+        return (
+            f"{cohort['name']} ({cohort['source']}), {self.provenance['split']['test']} test patients, "
+            f"{seeds} training seed{'s' * (seeds != 1)}"
+        )
+
+
+def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) -> Cases:
+    """Errors of :data:`SYSTEMS` on the test patients of a cohort; runs come from the store, or are trained.
+
+    Args:
+        cohort: all patients.
+        seeds: training seeds of the networks.
+        settings: of BiMoRec; default those of the grids.
+    """
+    settings = settings_for(cohort.name) if settings is None else settings
+    split = split_patients(cohort.n_patients, 0)
+    test = cohort.select(split.test)
+    given = test.codes["medication"].multi_hot(test.n_medications)
+    later = test.visit_number > 0
+    training = cohort.select(split.train).codes["medication"]
+    frequency = np.bincount(training.values, minlength=cohort.n_medications)
+    pairs: dict[str, NDArray[np.intp]] = {}
+    counts: dict[str, dict[str, dict[str, Counts]]] = {visits: {} for visits in VISITS}
+    neighbours = []
+    for system in SYSTEMS:
+        network = registry.get(system.model).is_network
+        own = {**settings, **system.settings} if system.model == "bimorec" else system.settings
+        runs = [
+            train(system.model, cohort, variant=system.variant, settings=own, seed=s)
+            for s in range(seeds if network else 1)
+        ]
+        wrong: dict[tuple[str, str], list[NDArray]] = {}
+        for run in runs:
+            fitted, context = load_system(run)
+            if not pairs:
+                pairs = ordered_pairs(cohort.vocab["medication"].codes, context.molecules, frequency)
+                pairs |= _twins(cohort, run)
+                reference = run
+            scores = predict(fitted, test, context).scores
+            for kind, of_kind in pairs.items():
+                errors, cases = confusions(scores, given, of_kind)
+                for visits, there in zip(VISITS, (np.ones_like(later), later), strict=True):
+                    wrong.setdefault((visits, kind), []).append(_by_patient(errors * there, test))
+                    counts[visits].setdefault(system.label, {})[kind] = Counts(
+                        np.stack(wrong[visits, kind]), _by_patient(cases * there, test)
+                    )
+            if isinstance(fitted, Recommender):
+                neighbours += [{"label": system.label, **row} for row in neighbour_ranks(run, cohort)]
+    n_pairs = {kind: len(of_kind) for kind, of_kind in pairs.items()}
+    errors = [{"visits": v, **row} for v in VISITS for row in rows(counts[v], n_pairs)]
+    schema = {"visits": pl.String, "label": pl.String, "kind": pl.String}
+    schema |= dict.fromkeys(("pairs", "cases", "patients"), pl.Int64)
+    schema |= dict.fromkeys(("value", "low", "high", "delta", "delta_low", "delta_high"), pl.Float64)
+    return Cases(
+        pl.DataFrame(errors, schema=schema).with_columns(pl.selectors.float().round(6)),
+        pl.DataFrame(neighbours),
+        {
+            "cohort": reference.config["cohort"],
+            "seeds": seeds,
+            "settings": settings,
+            "split": reference.metrics["split"],
+            "environment": {k: v for k, v in reference.environment.items() if k != "wall_seconds"},
+        },
+    )
+
+
+def _by_patient(of_visits: NDArray, cohort: Cohort) -> NDArray[np.int64]:
+    return np.bincount(cohort.patient_of_visit, of_visits, minlength=cohort.n_patients).astype(np.int64)
+
+
+def _twins(cohort: Cohort, run: Run) -> dict[str, NDArray[np.intp]]:
+    """Both orders of the two classes of a planted shape."""
+    index = cohort.vocab["medication"].index
+    planted = [index[code] for code in run.config["planted_molecules"]]
+    return {TWINS: np.array([planted, planted[::-1]])} if planted else {}
+
+
+def neighbour_ranks(run: Run, cohort: Cohort) -> list[dict[str, Any]]:
+    """Where :data:`CASE`'s other drug stands among the neighbours of the one, as the molecule encoder sees them.
+
+    The drugs are all that the table of knowledge has for the cohort's classes, not only those that stand for them.
+
+    Args:
+        run: of BiMoRec.
+        cohort: that it was trained on.
+
+    Returns:
+        ``stage``, ``seed``, ``of``, ``other``, ``rank`` (1: nearest by cosine), ``among``.
+    """
+    fitted, context = load_system(run)
+    everything = build(cohort.vocab["medication"].codes, per_class=0)
+    if not set(CASE) <= set(everything.names):
+        return []
+    with seeded(run.config["seed"]):
+        fresh = type(fitted)(fitted.config, context)
+    stages = {"untrained": _embeddings(fresh, everything)}
+    if fitted.config.pretrain:
+        fresh.prepare(cohort, np.arange(0), context)
+        stages["pre-trained"] = _embeddings(fresh, everything)
+    stages["trained"] = _embeddings(fitted, everything)
+    found = []
+    for stage, embedded in stages.items():
+        alike = (embedded @ embedded.T).fill_diagonal_(-torch.inf)
+        for of, other in (CASE, CASE[::-1]):
+            i, j = everything.names.index(of), everything.names.index(other)
+            rank = int((alike[i] > alike[i, j]).sum()) + 1
+            found.append(
+                {"stage": stage, "seed": run.config["seed"], "of": of, "other": other, "rank": rank}
+                | {"among": len(everything.names) - 1}
+            )
+    return found
+
+
+def _embeddings(network: Any, molecules: Molecules) -> torch.Tensor:
+    with torch.inference_mode():
+        return normalize(network.eval().molecule_encoder(molecules.graphs)).clone()
+
+
+# -- kept rows -----------------------------------------------------------------------------------------------------
+
+
+def _place(cohort: str, source: str) -> Path:
+    root = paths.runs_dir() / "grids" if source == "credentialed" else paths.base_dir() / "results"
+    return root / "bimorec_cases" / {"synthetic": "quick"}.get(cohort, cohort)
+
+
+def keep(cases: Cases) -> Path:
+    """Write what was found; a folder is whole or not there."""
+    cohort = cases.provenance["cohort"]
+    place = _place(cohort["name"], cohort["source"])
+    with atomic_folder(place, what="the rows of the cases") as tmp:
+        cases.errors.write_csv(tmp / "errors.csv")
+        cases.neighbours.write_csv(tmp / "neighbours.csv")
+        (tmp / "provenance.json").write_text(json.dumps(cases.provenance, indent=2, sort_keys=True) + "\n")
+    return place
+
+
+def read(cohort: str, source: str = "synthetic") -> Cases:
+    """Rows that were kept.
+
+    Raises:
+        MedrecError: there are none for this cohort; the message says what makes them.
+    """
+    place = _place(cohort, source)
+    if not (place / "errors.csv").exists():
+        raise MedrecError(
+            f"No rows of the cases are kept for cohort {cohort!r}. Make them with "
+            f"`python -m medrec.experiments.bimorec_cases --cohort {cohort}`."
+        )
+    floats = dict.fromkeys(("value", "low", "high", "delta", "delta_low", "delta_high"), pl.Float64)
+    return Cases(
+        pl.read_csv(place / "errors.csv", schema_overrides=floats),
+        pl.read_csv(place / "neighbours.csv"),
+        json.loads((place / "provenance.json").read_text()),
+    )
+
+
+def read_or_default(cohort: str, source: str, *, default: str = "quick") -> Cases:
+    """Rows that were kept for this cohort, and where there are none those of a synthetic one."""
+    kept = (_place(cohort, source) / "errors.csv").exists()
+    return read(cohort, source) if kept else read(default)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Take the runs, write the rows."""
+    parser = argparse.ArgumentParser(
+        prog="python -m medrec.experiments.bimorec_cases", description="Confusions of classes with similar molecules."
+    )
+    parser.add_argument("--cohort", default="quick", help="as load_cohort knows it; default quick")
+    parser.add_argument("--seeds", type=int, default=5, help="training seeds of the networks; default 5")
+    options = parser.parse_args(arguments)
+    print(keep(collect(load_cohort(options.cohort), options.seeds)))
+
+
+if __name__ == "__main__":
+    main()
