@@ -15,6 +15,7 @@ import platform
 import re
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
     from medrec.chem.conformers import Conformers
     from medrec.data.cohort import Cohort
+
+
+# PyTorch Geometric loads tqdm's widgets, which say in every chapter with molecules that they are not there.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 class CohortLine(str):
