@@ -158,6 +158,7 @@ class Grid:
             ``threshold``, ``visits``, ``metric``, ``value``, ``low``, ``high``; ``delta``, ``delta_low``,
             ``delta_high`` against :data:`REFERENCE` on the visits that both score; ``patients``, ``n_visits``.
         costs: one row for each system: ``label``, ``seeds``, ``parameters``, ``epochs``, ``best_epoch`` (medians),
+            ``validation`` (Jaccard of the validation patients at the kept epoch, mean: by this a setting is chosen),
             ``seconds_per_epoch``, ``seconds``, ``peak_mib``.
         provenance: cohort, seeds, versions, device, commit.
     """
@@ -327,15 +328,23 @@ def _costs(row: Row, runs: list[Run]) -> pl.DataFrame:
             "parameters": [sum(v.size for v in runs[0].state().values())],
             "epochs": [_median([len(h) for h in histories])],
             "best_epoch": [_median([run.metrics["best_epoch"] for run in runs if len(run.history)])],
+            "validation": [_chosen(runs)],
             "seconds_per_epoch": [_median([h["seconds"].median() for h in histories])],
             "seconds": [_median([run.environment["wall_seconds"] for run in runs])],
             "peak_mib": [_median([run.environment["peak_memory_mib"] for run in runs])],
         },
         schema_overrides=dict.fromkeys(
-            ("epochs", "best_epoch", "seconds_per_epoch", "seconds", "peak_mib"), pl.Float64
+            ("epochs", "best_epoch", "validation", "seconds_per_epoch", "seconds", "peak_mib"), pl.Float64
         ),
     )
-    return frame.with_columns(pl.selectors.float().round(2))
+    rounded = pl.selectors.float() - pl.selectors.by_name("validation")
+    return frame.with_columns(rounded.round(2), pl.col("validation").round(6))
+
+
+def _chosen(runs: list[Run]) -> float | None:
+    """Validation Jaccard of the epochs that were kept, mean over seeds."""
+    found = [run.history.filter(epoch=run.metrics["best_epoch"])["jaccard"].item() for run in runs if len(run.history)]
+    return float(pl.Series(found).mean()) if found else None
 
 
 def _median(values: list[float]) -> float | None:

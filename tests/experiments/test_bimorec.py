@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -130,6 +131,16 @@ def test_costs_count_parameters_and_seconds(grid):
     assert full["parameters"] > without["parameters"]
     assert full["seconds_per_epoch"] > 0
     assert costs.filter(label="LR")["epochs"].to_list() == [None]
+
+
+def test_the_score_that_chooses_is_that_of_the_validation_patients_at_the_kept_epoch(grid):
+    assert grid.costs.filter(label="LR")["validation"].to_list() == [None]
+    assert grid.costs.filter(label=REFERENCE)["validation"].is_between(0, 1).all()
+    run = SimpleNamespace(
+        history=pl.DataFrame({"epoch": [0, 1, 2], "jaccard": [0.1, 0.5, 0.3]}), metrics={"best_epoch": 1}
+    )
+    other = SimpleNamespace(history=run.history, metrics={"best_epoch": 2})
+    assert bimorec._chosen([run, other]) == pytest.approx(0.4)
 
 
 def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(grid, tmp_path, monkeypatch):
