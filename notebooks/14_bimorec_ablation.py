@@ -210,7 +210,7 @@ show(int(np.ceil(seeds_needed)))
 #
 # ## What each ablation takes out
 #
-# The paper describes the ablations in words, and its code does not hold them.
+# The paper describes its {term}`ablations <ablation>` in words, and its code does not hold them.
 # Another reader would build other networks, so here are ours:
 #
 # `wo_T`
@@ -315,7 +315,7 @@ assert shift["wo_TE"][1] > 0
 show({name: round(later, 3) for name, (_, later) in shift.items()})
 
 # %% [markdown]
-# A seed number does not pair two variants: values are drawn part by part, so a part more shifts all that follow.
+# A seed number does not pair two variants with different parts: initial values are drawn part by part, so a part more shifts all the others.
 # Seeds are therefore resampled for each variant by itself, and only *patients* are paired.
 #
 # ```{exercise}
@@ -324,11 +324,23 @@ show({name: round(later, 3) for name, (_, later) in shift.items()})
 # Which of these variants start with the same first-visit predictions as the full model, *without* copying anything?
 # ```
 #
-# ````{solution} ex-ablation-first
+# ```{solution-start} ex-ablation-first
 # :class: dropdown
+# ```
+
+# %%
+fresh = {name: untrained(name)[0] for name in ("paper", "wo_T", "no_gate", "wo_TE")}
+start = {name: network.current[1].weight for name, network in fresh.items()}
+assert torch.equal(start["paper"], start["wo_T"])
+assert not torch.equal(start["paper"], start["no_gate"])
+assert not torch.equal(start["paper"], start["wo_TE"])
+show({name: round(float(weight[0, 0].detach()), 4) for name, weight in start.items()})
+
+# %% [markdown]
+# Those with the same parts in the same order, such as `wo_T`; in the others the perceptron that all share starts from other numbers.
 #
-# Those with the same parts in the same order, such as `wo_T`; for the others the common perceptron draws other numbers.
-# ````
+# ```{solution-end}
+# ```
 #
 # ## At equal size
 #
@@ -628,6 +640,7 @@ page.glue(
 #
 # ## Positive controls
 #
+# A {term}`positive control` is a case in which the answer is known to be yes.
 # The default cohort was written without any role for molecular structure.
 # There a model that finds nothing is right, and one that finds something fits noise.
 # Whether it *could* find a role needs cohorts that have one; and a gain on such a cohort counts only if the plain one does not show it as well.
@@ -662,7 +675,7 @@ show(fig)
 def gain(row):
     """What the full model has over a variant."""
     low, high = -row["delta_high"], -row["delta_low"]
-    return Interval(-row["delta"], low, high, (high - low) / 3.92)
+    return Interval(-row["delta"], low, high, (high - low) / (2 * 1.96))
 
 
 def judge(row, grid, **more):
