@@ -229,13 +229,12 @@ show(int(np.ceil(seeds_needed)))
 # %%
 entry = registry.get("bimorec")
 narrow = {"width": 16, "gin_layers": 1, "pretrain": False}
+knowledge, _ = build_context(entry, entry.configure("paper", narrow), records.vocab)
 
 
 def untrained(variant):
-    config = entry.configure(variant, narrow)
-    context, _ = build_context(entry, config, records.vocab)
     torch.manual_seed(seed)
-    return entry.cls(config, context).eval(), context
+    return entry.cls(entry.configure(variant, narrow), knowledge).eval()
 
 
 def parts(network):
@@ -249,7 +248,7 @@ def parts(network):
 names = ["paper", "wo_T", "wo_E", "wo_TE", "no_gse", "no_gate", "free_table"]
 names += ["shuffled_molecules", "flat", "current_only"]
 networks = {name: untrained(name) for name in names}
-held = {name: parts(network) for name, (network, _) in networks.items()}
+held = {name: parts(network) for name, network in networks.items()}
 
 # %% [markdown]
 # **Check.** Each name takes out what it says and nothing more; sizes by formula.
@@ -297,16 +296,16 @@ show(fig)
 
 # %%
 batch = VisitBatch.build(records, np.arange(min(20, records.n_patients)))
-model, knowledge = networks["paper"]
+model = networks["paper"]
 values = model.state_dict()
 shift = {}
 for name in ("wo_T", "no_gate", "wo_E", "wo_TE", "current_only"):
-    network, known = networks[name]
+    network = networks[name]
     own = network.state_dict()
     shared = {k: v for k, v in values.items() if k in own and v.shape == own[k].shape}
     network.load_state_dict(own | shared)
     with torch.inference_mode():
-        moved = (network(batch, known) - model(batch, knowledge)).abs()
+        moved = (network(batch, knowledge) - model(batch, knowledge)).abs()
     later = moved[:, 1:][batch.visit_mask[:, 1:]]
     shift[name] = (float(moved[:, 0].max()), float(later.max()))
 assert all(first == 0 for first, _ in shift.values())
@@ -329,7 +328,7 @@ show({name: round(later, 3) for name, (_, later) in shift.items()})
 # ```
 
 # %%
-fresh = {name: untrained(name)[0] for name in ("paper", "wo_T", "no_gate", "wo_TE")}
+fresh = {name: untrained(name) for name in ("paper", "wo_T", "no_gate", "wo_TE")}
 start = {name: network.current[1].weight for name, network in fresh.items()}
 assert torch.equal(start["paper"], start["wo_T"])
 assert not torch.equal(start["paper"], start["no_gate"])
