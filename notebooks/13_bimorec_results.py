@@ -64,6 +64,7 @@ show = partial(privacy.show, records)  # closed records: aggregates only
 asked = "paper" if records.source == "synthetic" else records.name
 rows = grids.read_or_default("table2", asked, records.source, default="paper")
 n_tested = int(rows.scores["patients"].max())
+hours = (rows.costs["seconds"] * rows.costs["seeds"]).sum() / 3600
 page.at_a_glance(
     {
         "seed": seed,
@@ -75,7 +76,11 @@ page.at_a_glance(
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), tables 2 and 3, figure 4",
     data=page.about(records, f"rows of {rows.line}", patients=n_tested),
     learned="nothing; every number of ours comes from runs that were kept",
-    full_run="a day on two cores for the rows: python -m medrec.experiments.bimorec table2 --cohort paper",
+    full_run=page.about(
+        records,
+        f"{hours:.1f} hours for the rows, on {rows.provenance['environment']['device']}: python -m medrec.experiments.bimorec table2 --cohort {rows.cohort}",
+        patients=n_tested,
+    ),
 )
 
 # %% tags=["remove-cell"]
@@ -569,8 +574,8 @@ def words(row, ends=("value", "low", "high"), digits=3):
 def lead(label, **where):
     """BiMoRec minus another system, on the visits that both score."""
     row = found(label, **where) or found(label, **where | {"visits": "later visits"})
-    low, high = -row["delta_high"], -row["delta_low"]
-    return Interval(-row["delta"], low, high, (high - low) / (2 * z))
+    low, high = 0 - row["delta_high"], 0 - row["delta_low"]
+    return Interval(0 - row["delta"], low, high, (high - low) / (2 * z))
 
 
 # %% tags=["hide-input"]

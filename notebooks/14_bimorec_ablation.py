@@ -61,6 +61,8 @@ show = partial(privacy.show, records)  # closed records: aggregates only
 ablation = grids.read_or_default("ablation", records.name, records.source)
 controls = grids.read_or_default("controls", records.name, records.source)
 n_tested = int(ablation.scores["patients"].max())
+costs = pl.concat([ablation.costs, controls.costs]).unique("label")
+hours = (costs["seconds"] * costs["seeds"]).sum() / 3600
 page.at_a_glance(
     {
         "seed": seed,
@@ -72,7 +74,11 @@ page.at_a_glance(
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), table 4",
     data=page.about(records, f"rows of {ablation.line}", patients=n_tested),
     learned="three narrow networks, to draw one picture; all results are kept rows",
-    full_run="an afternoon on two cores for the rows of the quick cohort",
+    full_run=page.about(
+        records,
+        f"{hours:.1f} hours for the rows of tables and figures, on {ablation.provenance['environment']['device']}",
+        patients=n_tested,
+    ),
 )
 
 # %% tags=["remove-cell"]
@@ -673,8 +679,8 @@ show(fig)
 # %%
 def gain(row):
     """What the full model has over a variant."""
-    low, high = -row["delta_high"], -row["delta_low"]
-    return Interval(-row["delta"], low, high, (high - low) / (2 * 1.96))
+    low, high = 0 - row["delta_high"], 0 - row["delta_low"]
+    return Interval(0 - row["delta"], low, high, (high - low) / (2 * 1.96))
 
 
 def judge(row, grid, **more):
