@@ -1,4 +1,4 @@
-"""Figure 7 of BiMoRec as a rate: are classes with similar molecules taken for one another, and by which system?
+"""Figure 7 of BiMoRec as a rate, and as cases by rule: are classes with similar molecules taken for one another?
 
 For an ordered pair of classes (m, m') with similar molecules, at a visit with m given and m' not, a system *errs* if it
 scores m' at least as high as m.  Errors are pooled over pairs and visits, intervals come from resampled patients and
@@ -7,12 +7,14 @@ patients: a system that is merely better errs less on both.
 
 ``python -m medrec.experiments.bimorec_cases [--cohort NAME] [--seeds N]`` takes the runs from the store, trains what
 it lacks, and writes the rows.  Rows of synthetic and open demo records go to ``results/bimorec_cases/``, rows of
-credentialed records to the run store.  A row pools patients; nothing of a single one is in it.
+credentialed records to the run store.  Single patients are kept of synthetic and demo records only, chosen by rules
+that were fixed before any training: by the hash of their number, by the largest gain, and by the largest loss.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,25 +31,28 @@ from torch.nn.functional import normalize
 from medrec import paths
 from medrec.chem.library import Molecules, build
 from medrec.chem.similarity import Fingerprint, tanimoto
-from medrec.data import load_cohort
+from medrec.data import load_cohort, privacy
 from medrec.data.cohort import Cohort, atomic_folder
 from medrec.data.split import split_patients
 from medrec.experiments.bimorec import FULL, REFERENCE, Row, settings_for
+from medrec.metrics import jaccard
 from medrec.models import registry
-from medrec.models.base import Recommender
 from medrec.runs import Run
 from medrec.training import load_system, predict, seeded, train
 from medrec.types import MedrecError
 
+RIVAL = "w/o T+E"
+"""What the figure compares with, most likely; it calls it "A+B"."""
 SYSTEMS = (
     FULL,
     Row("w/o T", "wo_T"),
     Row("flat drawings", "flat"),
     Row("shuffled molecules", "shuffled_molecules"),
+    Row(RIVAL, "wo_TE"),
     Row("LR", model="lr"),
 )
 """Whose errors are counted: the full model, no pre-training, pre-training without a third dimension, molecules of
-other medications, and no molecule at all."""
+other medications, no molecule at all, and a regression on codes."""
 
 SIMILAR, VERY_SIMILAR, SHARED, CONTROL, TWINS = "similar", "very similar", "one molecule", "control", "planted twins"
 KINDS = (SIMILAR, VERY_SIMILAR, SHARED, CONTROL, TWINS)
@@ -61,6 +66,11 @@ FEWEST = 10
 """Fewer pairs or patients than this are no rate.  Planted twins are one pair in two orders by design."""
 VISITS = ("all visits", "later visits")
 """First visits use no molecule."""
+RULES = ("by hash", "largest gain", "largest loss")
+"""How patients are chosen, as many by each rule."""
+N_CASES = 5
+N_CLASSES = 4
+"""Classes that are kept of a case: those on which the full model and its rival differ most."""
 CASE = ("atropine", "ipratropium")
 """The two drugs of the paper's figure."""
 
@@ -237,6 +247,68 @@ def _ends(prefix: str, drawn: NDArray[np.float64]) -> dict[str, float]:
     return {f"{prefix}low": float(low), f"{prefix}high": float(high)}
 
 
+# -- cases ---------------------------------------------------------------------------------------------------------
+
+
+def choose(name: str, patients: NDArray[np.integer], gain: NDArray[np.floating]) -> dict[str, NDArray[np.intp]]:
+    """Places of the patients that each of :data:`RULES` chooses; the gain decides for two of them only.
+
+    Args:
+        name: of the cohort, which goes into the hash.
+        patients: ``(P,)`` their numbers in the cohort.
+        gain: ``(P,)`` of the full model over its rival; ties go to the smaller hash.
+    """
+    hashes = [hashlib.sha256(f"{name} {number}".encode()).hexdigest() for number in patients]
+    by_hash = np.argsort(hashes)
+    up = by_hash[np.argsort(-gain[by_hash], kind="stable")]
+    down = by_hash[np.argsort(gain[by_hash], kind="stable")]
+    return dict(zip(RULES, (by_hash[:N_CASES], up[:N_CASES], down[:N_CASES]), strict=True))
+
+
+def case_rows(
+    cohort: Cohort, numbers: NDArray[np.integer], scores: dict[str, NDArray], thresholds: dict[str, list[float]]
+) -> list[dict[str, Any]]:
+    """The last visit of chosen patients, class by class, as every system scores it.
+
+    Patients with one visit are left out, because no molecule takes part in a first one.
+
+    Args:
+        cohort: the test patients.
+        numbers: ``(P,)`` what they are called.
+        scores: by label ``(S, V, M)``.
+        thresholds: by label, one for each seed.
+
+    Returns:
+        ``rule``, ``place``, ``patient``, ``visit`` (its number, from 1), ``class``, ``given``, ``label``,
+        ``probability``, ``low``, ``high`` (least and largest over seeds), ``jaccard`` (of the whole visit, mean over
+        seeds, tuned thresholds).
+    """
+    privacy.require_shareable(cohort, "Cases")
+    last = cohort.visit_offsets[1:] - 1
+    there = np.flatnonzero(cohort.visit_number[last] > 0)
+    visits = last[there]
+    given = cohort.codes["medication"].multi_hot(cohort.n_medications)[visits]
+    at_last = {label: of[:, visits] for label, of in scores.items()}
+    worth = {
+        label: np.mean([jaccard(given, p >= p.dtype.type(t)) for p, t in zip(of, thresholds[label], strict=True)], 0)
+        for label, of in at_last.items()
+    }
+    codes, table = cohort.vocab["medication"].codes, []
+    for rule, chosen in choose(cohort.name, numbers[there], worth[REFERENCE] - worth[RIVAL]).items():
+        for place, i in enumerate(chosen):
+            apart = np.abs(at_last[REFERENCE][:, i].mean(0) - at_last[RIVAL][:, i].mean(0))
+            for m in np.argsort(-apart, kind="stable")[:N_CLASSES]:
+                for label, of in at_last.items():
+                    p = of[:, i, m].astype(float)
+                    table.append(
+                        {"rule": rule, "place": place + 1, "patient": int(numbers[there][i])}
+                        | {"visit": int(cohort.visit_number[visits[i]]) + 1, "class": codes[m]}
+                        | {"given": bool(given[i, m]), "label": label, "probability": p.mean()}
+                        | {"low": p.min(), "high": p.max(), "jaccard": float(worth[label][i])}
+                    )
+    return table
+
+
 # -- runs ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,11 +320,13 @@ class Cases:
         errors: as :func:`rows` gives them, with ``visits``.
         neighbours: ``label``, ``stage`` (untrained, pre-trained, trained), ``seed``, ``of``, ``other``, ``rank``,
             ``among``: where the other drug stands among the neighbours of the one.
+        chosen: as :func:`case_rows` gives them; no rows for credentialed records.
         provenance: cohort, seeds, versions.
     """
 
     errors: pl.DataFrame
     neighbours: pl.DataFrame
+    chosen: pl.DataFrame
     provenance: dict[str, Any]
 
     @property
@@ -283,6 +357,9 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
     pairs: dict[str, NDArray[np.intp]] = {}
     counts: dict[str, dict[str, dict[str, Counts]]] = {visits: {} for visits in VISITS}
     neighbours = []
+    drugs = build(cohort.vocab["medication"].codes, per_class=0)
+    heard: dict[str, NDArray] = {}
+    thresholds: dict[str, list[float]] = {}
     for system in SYSTEMS:
         network = registry.get(system.model).is_network
         own = {**settings, **system.settings} if system.model == "bimorec" else system.settings
@@ -291,6 +368,7 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
             for s in range(seeds if network else 1)
         ]
         wrong: dict[tuple[str, str], list[NDArray]] = {}
+        said = []
         for run in runs:
             fitted, context = load_system(run)
             if not pairs:
@@ -298,6 +376,7 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
                 pairs |= _twins(cohort, run)
                 reference = run
             scores = predict(fitted, test, context).scores
+            said.append(scores)
             for kind, of_kind in pairs.items():
                 errors, cases = confusions(scores, given, of_kind)
                 for visits, there in zip(VISITS, (np.ones_like(later), later), strict=True):
@@ -305,8 +384,10 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
                     counts[visits].setdefault(system.label, {})[kind] = Counts(
                         np.stack(wrong[visits, kind]), _by_patient(cases * there, test)
                     )
-            if isinstance(fitted, Recommender):
-                neighbours += [{"label": system.label, **row} for row in neighbour_ranks(run, cohort)]
+            if hasattr(fitted, "molecule_encoder"):
+                neighbours += [{"label": system.label, **row} for row in neighbour_ranks(run, cohort, drugs)]
+        heard[system.label], thresholds[system.label] = np.stack(said), [run.threshold for run in runs]
+    chosen = [] if test.source == "credentialed" else case_rows(test, split.test, heard, thresholds)
     n_pairs = {kind: len(of_kind) for kind, of_kind in pairs.items()}
     errors = [{"visits": v, **row} for v in VISITS for row in rows(counts[v], n_pairs)]
     schema = {"visits": pl.String, "label": pl.String, "kind": pl.String}
@@ -315,6 +396,7 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
     return Cases(
         pl.DataFrame(errors, schema=schema).with_columns(pl.selectors.float().round(6)),
         pl.DataFrame(neighbours),
+        pl.DataFrame(chosen).with_columns(pl.selectors.float().round(4)),
         {
             "cohort": reference.config["cohort"],
             "seeds": seeds,
@@ -336,38 +418,36 @@ def _twins(cohort: Cohort, run: Run) -> dict[str, NDArray[np.intp]]:
     return {TWINS: np.array([planted, planted[::-1]])} if planted else {}
 
 
-def neighbour_ranks(run: Run, cohort: Cohort) -> list[dict[str, Any]]:
+def neighbour_ranks(run: Run, cohort: Cohort, drugs: Molecules) -> list[dict[str, Any]]:
     """Where :data:`CASE`'s other drug stands among the neighbours of the one, as the molecule encoder sees them.
 
-    The drugs are all that the table of knowledge has for the cohort's classes, not only those that stand for them.
-
     Args:
-        run: of BiMoRec.
+        run: of BiMoRec, with a molecule encoder.
         cohort: that it was trained on.
+        drugs: that are ranked; all of the cohort's classes, not only those that stand for them.
 
     Returns:
         ``stage``, ``seed``, ``of``, ``other``, ``rank`` (1: nearest by cosine), ``among``.
     """
     fitted, context = load_system(run)
-    everything = build(cohort.vocab["medication"].codes, per_class=0)
-    if not set(CASE) <= set(everything.names):
+    if not set(CASE) <= set(drugs.names):
         return []
     with seeded(run.config["seed"]):
         fresh = type(fitted)(fitted.config, context)
-    stages = {"untrained": _embeddings(fresh, everything)}
+    stages = {"untrained": _embeddings(fresh, drugs)}
     if fitted.config.pretrain:
         fresh.prepare(cohort, np.arange(0), context)
-        stages["pre-trained"] = _embeddings(fresh, everything)
-    stages["trained"] = _embeddings(fitted, everything)
+        stages["pre-trained"] = _embeddings(fresh, drugs)
+    stages["trained"] = _embeddings(fitted, drugs)
     found = []
     for stage, embedded in stages.items():
         alike = (embedded @ embedded.T).fill_diagonal_(-torch.inf)
         for of, other in (CASE, CASE[::-1]):
-            i, j = everything.names.index(of), everything.names.index(other)
+            i, j = drugs.names.index(of), drugs.names.index(other)
             rank = int((alike[i] > alike[i, j]).sum()) + 1
             found.append(
                 {"stage": stage, "seed": run.config["seed"], "of": of, "other": other, "rank": rank}
-                | {"among": len(everything.names) - 1}
+                | {"among": len(drugs.names) - 1}
             )
     return found
 
@@ -392,6 +472,7 @@ def keep(cases: Cases) -> Path:
     with atomic_folder(place, what="the rows of the cases") as tmp:
         cases.errors.write_csv(tmp / "errors.csv")
         cases.neighbours.write_csv(tmp / "neighbours.csv")
+        cases.chosen.write_csv(tmp / "chosen.csv")
         (tmp / "provenance.json").write_text(json.dumps(cases.provenance, indent=2, sort_keys=True) + "\n")
     return place
 
@@ -412,6 +493,7 @@ def read(cohort: str, source: str = "synthetic") -> Cases:
     return Cases(
         pl.read_csv(place / "errors.csv", schema_overrides=floats),
         pl.read_csv(place / "neighbours.csv"),
+        pl.read_csv(place / "chosen.csv"),
         json.loads((place / "provenance.json").read_text()),
     )
 

@@ -2,7 +2,8 @@
 
 Values are copied digit by digit and never corrected; where a printed value cannot be right, the chapters say so.
 ``BiMoMed`` in table 2 of BiMoRec is BiMoRec. The files lie in ``published_tables/``: ``<paper>_table<number>.csv`` with
-the paper's rows, and ``facts.csv`` with single numbers and the place where each is printed.
+the paper's rows, ``<paper>_figure<number>.csv`` with numbers printed in a figure, and ``facts.csv`` with single
+numbers and the place where each is printed.
 """
 
 from __future__ import annotations
@@ -44,6 +45,26 @@ def table(paper: str, number: int) -> pl.DataFrame:
         kept = ", ".join(sorted(file.stem for file in TABLES.glob("*_table*.csv")))
         raise MedrecError(f"Table {number} of {paper!r} is not kept here. Kept are {kept}.")
     return _read(f"{paper}_table{number}").select(pl.lit(PAPERS[paper]).alias("paper"), pl.all())
+
+
+def figure(paper: str, number: int) -> pl.DataFrame:
+    """The numbers printed in a figure.
+
+    Args:
+        paper: ``"bimorec"``.
+        number: 7: ticks and probabilities of two patients; probabilities as shares.
+
+    Raises:
+        MedrecError: no such figure is kept.
+
+    Example:
+        >>> figure("bimorec", 7).filter(pl.col("class") == "A03B")["BiMoRec"].to_list()
+        [0.0404, 0.6419]
+    """
+    if not (TABLES / f"{paper}_figure{number}.csv").exists():
+        kept = ", ".join(sorted(file.stem for file in TABLES.glob("*_figure*.csv")))
+        raise MedrecError(f"Figure {number} of {paper!r} is not kept here. Kept are {kept}.")
+    return _read(f"{paper}_figure{number}")
 
 
 def fact(name: str) -> float:

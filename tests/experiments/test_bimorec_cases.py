@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -139,18 +140,47 @@ def test_runs_become_rows_that_are_kept(tmp_path, monkeypatch):
     with pytest.raises(MedrecError, match="Make them with"):
         cases.read(cohort.name)
     settings = {"width": 8, "gin_layers": 1, "epochs": 1, "pretraining_epochs": 0}
-    monkeypatch.setattr(cases, "SYSTEMS", (cases.FULL, cases.SYSTEMS[1], cases.SYSTEMS[-1]))
+    monkeypatch.setattr(cases, "SYSTEMS", (cases.FULL, *cases.SYSTEMS[-2:]))
     torch.set_num_threads(1)
     found = cases.collect(cohort, 2, settings)
     cases.keep(found)
     kept = cases.read(cohort.name)
     assert kept.errors.equals(found.errors)
-    assert set(kept.errors["label"]) == {REFERENCE, "w/o T", "LR"}
+    assert set(kept.errors["label"]) == {REFERENCE, "w/o T+E", "LR"}
     few = kept.errors.filter(kind=SIMILAR)
     assert few["value"].is_null().all()
     later = kept.errors.filter(label=REFERENCE, kind=SHARED).select("visits", "cases")
     counted = dict(later.iter_rows())
     assert 0 < counted["later visits"] < counted["all visits"]
     ranks = kept.neighbours
-    assert ranks.group_by("label", "seed").len()["len"].unique().sort().to_list() == [4, 6]  # without, with stage 1
+    assert set(ranks["label"]) == {REFERENCE}
+    assert ranks.group_by("label", "seed").len()["len"].unique().sort().to_list() == [6]
     assert ranks["rank"].is_between(1, ranks["among"]).all()
+    chosen = kept.chosen
+    assert chosen.group_by("rule").agg(pl.col("patient").n_unique())["patient"].to_list() == [cases.N_CASES] * 3
+    assert (chosen["visit"] > 1).all()
+    assert (chosen["low"] <= chosen["probability"] + 1e-4).all()
+    assert (chosen["probability"] <= chosen["high"] + 1e-4).all()
+    gains = chosen.pivot("label", index=["rule", "place"], values="jaccard", aggregate_function="first")
+    gains = gains.with_columns(gain=pl.col(REFERENCE) - pl.col(cases.RIVAL))
+    up, down = (gains.filter(rule=rule).sort("place")["gain"].to_list() for rule in cases.RULES[1:])
+    assert up == sorted(up, reverse=True)
+    assert down == sorted(down)
+    assert up[0] >= down[0]
+
+
+def test_patients_are_chosen_by_rules_that_leave_no_choice():
+    patients, gain = np.arange(100, 140), np.linspace(-1, 1, 40)
+    chosen = cases.choose("toy", patients, gain)
+    assert chosen["largest gain"].tolist() == [39, 38, 37, 36, 35]
+    assert chosen["largest loss"].tolist() == [0, 1, 2, 3, 4]
+    shuffled = np.random.default_rng(0).permutation(40)
+    again = cases.choose("toy", patients[shuffled], -gain[shuffled])
+    assert patients[shuffled][again["by hash"]].tolist() == patients[chosen["by hash"]].tolist()
+    assert chosen["by hash"].tolist() != cases.choose("other", patients, gain)["by hash"].tolist()
+
+
+def test_no_case_of_credentialed_records():
+    cohort = replace(random_cohort(20, seed=1), source="credentialed")
+    with pytest.raises(MedrecError, match="single patients stay"):
+        cases.case_rows(cohort, np.arange(20), {}, {})

@@ -78,3 +78,13 @@ def test_what_is_not_kept_is_named():
         published.table("bimorec", 9)
     with pytest.raises(MedrecError, match="safedrug_ddi_pairs"):
         published.fact("nothing")
+
+
+def test_the_case_of_the_figure_is_complete():
+    case = published.figure("bimorec", 7)
+    assert case.shape == (6, 7)
+    assert case.null_count().sum_horizontal().item() == 0
+    assert case.select(pl.struct("patient", "class").n_unique()).item() == 6
+    assert (case["atropine"] ^ case["ipratropium"]).all()
+    with pytest.raises(MedrecError, match="bimorec_figure7"):
+        published.figure("bimorec", 8)
