@@ -556,18 +556,18 @@ show(
                     None,
                     *(words(prauc[s], change) for s in labels[1:]),
                 ],
-                "medications": [words(size[s], digits=1) for s in labels],
+                "size": [words(size[s], digits=1) for s in labels],
             }
         ),
         caption=f"Table 4, ours. Printed: MIMIC-III. Ours: {ablation.line}, tuned thresholds; change against the full model. "
-        "Brackets: 95 % of 1000 resamples of seeds and patients together, paired by patient. The last row is the interaction.",
+        "Brackets: 95 % of 1000 resamples of seeds and patients together, paired by patient. Size: medications a visit. The last row is the interaction.",
         digits=4,
     ),
     patients=n_tested,
 )
 
 # %% [markdown]
-# First visits take no part in any of this, so they dilute every effect; the column of later visits shows it undiluted.
+# First visits meet none of these parts, so they dilute every effect; the column of later visits shows it undiluted.
 # And every variant has a threshold of its own, so that a change is not one of size; PRAUC knows no threshold at all.
 #
 # ## Controls
