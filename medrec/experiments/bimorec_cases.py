@@ -75,6 +75,13 @@ CASE = ("atropine", "ipratropium")
 """The two drugs of the paper's figure."""
 
 
+_NUMBERS = {"probability": pl.Float64, "low": pl.Float64, "high": pl.Float64, "jaccard": pl.Float64}
+_CHOSEN = {"rule": pl.String, "place": pl.Int64, "patient": pl.Int64, "visit": pl.Int64, "class": pl.String}
+_CHOSEN |= {"given": pl.Boolean, "label": pl.String} | _NUMBERS
+_NEIGHBOURS = {"label": pl.String, "stage": pl.String, "seed": pl.Int64, "of": pl.String, "other": pl.String}
+_NEIGHBOURS |= {"rank": pl.Int64, "among": pl.Int64}
+
+
 # -- pairs ---------------------------------------------------------------------------------------------------------
 
 
@@ -395,8 +402,8 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
     schema |= dict.fromkeys(("value", "low", "high", "delta", "delta_low", "delta_high"), pl.Float64)
     return Cases(
         pl.DataFrame(errors, schema=schema).with_columns(pl.selectors.float().round(6)),
-        pl.DataFrame(neighbours),
-        pl.DataFrame(chosen).with_columns(pl.selectors.float().round(4)),
+        pl.DataFrame(neighbours, schema=_NEIGHBOURS),
+        pl.DataFrame(chosen, schema=_CHOSEN).with_columns(pl.selectors.float().round(4)),
         {
             "cohort": reference.config["cohort"],
             "seeds": seeds,
@@ -492,8 +499,8 @@ def read(cohort: str, source: str = "synthetic") -> Cases:
     floats = dict.fromkeys(("value", "low", "high", "delta", "delta_low", "delta_high"), pl.Float64)
     return Cases(
         pl.read_csv(place / "errors.csv", schema_overrides=floats),
-        pl.read_csv(place / "neighbours.csv"),
-        pl.read_csv(place / "chosen.csv"),
+        pl.read_csv(place / "neighbours.csv", schema=_NEIGHBOURS),
+        pl.read_csv(place / "chosen.csv", schema=_CHOSEN),
         json.loads((place / "provenance.json").read_text()),
     )
 

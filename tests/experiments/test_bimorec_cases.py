@@ -144,6 +144,9 @@ def test_runs_become_rows_that_are_kept(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     found = cases.collect(cohort, 2, settings)
     cases.keep(found)
+    closed = replace(found, chosen=found.chosen.clear(), provenance={"cohort": {"name": "x", "source": "credentialed"}})
+    assert cases.keep(closed).is_relative_to(tmp_path / "runs")
+    assert cases.read("x", "credentialed").chosen.is_empty()
     kept = cases.read(cohort.name)
     assert kept.errors.equals(found.errors)
     assert set(kept.errors["label"]) == {REFERENCE, "w/o T+E", "LR"}
