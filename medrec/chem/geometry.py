@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -177,3 +178,35 @@ def flatness(coordinates: NDArray[np.floating]) -> float:
     centred = np.asarray(coordinates, dtype=np.float64) - np.mean(coordinates, axis=0, dtype=np.float64)
     values = np.linalg.svd(centred, compute_uv=False)
     return float(values[2]) if len(values) > 2 else 0.0
+
+
+def bond_lengths(one: Conformers) -> pl.DataFrame:
+    r"""Bonds of the first conformer, and how long tables say that they are.
+
+    Tables give a radius to each element, for single bonds (RDKit's periodic table); bonds of higher order are shorter
+    by Pauling's rule (J. Am. Chem. Soc. 1947).
+
+    .. math:: \ell_{ab} = r_a + r_b - 0.71\,\text{Å}\,\log_{10} n_{ab}
+
+    Args:
+        one: a molecule with a conformer.
+
+    Returns:
+        One row a bond: ``bond`` (elements in alphabetical order, ``"C-N"``), ``order`` (1, 1.5, 2 or 3; dative bonds
+        count as 1), ``length`` and ``expected`` in Å.
+    """
+    from rdkit.Chem import GetPeriodicTable
+
+    from medrec.chem.conformers import as_molecules
+
+    radius = GetPeriodicTable().GetRcovalent
+    rows = []
+    for bond in as_molecules(one)[0].GetBonds():
+        ends, order = (bond.GetBeginAtom(), bond.GetEndAtom()), max(bond.GetBondTypeAsDouble(), 1.0)
+        a, b = (one.coordinates[0][end.GetIdx()].astype(np.float64) for end in ends)
+        expected = sum(radius(end.GetAtomicNum()) for end in ends) - 0.71 * np.log10(order)
+        name = "-".join(sorted(end.GetSymbol() for end in ends))
+        rows.append({"bond": name, "order": order, "length": float(np.linalg.norm(a - b)), "expected": expected})
+    return pl.DataFrame(
+        rows, schema={"bond": pl.String, "order": pl.Float64, "length": pl.Float64, "expected": pl.Float64}
+    )

@@ -1,4 +1,4 @@
-"""How alike two molecules are, by the rulers of chemistry: every number needs the name of its fingerprint."""
+"""How alike two molecules are, by the rulers of chemistry: every number needs the name of its ruler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from medrec.chem.graphs import parse
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
+
+    from medrec.chem.conformers import Conformers
 
 Fingerprint = Literal["morgan", "path", "layered", "pattern", "maccs", "atom pairs", "torsions"]
 FINGERPRINTS: tuple[Fingerprint, ...] = get_args(Fingerprint)
@@ -38,6 +40,33 @@ def tanimoto(smiles: Sequence[str], fingerprint: Fingerprint = "morgan") -> NDAr
 
     prints = [_bits(parse(s), fingerprint) for s in smiles]
     return np.array([DataStructs.BulkTanimotoSimilarity(one, prints) for one in prints])
+
+
+def shape_overlap(a: Conformers, b: Conformers) -> NDArray[np.float64]:
+    r"""Share of common volume after the best rotation and shift, each conformer with each.
+
+    Source: Grant, Gallardo and Pickup, J. Comput. Chem. 1996: every atom is a Gaussian ball, so that volumes are sums
+    of products of exponentials; RDKit's ``rdShapeAlign`` looks for the best place. Elements play no part beyond their
+    size, and mirror images are not superposed.
+
+    .. math:: \max_{R,\,t} \frac{V_{ab}}{V_{aa} + V_{bb} - V_{ab}}
+
+    Args:
+        a: conformers of one molecule, ``A`` of them.
+        b: of the same or another one, ``B`` of them.
+
+    Returns:
+        ``(A, B)`` in [0, 1]. A search: what is found is a lower bound.
+    """
+    from rdkit.Chem import Mol, rdShapeAlign
+
+    from medrec.chem.conformers import as_molecules
+
+    def found(one: Mol, other: Mol) -> float:
+        return rdShapeAlign.AlignMol(one, Mol(other), useColors=False, opt_param=1.0)[0]
+
+    others = as_molecules(b)
+    return np.array([[found(one, other) for other in others] for one in as_molecules(a)]).reshape(-1, len(others))
 
 
 def _bits(molecule: Mol, fingerprint: Fingerprint) -> Any:

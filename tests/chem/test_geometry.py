@@ -13,6 +13,7 @@ from medrec.chem.geometry import (
     SYMBOLS,
     atom_scalars,
     batch_geometric,
+    bond_lengths,
     flatness,
     geometric_graph,
     radial_basis,
@@ -219,6 +220,23 @@ def test_mirror_images_differ_in_arrows_alone():
         return torch.linalg.det(torch.stack([b - a, c - a, d - a])).item()
 
     assert [volume(here), volume(there)] == pytest.approx([-16, 16])
+
+
+# -- bonds -------------------------------------------------------------------------------------------------------------
+
+
+def test_lengths_of_bonds_and_what_tables_say():
+    places = np.array([[[0.0, 0, 0], [1.5, 0, 0], [1.5, 1.2, 0]]], dtype=np.float32)
+    one = Conformers("CC=O", np.arange(3), places, np.full(1, np.nan))
+    table = bond_lengths(one)
+    assert table["bond"].to_list() == ["C-C", "C-O"]
+    assert table["order"].to_list() == [1, 2]
+    np.testing.assert_allclose(table["length"], [1.5, 1.2], atol=1e-6)
+    # RDKit's radii: carbon 0.76, oxygen 0.66 Å; the double bond is 0.71 log10(2) = 0.2137 Å shorter.
+    np.testing.assert_allclose(table["expected"], [1.52, 1.42 - 0.2137], atol=1e-4)
+    salt = Conformers("[Na+].CC=O", np.array([1, 2, 3]), places, np.full(1, np.nan))
+    assert bond_lengths(salt).equals(table), "parts without a place are left out"
+    assert bond_lengths(Conformers("O", np.array([0]), places[:, :1], np.full(1, np.nan))).height == 0
 
 
 # -- flatness ----------------------------------------------------------------------------------------------------------
