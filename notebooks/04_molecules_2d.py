@@ -99,10 +99,11 @@ page.at_a_glance(
 # %%
 def on_paper(smiles, like=None):
     molecule = parse(smiles)
-    if like is None:
-        rdDepictor.Compute2DCoords(molecule)
-    else:  # turned so that common parts lie alike
-        rdDepictor.GenerateDepictionMatching2DStructure(molecule, like)
+    rdDepictor.Compute2DCoords(molecule, useRingTemplates=True)
+    if like is not None:  # the same corners in the same places
+        mine, theirs = molecule.GetConformer(), like.GetConformer()
+        for i, k in enumerate(like.GetSubstructMatch(molecule)):
+            mine.SetAtomPosition(i, theirs.GetAtomPosition(k))
     return molecule
 
 
@@ -136,12 +137,13 @@ def heteroatoms(molecule):
     }
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two structural drawings side by side in the same orientation. Atropine: a bridged ring with a nitrogen, joined by an ester to a carbon with a hydroxymethyl group and a phenyl ring. Ipratropium: the same, but its nitrogen is charged and carries one more branch of three carbons."}, "figure": {"name": "fig-molecules-pair", "caption": "The pair of BiMoRec's figure 1, drawn flat and turned alike: atropine left, ipratropium right. Corners without a letter are carbons; hydrogens are not drawn. Notice the nitrogen: ipratropium's is charged and has a branch of three carbons more."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two structural drawings side by side in the same orientation. Atropine: a bridged ring with a nitrogen, joined by an ester to a carbon with a hydroxymethyl group and a phenyl ring. Ipratropium: the same, but its nitrogen is charged and carries one more branch of three carbons."}, "figure": {"name": "fig-molecules-pair", "caption": "The pair of BiMoRec's figure 1, drawn flat and turned alike: atropine left, ipratropium right. Corners without a letter are carbons; hydrogens are not drawn. Notice the nitrogen: ipratropium's is charged and has four bonds, one of them to a branch of three carbons."}}
 pair = ["atropine", "ipratropium"]
-first = on_paper(known["atropine"])
+larger = on_paper(known["ipratropium"])
+drawings = {"atropine": on_paper(known["atropine"], like=larger), "ipratropium": larger}
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.3))
-for ax, name in zip(axes, pair, strict=True):
-    draw(ax, first if name == "atropine" else on_paper(known[name], like=first))
+for ax, (name, drawn) in zip(axes, drawings.items(), strict=True):
+    draw(ax, drawn)
     ax.annotate(name, (0, 0.95), xycoords="axes fraction", fontsize=9)
 show(fig)
 
@@ -368,7 +370,7 @@ means = torch.stack([torch.stack(rows).mean(1) for rows in (ethanol, ether)])
 expected = torch.tensor([[1.3333, 3.6667, 9.6667], [1.3333, 4, 10.3333]])
 torch.testing.assert_close(means, expected, **close)
 assert [h.sum().item() for h in ethanol[1:] + ether[1:]] == [11, 29, 12, 31]
-show(means.round(decimals=4).tolist())
+show([[round(value, 4) for value in row] for row in means.tolist()])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three chains of three discs. Ethanol: values 1, 1, 2, then 2.5, 5, 3.5, then 8, 12, 9. Dimethyl ether: 1, 2, 1, then 3.5, 5, 3.5, then 9, 13, 9. The means under the chains are equal in the first column and differ afterwards."}, "figure": {"name": "fig-molecules-layers", "caption": "Node values of ethanol (top) and dimethyl ether (bottom) before the first layer and after one and two, {eq}`eq-gin-layer`. Toy numbers, exact. The colour is the value; the read-outs part after one layer."}}
 fig, axes = plt.subplots(2, 3, figsize=(plotting.FULL, 2.3))
@@ -520,7 +522,7 @@ numbers = {}
 histories = [refine(molecular_graph(s), numbers) for s in rings.values()]
 
 # %% [markdown]
-# **Check.** Decalin is two rings of six that share a bond, bicyclopentyl two rings of five joined by one: two molecules with different boiling points.
+# **Check.** Decalin is two rings of six that share a bond, bicyclopentyl two rings of five joined by one: two different substances.
 # Every atom of one has a twin in the other at every depth, so an untrained encoder of four layers gives them one vector; atropine and ipratropium get two.
 
 # %%
@@ -584,7 +586,7 @@ for group in left:
 assert not groups["all (R and S labels)"][-1]
 show(n_groups)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the number of groups of indistinguishable structures against rounds of refinement, logarithmic. With elements alone about a hundred groups before the first round and thirty later; with all but stereo features about twenty throughout; with R and S labels four before the first round and none afterwards."}, "figure": {"name": "fig-molecules-collisions", "caption": "Groups of structures that no encoder with mean read-out can part, by number of layers and by features. {glue:text}`n_structures` structures of the book's drug table; no cohort. A circle on the lower edge: no group. Layers help where features are poor; against stereoisomers only stereo features help."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the number of groups of indistinguishable structures against rounds of refinement, logarithmic. With elements alone about a hundred groups before the first round and thirty later; with all but stereo features about twenty throughout; with R and S labels four before the first round and none afterwards."}, "figure": {"name": "fig-molecules-collisions", "caption": "Groups of structures that no encoder with mean read-out can part, by number of layers and by features. {glue:text}`n_structures` structures of the book's drug table; no cohort. Lowest line: no group. Layers help where features are poor; against stereoisomers only stereo features help."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 looks = ["o-", "s--", "^-", "D:", "v-."]
 for (name, counts), look in zip(n_groups.items(), looks, strict=True):
@@ -827,31 +829,50 @@ ax.set(xlim=(0, 1), xlabel="share")
 show(fig)
 
 # %% [markdown]
-# By tag {glue:text}`tag_minority` of {glue:text}`n_steroids` steroids stand on the wrong side, by label {glue:text}`label_minority`.
+# By tag {glue:text}`tag_minority` of {glue:text}`n_steroids` steroids are in the smaller class, by label {glue:text}`label_minority`.
 # Labels are no direction in space either: they rank neighbours, and where a substituent changes the ranking, the label changes while the atoms stay.
 # But they are a property of the drug and not of its typist, so this book uses them; `chirality="tag"` gives the published feature.
 #
 # Quinine and quinidine, then: in the flat graph they differ by the labels of two atoms, and by nothing else.
+# And mirror images: swap all marks of a drug, and colour it and its image.
+
+# %%
+isomers = ["quinine", "quinidine"]
+onto = parse(known["quinine"]).GetSubstructMatch(parse(known["quinidine"]))
+differing = labelled[known["quinine"]][list(onto)] != labelled[known["quinidine"]]
+
+
+def mirrored(smiles):
+    swapped = smiles.replace("@@", "!").replace("@", "@@").replace("!", "@")
+    return Chem.CanonSmiles(swapped) if "@" in smiles else smiles
+
+
+images = {s: image for s in library if (image := mirrored(s)) != s}
+parted = 0
+for s, image in images.items():
+    numbers = {}
+    one, other = (Counter(refine(molecular_graph(x), numbers)[-1]) for x in (s, image))
+    parted += one != other
+
+# %% [markdown]
+# **Check.** Two atoms, in the slot of chirality; swapping twice is the beginning; every drug with a mirror image is parted from it.
+
+# %%
+assert differing.sum(0).tolist() == [0, 2, 0, 0, 0, 0, 0, 0, 0]
+assert mirrored("C[C@H](N)C(=O)O") == Chem.CanonSmiles("C[C@@H](N)C(=O)O")
+assert all(mirrored(image) == s for s, image in images.items())
+assert parted == len(images)
+page.glue(n_images=len(images))
+show({"with a mirror image": len(images), "parted from it": parted})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Structural drawings of quinine and quinidine, turned alike, their chiral atoms marked R or S. Two of the marks, on the carbon with the hydroxyl group and on the carbon next to it in the bridged ring, are exchanged between the two drugs; everything else is the same."}, "figure": {"name": "fig-molecules-quinine", "caption": "Quinine (left) and quinidine (right), drawn alike, with the labels that the graph carries (green R, purple S). No cohort. Take the labels away and one graph is left; with them, two atoms differ."}}
-isomers = ["quinine", "quinidine"]
 plain = on_paper(known["quinine"])
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8))
 for ax, name in zip(axes, isomers, strict=True):
     slot = molecular_graph(known[name]).x[:, 1].tolist()
     marks = {1: ("R", plotting.GREEN), 2: ("S", plotting.PURPLE)}
     discs = {i: marks[k] for i, k in enumerate(slot) if k}
-    drawn = on_paper(known[name])
-    conformer = drawn.GetConformer()
-    onto = dict(
-        zip(
-            drawn.GetSubstructMatch(drawn),
-            plain.GetSubstructMatch(drawn, useChirality=False),
-            strict=True,
-        )
-    )
-    for mine, theirs in onto.items():
-        conformer.SetAtomPosition(mine, plain.GetConformer().GetAtomPosition(theirs))
+    drawn = on_paper(known[name], like=plain)
     draw(ax, drawn, discs)
     ax.annotate(name, (0, 0.95), xycoords="axes fraction", fontsize=9)
 show(fig)
@@ -946,7 +967,8 @@ show(fig)
 
 # %% [markdown]
 # {glue:text}`n_classes` classes stand on {glue:text}`n_molecules` molecules; {glue:text}`n_empty` have none, because insulins, vaccines and enzymes are no small molecules, and their row is zero.
-# {glue:text}`n_sharing` pairs of classes share at least one molecule: more classes are confused because they *are* partly the same drugs than because two drugs look alike on paper.
+# {glue:text}`n_sharing` pairs of classes share at least one molecule.
+# Compare the {glue:text}`n_crossing` groups above, in the whole drug table: classes are confused because they *are* partly the same drugs, rather than because two drugs look alike on paper.
 #
 # ```{exercise}
 # :label: ex-molecules-empty
@@ -965,7 +987,7 @@ show(fig)
 # ## Fragments, and the mask $H$
 #
 # {cite:t}`yang2023molerec` and BiMoRec also look at parts.
-# BRICS {cite:p}`degen2008brics` cuts a molecule at bonds of sixteen kinds that chemists know how to make, and marks each end with the number of the kind.
+# BRICS {cite:p}`degen2008brics` cuts a molecule at bonds that chemists know how to make, and marks each end with a number from 1 to 16 for its surroundings.
 # The medication holds a fragment if any of its molecules yields it:
 #
 # $$
@@ -974,8 +996,7 @@ show(fig)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The drawings of atropine and ipratropium again, with short red strokes across the bonds that BRICS cuts: three in atropine, four in ipratropium, the additional one between the charged nitrogen and its branch of three carbons."}, "figure": {"name": "fig-molecules-cuts", "caption": "Where BRICS cuts atropine (left) and ipratropium (right): the strokes. No cohort. The additional cut at the charged nitrogen makes the bridged ring of ipratropium another fragment than that of atropine."}}
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.3))
-for ax, name in zip(axes, pair, strict=True):
-    drawn = first if name == "atropine" else on_paper(known[name], like=first)
+for ax, (name, drawn) in zip(axes, drawings.items(), strict=True):
     draw(ax, drawn)
     xy = drawn.GetConformer().GetPositions()[:, :2]
     for ends, _ in BRICS.FindBRICSBonds(parse(known[name])):
@@ -1078,7 +1099,7 @@ torch.testing.assert_close(attention[0], torch.tensor([0.5987, 0, 0.4013]), **cl
 turn = [2, 0, 1]
 turned = torch.softmax(scores[:, turn].masked_fill(~holds[:, turn], -(2.0**32)), 1)
 torch.testing.assert_close(turned, attention[:, turn])
-show(attention.round(decimals=4).tolist())
+show([[round(value, 4) for value in row] for row in attention.tolist()])
 
 # %% [markdown]
 # ```{exercise}
@@ -1274,6 +1295,10 @@ for name in ("path", "maccs", "morgan"):
         }
     )
 ranked = pl.DataFrame(ranks)
+antidote = {
+    name: tanimoto([known["naloxone"], known["oxycodone"]], name)[0, 1]
+    for name in ("path", "morgan")
+}
 
 # %% [markdown]
 # **Check.** By the usual fingerprint few pairs are that alike, and the pair of figure 1 is not among them; every collision of the stereo-blind graph is a pair at 1.
@@ -1282,13 +1307,15 @@ ranked = pl.DataFrame(ranks)
 assert ranked["pairs from .95"][2] < ranked["pairs from .95"][0]
 assert ranked["this pair"][2] < claimed < ranked["this pair"][0]
 assert ranked["pairs at 1"].min() >= len(left)
+assert antidote["path"] > claimed > antidote["morgan"]
 page.glue(
     n_pairs=len(i),
     path_95=ranked["pairs from .95"][0],
     path_95_cross=ranked["no class in common"][0],
     morgan_95=ranked["pairs from .95"][2],
     morgan_95_cross=ranked["no class in common"][2],
-    morgan_rank=ranked["pairs at least as alike"][2],
+    antidote_path=antidote["path"],
+    antidote_morgan=antidote["morgan"],
 )
 show(
     page.table(
@@ -1324,6 +1351,8 @@ show(fig)
 
 # %% [markdown]
 # By path fingerprint {glue:text}`path_95` of {glue:text}`n_pairs:,` pairs reach {glue:text}`printed_tanimoto`, {glue:text}`path_95_cross` of them without a class in common; by Morgan {glue:text}`morgan_95`, and {glue:text}`morgan_95_cross`.
+# Some are salts of one acid with different metals.
+# Others are warnings: naloxone, the antidote, and oxycodone, the opioid that it is given against, are {glue:text}`antidote_path:.3f` alike by paths and {glue:text}`antidote_morgan:.3f` by Morgan.
 #
 # ## What the encoder makes of the pair
 #
@@ -1390,7 +1419,7 @@ show({couple: [f"{share:.2%}" for share in found] for couple, found in closer.it
 # :class: verdict
 # **Does not hold here.**
 # The text beside the figure says that stereoisomers, such as mirror images, look identical in two dimensions and that spatial structures part them.
-# Flat graphs with labels of stereo part all structures of our table, mirror images too.
+# Flat graphs with labels of stereo part all {glue:text}`n_structures` structures of our table, and each of the {glue:text}`n_images` that have a mirror image from that image.
 # A spatial encoder that works with distances and lengths parts quinine from quinidine, which are no mirror images, and *not* a drug from its mirror image: {doc}`05_molecules_3d` shows it.
 # The published chirality slot does less than it could, since it holds tags.
 # :::
@@ -1411,7 +1440,7 @@ show({couple: [f"{share:.2%}" for share in found] for couple, found in closer.it
 # ## Misconceptions
 #
 # "Similar fingerprint, similar drug."
-# : Quinine and quinidine are one molecule to seven fingerprints and two drugs to a patient.
+# : Quinine and quinidine are one molecule to seven fingerprints and two drugs to a patient; naloxone undoes what oxycodone does.
 #
 # "A graph network sees rings."
 # : It sees colours. Decalin and bicyclopentyl have the same; only the feature "in ring" knows of rings, and it is true in both.
