@@ -178,8 +178,8 @@ stand_for = {
 assert all(len(names) <= 3 for names in stand_for.values())
 in_model = {drug: drug in molecules.names for drug in cases.CASE}
 page.glue(
-    has_atropine="is" if in_model["atropine"] else "is not",
-    has_ipratropium="is" if in_model["ipratropium"] else "is not",
+    has_atropine=page.about(records, "is" if in_model["atropine"] else "is not"),
+    has_ipratropium=page.about(records, "is" if in_model["ipratropium"] else "is not"),
     n_molecules=len(molecules.names),
 )
 show(
@@ -790,7 +790,7 @@ direct = verdict(
     n_patients=int(twin_rows["patients"].max() or 0) if twin_rows.height else 0,
     missing="no confusion of twins was counted",
 )
-page.glue(direct_word=direct.word)
+page.glue(direct_word=page.about(records, direct.word, patients=n_tested))
 
 # %% [markdown]
 # *Does the full model confuse the planted twins less than one that was pre-trained on flat drawings?*
@@ -924,8 +924,10 @@ show(
 
 # %% tags=["remove-cell"]
 page.glue(
-    word_similar=claims["third dimension, against no pre-training"].word,
-    word_case=claims["the two patients of figure 7"].word,
+    word_similar=page.about(
+        records, claims["third dimension, against no pre-training"].word
+    ),
+    word_case=page.about(records, claims["the two patients of figure 7"].word),
     rate_similar=page.about(
         records,
         words(rate(grids.REFERENCE, cases.SIMILAR)) or "too few pairs",
