@@ -120,7 +120,7 @@ def draw(ax, molecule, discs=None):
     ax.margins(0.12)
     ax.axis("off")
     for a, (text, colour) in (heteroatoms(molecule) | (discs or {})).items():
-        ax.scatter(*xy[a], s=95, color=colour, zorder=2)
+        ax.scatter(*xy[a], s=125, color=colour, zorder=2)
         ax.text(*xy[a], text, color="w", size=6.5, ha="center", va="center", zorder=3)
 
 
@@ -865,7 +865,7 @@ assert parted == len(images)
 page.glue(n_images=len(images))
 show({"with a mirror image": len(images), "parted from it": parted})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Structural drawings of quinine and quinidine, turned alike, their chiral atoms marked R or S. Two of the marks, on the carbon with the hydroxyl group and on the carbon next to it in the bridged ring, are exchanged between the two drugs; everything else is the same."}, "figure": {"name": "fig-molecules-quinine", "caption": "Quinine (left) and quinidine (right), drawn alike, with the labels that the graph carries (green R, purple S; NS and NR: the nitrogen). No cohort. Take the labels away and one graph is left; with them, two atoms differ."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Structural drawings of quinine and quinidine, turned alike, their chiral atoms marked R or S. Two of the marks, on the carbon with the hydroxyl group and on the carbon next to it in the bridged ring, are exchanged between the two drugs; everything else is the same."}, "figure": {"name": "fig-molecules-quinine", "caption": "Quinine (left) and quinidine (right), drawn alike, with the labels that the graph carries (green R, purple S; NR: a nitrogen, R). No cohort. Take the labels away and one graph is left; with them, two atoms differ."}}
 plain = on_paper(known["quinine"])
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8))
 for ax, name in zip(axes, isomers, strict=True):
