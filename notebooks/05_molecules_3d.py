@@ -345,7 +345,7 @@ rules = [  # what the note holds, the kind, what is done
     ("one heavy atom", "ion or atom", "a point at the origin"),
     ("no parameters", "no force field", "embedded, not relaxed"),
     ("left out", "salt or mixture", "the largest organic part"),
-    ("heavy atoms: random", "large peptide", "random starting coordinates"),
+    ("heavy atoms: random", "very large", "random starting coordinates"),
     ("dropped", "label that cannot be drawn", "embedded without it"),
     ("random starting", "hard to embed", "random starting coordinates"),
 ]
@@ -387,7 +387,7 @@ show(
             pl.col("relaxed").alias("at rest in MMFF94"),
             "examples",
         ),
-        caption=f"Kinds of drugs, and what is done for coordinates. All {all_drugs.height} drugs with a structure in the book's table; one seed. A drug that meets several rules counts once, in the order ion, no force field (metals, boron, carbonate), salt, peptide, label, hard. Examples: the largest of each kind.",
+        caption=f"Kinds of drugs, and what is done for coordinates. All {all_drugs.height} drugs with a structure in the book's table; one seed. A drug that meets several rules counts once, in the order ion, no force field (metals, boron, carbonate), salt, very large, label, hard. Examples: the largest of each kind.",
     )
 )
 
