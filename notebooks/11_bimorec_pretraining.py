@@ -648,7 +648,7 @@ show(fig)
 # $$ (eq-pretraining-terrain)
 #
 # A toy shows what that rewards.
-# Fingerprint similarities (.6, .2, .1): an embedding that copies them has $\Delta = 0$; noise has a large and rugged one.
+# Fingerprint similarities (.6, .2, .1): an embedding that copies them has $\Delta = 0$; numbers at random have a large and rugged one.
 
 # %%
 terrain = study.stored("terrain")
