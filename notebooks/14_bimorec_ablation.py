@@ -61,7 +61,10 @@ show = partial(privacy.show, records)  # closed records: aggregates only
 ablation = grids.read_or_default("ablation", records.name, records.source)
 controls = grids.read_or_default("controls", records.name, records.source)
 n_tested = int(ablation.scores["patients"].max())
-costs = pl.concat([ablation.costs, controls.costs]).unique("label")
+spent = [
+    grid.costs.select("label", "seconds", "seeds") for grid in (ablation, controls)
+]
+costs = pl.concat(spent).unique("label")
 hours = (costs["seconds"] * costs["seeds"]).sum() / 3600
 page.at_a_glance(
     {
