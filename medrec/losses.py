@@ -35,7 +35,7 @@ def ddi_loss(prob: Tensor, ddi: Tensor, scale: float = 1.0) -> Tensor:
 def margin_loss(prob: Tensor, target: Tensor) -> Tensor:
     r"""Multi-label margin loss on probabilities, without a loop over pairs.
 
-    Source: BiMoRec, eq. 28 (the same in SafeDrug, MoleRec, CausalMed, NLA-MMR, eq. 16).
+    Source: BiMoRec, eq. 28 (the same in SafeDrug, MoleRec, CausalMed, NLA-MMR, eq. 16); book: :eq:`eq-margin-loss`.
 
     .. math::
         \mathcal L_{multi} = \frac1M \sum_{i:\,m_i=1}\ \sum_{j:\,m_j=0} \max(0,\, 1 - (\hat m_i - \hat m_j))
@@ -79,7 +79,7 @@ def visit_ddi_rate(recommended: Tensor, ddi: Tensor) -> Tensor:
 def ddi_tolerance(rate: Tensor, target_ddi: float, temperature: float | Tensor) -> Tensor:
     r"""Weight of accuracy against safety, :math:`\alpha`.
 
-    Source: BiMoRec, eq. 31 (MoleRec and CausalMed use the same).
+    Source: BiMoRec, eq. 31 (MoleRec and CausalMed use the same); book: :eq:`eq-alpha`.
 
     .. math:: \alpha = \min\{1,\ \exp(\tau (1 - \rho / \varphi))\}
 
@@ -108,7 +108,7 @@ def safe_recommendation_loss(
 ) -> Tensor:
     r"""Accuracy and safety in one value: what MoleRec, CausalMed and BiMoRec minimise.
 
-    Source: BiMoRec, eqs. 27-31.
+    Source: BiMoRec, eqs. 27-31; book: :eq:`eq-bimorec-loss`.
 
     .. math::
         \mathcal L = \alpha\,\big(\beta\,\mathcal L_{bce} + (1 - \beta)\,\mathcal L_{multi}\big)

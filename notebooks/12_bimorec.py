@@ -672,7 +672,7 @@ for where, chosen_groups in groups.items():
             rows.append(
                 {"visits": where, "system": name}
                 | {
-                    label: values[key].format(3)
+                    label: values[key].format(1 if key == "n_medications" else 3)
                     for key, label in protocol.COLUMNS.items()
                 }
             )
