@@ -1,15 +1,20 @@
 """Seconds of one training epoch of every network at paper size, and of the fit of every estimator, against budgets.
 
-Usage: ``python benchmarks/epochs.py [SYSTEM ...]``; default all. Pre-training and other preparations are not counted.
+Usage: ``python benchmarks/epochs.py [--keep] [SYSTEM ...]``; default all. Pre-training and other preparations are not
+counted. ``--keep`` writes what was measured to ``results/epochs/epochs.csv``, which the chapters show; systems that were
+not measured keep their rows. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 BUDGETS = {
     "bimorec": 40,
@@ -32,7 +37,7 @@ UNPREPARED = {"bimorec": {"pretrain": False}}
 """Settings that skip what is done once before the first epoch."""
 
 
-def main(names: list[str]) -> int:
+def main(names: list[str], keep: bool) -> int:
     # medrec before torch: it keeps idle threads from spinning.
     from medrec.data import load_cohort
     from medrec.data.batch import batches
@@ -45,13 +50,13 @@ def main(names: list[str]) -> int:
     cohort = load_cohort("paper")
     train = split_patients(cohort.n_patients, 0).train
     print(f"{len(train)} training patients, {cohort.n_medications} medications, {torch.get_num_threads()} threads")
-    missed = False
+    missed, rows = False, []
     for name in names or [name for name in BUDGETS if name in ENTRIES]:
         entry, budget = get(name), BUDGETS[get(name).name]
         if not entry.is_network:
             start = time.perf_counter()
             entry.cls().fit(cohort.select(train))
-            seconds, what = time.perf_counter() - start, "a fit"
+            seconds, what, batch_size = time.perf_counter() - start, "a fit", None
         else:
             config = entry.configure("paper", UNPREPARED.get(name))
             context, _ = build_context(entry, config, cohort.vocab)
@@ -68,14 +73,42 @@ def main(names: list[str]) -> int:
                     network.loss(batch, network(batch, context), context).backward()
                     optimiser.step()
                 taken.append(time.perf_counter() - start)
-            seconds, what = min(taken), "an epoch"
+            seconds, what, batch_size = min(taken), "an epoch", config.batch_size
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(
             f"{entry.label}: {seconds:.1f} s {what} (budget {budget} s), peak so far {peak} MiB (budget {MEMORY} MiB)"
         )
         missed |= seconds > budget or peak > MEMORY
+        rows.append(
+            {
+                "system": entry.label,
+                "of": what,
+                "seconds": round(seconds, 2),
+                "budget_seconds": budget,
+                "peak_mib": peak,
+                "budget_mib": MEMORY,
+                "batch_size": batch_size,
+                "threads": torch.get_num_threads(),
+                "cores": os.cpu_count(),
+                "torch": torch.__version__,
+            }
+        )
+    if keep:
+        store(rows)
     return int(missed)
 
 
+def store(rows: list[dict[str, Any]]) -> None:
+    """Replace the rows of the systems that were measured."""
+    from medrec.experiments.bimorec import epochs_file
+
+    file, new = epochs_file(), pl.DataFrame(rows)
+    if file.exists():
+        old = pl.read_csv(file)
+        new = pl.concat([old.filter(~pl.col("system").is_in(new["system"].to_list())), new], how="vertical_relaxed")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new.sort("system").write_csv(file)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main([a for a in sys.argv[1:] if a != "--keep"], "--keep" in sys.argv[1:]))

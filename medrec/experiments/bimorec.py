@@ -414,6 +414,26 @@ def read_or_default(grid: str, cohort: str, source: str, *, default: str = "quic
     return read(grid, cohort, source) if kept else read(grid, default)
 
 
+def epochs_file() -> Path:
+    """Where ``benchmarks/epochs.py --keep`` writes the seconds and the memory of one epoch of each system."""
+    return paths.base_dir() / "results" / "epochs" / "epochs.csv"
+
+
+def epoch_alone(system: str) -> dict[str, Any]:
+    """Seconds, peak memory and budgets of one epoch at paper size, with nothing else on the machine.
+
+    Args:
+        system: label of the system.
+
+    Raises:
+        MedrecError: it was not measured.
+    """
+    found = pl.read_csv(epochs_file()).filter(system=system) if epochs_file().exists() else pl.DataFrame()
+    if found.is_empty():
+        raise MedrecError(f"No epoch of {system} was measured. Run `python benchmarks/epochs.py --keep`.")
+    return found.row(0, named=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, write the rows."""
     parser = argparse.ArgumentParser(prog="python -m medrec.experiments.bimorec", description="Grids of BiMoRec.")

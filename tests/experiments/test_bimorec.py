@@ -178,3 +178,15 @@ def test_nothing_of_a_single_patient_is_kept(grid):
     assert grid.scores["patients"].min() >= 5
     assert grid.scores["patients"].dtype == pl.Int64
     assert "patient" not in grid.scores.columns
+
+
+def test_an_epoch_that_was_not_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(bimorec, "epochs_file", lambda: tmp_path / "epochs.csv")
+    with pytest.raises(
+        MedrecError, match=r"No epoch of BiMoRec was measured. Run `python benchmarks/epochs.py --keep`"
+    ):
+        bimorec.epoch_alone("BiMoRec")
+    pl.DataFrame({"system": ["BiMoRec"], "seconds": [30.0]}).write_csv(tmp_path / "epochs.csv")
+    assert bimorec.epoch_alone("BiMoRec")["seconds"] == 30
+    with pytest.raises(MedrecError, match="No epoch of COGNet"):
+        bimorec.epoch_alone("COGNet")
