@@ -1,8 +1,8 @@
 """Seconds of one training epoch of every network at paper size, and of the fit of every estimator, against budgets.
 
 Usage: ``python benchmarks/epochs.py [--keep] [SYSTEM ...]``; default all. Pre-training and other preparations are not
-counted. ``--keep`` writes what was measured to ``results/epochs/epochs.csv``, which the chapters show; systems that were
-not measured keep their rows. The machine should have nothing else to do.
+counted. ``--keep`` writes what was measured to ``results/epochs/epochs.csv``, from where chapters show it; systems that
+were not measured keep their rows. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
