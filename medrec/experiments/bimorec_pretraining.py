@@ -371,7 +371,7 @@ def _noise_table(pairs: pl.DataFrame) -> pl.DataFrame:
     edges = np.linspace(-1, 1, 41)
     rows = []
     for (seed, pair), part in pairs.group_by("seed", "pair", maintain_order=True):
-        values = part["similarity"].to_numpy()
+        values = part["similarity"].to_numpy().clip(-1, 1)  # a cosine of 1 can be rounded to a little more
         share = np.histogram(values, edges)[0] / len(values)
         low, middle, high = np.percentile(values, [5, 50, 95])
         rows += [
