@@ -83,8 +83,10 @@ page.glue(n_drugs=len(known), n_structures=len(library))
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="BiMoRec (2024), equations 1 and 2 and figure 1; NLA-MMR (2024), equations 5 to 7; MoleRec (2023); SafeDrug (2021)",
-    data=f"{len(library)} structures of the book's drug table; the classes of "
-    + page.cohort_line(records),
+    data=page.about(
+        records,
+        f"{len(library)} structures of the book's drug table; the classes of {page.cohort_line(records)}",
+    ),
     learned="nothing: encoders on this page are untrained",
     full_run="one minute on two cores (five spellings of each drug)",
 )
@@ -189,7 +191,7 @@ page.glue(
     lowest=by_pair["atropine, ipratropium"][-1],
     n_above=len(above),
     n_rulers=len(rulers),
-    which_above=", ".join(above),
+    which_above=page.about(records, ", ".join(above)),
     morgan_pair=rulers["morgan"][0],
     path_pair=rulers["path"][0],
 )

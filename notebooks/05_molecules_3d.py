@@ -79,8 +79,10 @@ page.glue(
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), equations 3 to 6 and figure 1",
-    data=f"{all_drugs.height} drugs with a structure; the classes of "
-    + page.cohort_line(records),
+    data=page.about(
+        records,
+        f"{all_drugs.height} drugs with a structure; the classes of {page.cohort_line(records)}",
+    ),
     learned="nothing: the encoder on this page is untrained",
     full_run="python -m medrec.experiments.molecules_3d: all drugs, some minutes on two cores",
 )
@@ -558,7 +560,7 @@ solid = large.filter(~pl.col("name").is_in(flat_drugs))
 page.glue(
     n_large=large.height,
     n_flat=len(flat_drugs),
-    flat_names=", ".join(flat_drugs),
+    flat_names=page.about(records, ", ".join(flat_drugs)),
     median_flatness=large["flatness"].median(),
     share_sticks=np.mean([sticks_out(known[name]) for name in solid["name"]]),
 )
@@ -1228,8 +1230,8 @@ means = {
     for a, b in study.PAIRS
 }
 page.glue(
-    word_pair=words["atropine", "ipratropium"],
-    word_quinine=words["quinine", "quinidine"],
+    word_pair=page.about(records, words["atropine", "ipratropium"]),
+    word_quinine=page.about(records, words["quinine", "quinidine"]),
     area_pair=np.mean(parted["atropine", "ipratropium"]),
     area_quinine=np.mean(parted["quinine", "quinidine"]),
     **{
@@ -1237,7 +1239,7 @@ page.glue(
         for pair in parted
         for key, of in (("least", min), ("most", max))
     },
-    word_mirror="does not hold" if by_mirror < 1e-5 else "holds",
+    word_mirror=page.about(records, "does not hold" if by_mirror < 1e-5 else "holds"),
     **means,
 )
 

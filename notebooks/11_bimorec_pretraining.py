@@ -66,7 +66,10 @@ numbers = study.facts()
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), equations 1 to 11, figures 2 and 6",
-    data=f"{numbers['molecules']:.0f} molecules and {numbers['fragments']:.0f} fragments of the synthetic cohort's medications; no patient is looked at",
+    data=page.about(
+        records,
+        f"{numbers['molecules']:.0f} molecules and {numbers['fragments']:.0f} fragments of the synthetic cohort's medications; no patient of {page.cohort_line(records)} is looked at",
+    ),
     learned="nothing on this page: stored trainings of encoders are read",
     full_run="python -m medrec.experiments.bimorec_pretraining: half an hour on one core",
 )
@@ -682,8 +685,8 @@ np.testing.assert_allclose(gaps["affine copy"].std(), 0.108, atol=5e-4)
 gaussian = terrain.filter(encoder=study.GAUSSIAN).row(0, named=True)
 assert abs(gaussian["spearman"]) < 0.1
 page.glue(
-    rugged=order[0],
-    smooth=order[-1],
+    rugged=page.about(records, order[0]),
+    smooth=page.about(records, order[-1]),
     gaussian_mean=gaussian["mean"],
 )
 show({name: round(float(gap.mean()), 3) for name, gap in gaps.items()})
@@ -769,7 +772,10 @@ written = {
         ("d_untrained", study.UNTRAINED),
     ]
 }
-page.glue(word=word, outsiders=numbers["outsiders"], **written)
+page.glue(
+    outsiders=numbers["outsiders"],
+    **{k: page.about(records, v) for k, v in {"word": word, **written}.items()},
+)
 
 # %% [markdown]
 # *Does the third dimension clear up structural confusion in the embedding space?*
@@ -851,7 +857,9 @@ page.glue(
     pr_before=before,
     pr_after=after,
     pr_noise=pr["molecule", study.GAUSSIAN],
-    figure6="holds in part" if after > before else "does not hold here",
+    figure6=page.about(
+        records, "holds in part" if after > before else "does not hold here"
+    ),
 )
 
 # %% [markdown]

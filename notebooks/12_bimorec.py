@@ -829,7 +829,7 @@ sure = table.filter((pl.col("low") > 0) | (pl.col("high") < 0))["variant"].to_li
 page.glue(
     n_switches=table.height - 1,
     n_seeds=n_seeds,
-    sure=", ".join(sure) if sure else "none of them",
+    sure=page.about(records, ", ".join(sure) or "none of them"),
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper variant of BiMoRec on the synthetic quick cohort; most intervals contain zero."}, "figure": {"name": "fig-bimorec-switches", "caption": "Change of Jaccard (→ better) of each switch against the paper variant. Synthetic quick cohort, tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Notice which of them leave zero out."}}

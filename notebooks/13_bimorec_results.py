@@ -1093,7 +1093,7 @@ page.glue(
     printed_epoch=cost["BiMoRec"]["seconds per epoch"],
     speed=cost["BiMoRec"]["seconds per epoch"] / alone["seconds"],
     peak=alone["peak_mib"] / 1024,
-    budget="inside" if in_budget else "outside",
+    budget=page.about(records, "inside" if in_budget else "outside", patients=n_tested),
     budget_seconds=alone["budget_seconds"],
     budget_memory=alone["budget_mib"] / 1024,
     best_epoch=own["best_epoch"],
