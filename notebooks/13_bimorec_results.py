@@ -74,7 +74,11 @@ page.at_a_glance(
         "smallest": smallest,
     },
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), tables 2 and 3, figure 4",
-    data=page.about(records, f"rows of {rows.line}", patients=n_tested),
+    data=page.about(
+        records,
+        f"rows of {rows.line}; asked for were those of {page.cohort_line(records)}",
+        patients=n_tested,
+    ),
     learned="nothing; every number of ours comes from runs that were kept",
     full_run=page.about(
         records,
