@@ -214,10 +214,10 @@ def build_context(
     molecules = None
     if entry.is_network and entry.cls.sees_molecules:
         # RDKit is loaded for those who need it.
-        from medrec.chem import library
+        from medrec.chem.molecules import build
 
         per_class = getattr(config, "molecules_per_class", 3)
-        molecules = library.build(codes, per_class=per_class, only=planted_molecules)
+        molecules = build(codes, per_class=per_class, only=planted_molecules)
     return Context(dict(vocab), torch.from_numpy(matrix), molecules), source
 
 

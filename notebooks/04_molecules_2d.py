@@ -56,7 +56,7 @@ from medrec.chem.graphs import (
     molecular_graph,
     parse,
 )
-from medrec.chem.library import build
+from medrec.chem.molecules import build
 from medrec.chem.similarity import FINGERPRINTS, tanimoto
 from medrec.data import load_cohort, privacy
 from medrec.experiments import published
@@ -932,7 +932,7 @@ show(str(tag_here))
 # $$ (eq-molecules-average)
 #
 # with at most three molecules in $\mathcal M_m$ in the released codes of MoleRec and BiMoRec.
-# {py:func}`~medrec.chem.library.build` takes those with the most marketed products, and lists every structure once.
+# {py:func}`~medrec.chem.molecules.build` takes those with the most marketed products, and lists every structure once.
 
 # %%
 codes = records.vocab["medication"].codes

@@ -50,7 +50,7 @@ from medrec.chem.geometry import (
     radius_graph,
 )
 from medrec.chem.graphs import ATOM_FEATURES, molecular_graph
-from medrec.chem.library import build
+from medrec.chem.molecules import build
 from medrec.data import load_cohort, privacy
 from medrec.experiments import molecules_3d as study
 from medrec.experiments import published

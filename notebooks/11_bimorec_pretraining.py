@@ -456,7 +456,7 @@ page.glue(listed=numbers["listed"], structures=numbers["molecules"])
 show(terms.tolist())
 
 # %% [markdown]
-# On the cohort of this page {glue:text}`structures:.0f` structures would be listed {glue:text}`listed:.0f` times; {py:func}`medrec.chem.library.build` keeps each once.
+# On the cohort of this page {glue:text}`structures:.0f` structures would be listed {glue:text}`listed:.0f` times; {py:func}`medrec.chem.molecules.build` keeps each once.
 #
 # ## What travels
 #

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from medrec.chem.library import Molecules
+from medrec.chem.molecules import Molecules
 from medrec.data.cohort import Cohort, Vocabulary
 from medrec.types import Ragged
 

@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
 from medrec import paths
-from medrec.chem.library import Molecules, build
+from medrec.chem.molecules import Molecules, build
 from medrec.chem.similarity import Fingerprint, tanimoto
 from medrec.data import load_cohort, privacy
 from medrec.data.cohort import Cohort, atomic_folder

@@ -29,7 +29,7 @@ from medrec import paths
 from medrec.chem.conformers import conformers
 from medrec.chem.geometry import geometric_graph
 from medrec.chem.graphs import batch_graphs
-from medrec.chem.library import Molecules, build
+from medrec.chem.molecules import Molecules, build
 from medrec.chem.similarity import tanimoto
 from medrec.data import load_cohort
 from medrec.knowledge.drugs import drug_atc

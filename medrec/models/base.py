@@ -21,7 +21,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind, Vocabulary
 
 if TYPE_CHECKING:
-    from medrec.chem.library import Molecules
+    from medrec.chem.molecules import Molecules
 
 State = dict[str, NDArray]
 """What a fitted system has learnt, by name."""

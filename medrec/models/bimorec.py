@@ -61,7 +61,7 @@ from medrec.nn.set_attention import SetAttention
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
-    from medrec.chem.library import Molecules
+    from medrec.chem.molecules import Molecules
 
 
 @dataclass(frozen=True)

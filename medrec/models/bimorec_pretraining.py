@@ -28,7 +28,7 @@ Where paper, released code and sense part ways:
   dimension: two passes of the 2D encoder, which differ by dropout, are each other's partners.
 * What has no conformer is left out of the contrast, and counted.
 * The released list of molecules holds a structure once for each class that lists it, so a molecule is its own negative;
-  here every structure stands once (:class:`medrec.chem.library.Molecules`).
+  here every structure stands once (:class:`medrec.chem.molecules.Molecules`).
 * ``center_coords``: positions from the centroid.  Released code takes those of the file.
 * ``gvp_layers``: 3 in the text, 4 in the code.
 * The last epoch is kept.  Released code means to keep the epoch in which both losses were lowest, but keeps a reference
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from torch_geometric.data import Batch, Data
 
-    from medrec.chem.library import Molecules
+    from medrec.chem.molecules import Molecules
 
 Coords = Literal["conformers", "flat", "shuffled", "random", "none"]
 Denominator = Literal["negatives", "with_positive"]

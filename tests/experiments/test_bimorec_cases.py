@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from medrec.chem.library import build
+from medrec.chem.molecules import build
 from medrec.experiments import bimorec_cases as cases
 from medrec.experiments.bimorec import REFERENCE
 from medrec.experiments.bimorec_cases import (

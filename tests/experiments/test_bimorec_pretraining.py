@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from medrec.chem.graphs import batch_graphs
-from medrec.chem.library import Molecules
+from medrec.chem.molecules import Molecules
 from medrec.chem.similarity import tanimoto
 from medrec.experiments import bimorec_pretraining as chapter
 from medrec.models.bimorec_pretraining import QUICK, PretrainingConfig

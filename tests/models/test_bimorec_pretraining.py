@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from medrec.chem.conformers import conformers
 from medrec.chem.graphs import batch_graphs
-from medrec.chem.library import Molecules
+from medrec.chem.molecules import Molecules
 from medrec.models import bimorec_pretraining as stage1
 from medrec.models.bimorec_pretraining import (
     PretrainingConfig,

@@ -8,7 +8,7 @@ import torch
 
 from medrec.chem.fragments import fragment_mask
 from medrec.chem.graphs import batch_graphs
-from medrec.chem.library import build
+from medrec.chem.molecules import build
 from medrec.knowledge.drugs import combinations, drug_atc, drugs
 from medrec.types import MedrecError
 
