@@ -529,8 +529,3 @@ def _pairs(batch: VisitBatch) -> _Pairs:
     k = torch.repeat_interleave(torch.arange(len(target), device=real.device), length)
     j = torch.arange(len(k), device=real.device) - (length.cumsum(0) - length)[k]
     return _Pairs(past, target, k, j, number[target[k] - length[k] + j], length)
-
-
-def build(config: BiMoRecConfig, context: Context) -> BiMoRec:
-    """A freshly initialised network."""
-    return BiMoRec(config, context)

@@ -427,8 +427,3 @@ def commonest_strata(diagnoses: NDArray, count: int = 3) -> NDArray[np.integer]:
     """Group of each visit by which of the commonest diagnoses it has, ``(V,)`` below ``2 ** count``."""
     commonest = np.argsort(-diagnoses.sum(0), kind="stable")[:count]
     return diagnoses[:, commonest] @ (1 << np.arange(len(commonest)))
-
-
-def build(config: CausalMedConfig, context: Context) -> CausalMed:
-    """A freshly initialised network."""
-    return CausalMed(config, context)

@@ -550,8 +550,3 @@ class DrugRec(Recommender):
 
 BUNDLE = 16
 """Texts of similar length that are read together."""
-
-
-def build(config: DrugRecConfig, context: Context) -> DrugRec:
-    """A freshly initialised network."""
-    return DrugRec(config, context)

@@ -316,8 +316,3 @@ def _on_grid(rows: Tensor, at: Tensor) -> Tensor:
     """Rows ``(N, ...)`` of the visits ``at`` ``(B, T)``, 0 or False elsewhere."""
     grid = rows.new_zeros(*at.shape, *rows.shape[1:])
     return grid.index_put(at.nonzero(as_tuple=True), rows)
-
-
-def build(config: LEAPConfig, context: Context) -> LEAP:
-    """A freshly initialised network."""
-    return LEAP(config, context)

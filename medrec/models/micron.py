@@ -310,8 +310,3 @@ class MICRON(Recommender):
         """Running means start anew; weights are kept."""
         self.loss_means.zero_()
         self.n_losses.zero_()
-
-
-def build(config: MICRONConfig, context: Context) -> MICRON:
-    """A freshly initialised network."""
-    return MICRON(config, context)

@@ -222,8 +222,3 @@ class RETAIN(Recommender):
             rows = self.dropout(self.embedding(ids[real] + self.starts[kind]))
             total = total.index_add(0, real.nonzero()[:, 0], rows)
         return total
-
-
-def build(config: RETAINConfig, context: Context) -> RETAIN:
-    """A freshly initialised network."""
-    return RETAIN(config, context)
