@@ -100,7 +100,7 @@ def main(names: list[str], keep: bool) -> int:
 
 def store(rows: list[dict[str, Any]]) -> None:
     """Replace the rows of the systems that were measured."""
-    from medrec.experiments.bimorec import epochs_file
+    from medrec.experiments.grids import epochs_file
 
     file, new = epochs_file(), pl.DataFrame(rows)
     if file.exists():

@@ -43,7 +43,7 @@ from medrec import losses, plotting, protocol
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
-from medrec.experiments import bimorec as grids
+from medrec.experiments import grids
 from medrec.models.bimorec import (
     aggregate,
     fragment_slots,

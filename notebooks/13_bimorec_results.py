@@ -40,8 +40,8 @@ from scipy.stats import chi, kendalltau, norm
 from medrec import plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
-from medrec.experiments import bimorec as grids
-from medrec.experiments import published
+from medrec.experiments import grids, published
+from medrec.experiments.rows import REFERENCE
 from medrec.models import registry
 from medrec.protocol import (
     COLUMNS,
@@ -82,7 +82,7 @@ page.at_a_glance(
     learned="nothing; every number of ours comes from runs that were kept",
     full_run=page.about(
         records,
-        f"{hours:.1f} hours for the rows, on {rows.provenance['environment']['device']}: python -m medrec.experiments.bimorec table2 --cohort {rows.cohort}",
+        f"{hours:.1f} hours for the rows, on {rows.provenance['environment']['device']}: python -m medrec.experiments.grids table2 --cohort {rows.cohort}",
         patients=n_tested,
     ),
 )
@@ -560,7 +560,7 @@ show(round(point, 1))
 order = [*printed["system"][::-1], "last visit", "popularity"]
 order = list(dict.fromkeys([*order, *rows.select()["label"].to_list()]))
 there = list(rows.scores["label"].unique(maintain_order=True))
-rivals = [label for label in order if label in there and label != grids.REFERENCE]
+rivals = [label for label in order if label in there and label != REFERENCE]
 
 
 def found(label, visits="all visits", metric="jaccard", threshold="tuned"):
@@ -720,7 +720,7 @@ show(
 fig, axes = plt.subplots(
     1, 5, figsize=(plotting.FULL, 2.0), layout="constrained", sharey=True
 )
-labels = [grids.REFERENCE, *rivals]
+labels = [REFERENCE, *rivals]
 for ax, (metric, head) in zip(axes, COLUMNS.items(), strict=True):
     cells = [found(label, "later visits", metric) for label in labels]
     ends = [

@@ -41,8 +41,8 @@ from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
-from medrec.experiments import bimorec as grids
-from medrec.experiments import published
+from medrec.experiments import grids, published
+from medrec.experiments.rows import SYNERGY, settings_for
 from medrec.models import registry
 from medrec.protocol import Interval, evaluate, verdict
 from medrec.training import build_context, load_system, predict, train
@@ -389,7 +389,7 @@ page.glue(
 # %%
 small = {"pretrain": False, "width": 32, "batch_size": 32, "epochs": 5}
 if profile == "full":
-    small = grids.settings_for(records.name) | {"pretrain": False}
+    small = settings_for(records.name) | {"pretrain": False}
 runs = {
     variant: train(
         "bimorec", records, variant=variant, settings=small, seed=seed, device=device
@@ -773,7 +773,7 @@ c5 = judge(
     only_for=", ".join(holds_for) if holds_for and not_for else None,
     not_for=", ".join(not_for) if holds_for and not_for else None,
 )
-beyond = here[grids.SYNERGY]
+beyond = here[SYNERGY]
 c6 = verdict(
     Interval(*(beyond[end] for end in change), 0),
     cohort=f"the {ablation.cohort} cohort",

@@ -46,8 +46,8 @@ from medrec import plotting
 from medrec.book import page
 from medrec.chem.graphs import batch_graphs, molecular_graph
 from medrec.data import load_cohort, privacy
-from medrec.experiments import bimorec as grids
-from medrec.experiments import published
+from medrec.experiments import grids, published
+from medrec.experiments.rows import REFERENCE
 from medrec.models import registry
 from medrec.nn.gin import GIN
 from medrec.protocol import COLUMNS, Interval, verdict
@@ -78,7 +78,7 @@ page.at_a_glance(
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), section 6.4, figure 5 and equation 32",
     data=page.about(records, f"rows of {rows.line}", patients=n_tested),
     learned="nothing; every score of ours comes from runs that were kept",
-    full_run="an afternoon on two cores for the rows: python -m medrec.experiments.bimorec sensitivity",
+    full_run="an afternoon on two cores for the rows: python -m medrec.experiments.grids sensitivity",
 )
 
 # %% tags=["remove-cell"]
@@ -532,10 +532,8 @@ default = {**vars(plain), **rows.provenance["settings"]}
 def panel(knob, metric="jaccard", threshold="tuned"):
     """Settings of a knob in order, the default among them, with changes against it."""
     found = rows.select(metric=metric, threshold=threshold)
-    found = found.filter(
-        (pl.col("knob") == knob) | (pl.col("label") == grids.REFERENCE)
-    )
-    is_default = pl.col("label") == grids.REFERENCE
+    found = found.filter((pl.col("knob") == knob) | (pl.col("label") == REFERENCE))
+    is_default = pl.col("label") == REFERENCE
     setting = pl.when(is_default).then(float(default[knob])).otherwise("setting")
     return found.with_columns(setting.alias("setting"), default=is_default).sort(
         "setting"
@@ -722,7 +720,7 @@ show(fig, patients=n_tested)
 
 # %%
 z = norm.ppf(0.975)
-changed = rows.select().filter(pl.col("label") != grids.REFERENCE)
+changed = rows.select().filter(pl.col("label") != REFERENCE)
 half = (changed["delta_high"] - changed["delta_low"]) / 2
 noise = float(half.median() / z / np.sqrt(2))
 tornado = pl.DataFrame(
@@ -739,7 +737,7 @@ tornado = pl.DataFrame(
     ]
 ).sort("range", descending=True)
 own, tuned = (
-    rows.select(threshold=t).filter(label=grids.REFERENCE)["value"][0]
+    rows.select(threshold=t).filter(label=REFERENCE)["value"][0]
     for t in ("own", "tuned")
 )
 

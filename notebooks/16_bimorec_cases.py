@@ -44,9 +44,9 @@ from medrec.chem.graphs import ATOM_FEATURES, molecular_graph
 from medrec.chem.similarity import FINGERPRINTS, tanimoto
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
-from medrec.experiments import bimorec as grids
 from medrec.experiments import bimorec_cases as cases
-from medrec.experiments import published
+from medrec.experiments import grids, published
+from medrec.experiments.rows import REFERENCE
 from medrec.knowledge.classes import atc3
 from medrec.knowledge.drugs import drug_atc, drugs
 from medrec.models import registry
@@ -552,7 +552,7 @@ show(
 # %%
 at_later = kept.errors.filter(visits="later visits")
 labels = list(dict.fromkeys(at_later["label"]))
-with_cases = at_later.filter(label=grids.REFERENCE)
+with_cases = at_later.filter(label=REFERENCE)
 n_with = int(with_cases["patients"].max())
 
 
@@ -573,7 +573,7 @@ def words(row, start=""):
 # **Check.** The difference of two rates is the difference of the rates, and no system differs from itself.
 
 # %%
-assert rate(grids.REFERENCE, cases.SIMILAR)["delta"] in (0, None)
+assert rate(REFERENCE, cases.SIMILAR)["delta"] in (0, None)
 for label in labels:
     s, c, b = (rate(label, k) for k in (cases.SIMILAR, cases.CONTROL, cases.BEYOND))
     if b["value"] is not None:
@@ -631,7 +631,7 @@ show(fig, patients=n_with)
 # If the third dimension resolves confusions, then taking it away, by no pre-training or by flat drawings, must cost errors *on similar pairs*, and more than on control pairs: otherwise it made a better model, and no resolved confusion.
 
 # %% tags=["hide-input"]
-without = [label for label in labels if label != grids.REFERENCE]
+without = [label for label in labels if label != REFERENCE]
 show(
     page.table(
         pl.DataFrame(
@@ -675,8 +675,8 @@ show(
 # %%
 by_stage = (
     kept.neighbours.filter(
-        pl.col("label").is_in([grids.REFERENCE, "w/o T", "flat drawings"])
-        & ((pl.col("stage") != "untrained") | (pl.col("label") == grids.REFERENCE))
+        pl.col("label").is_in([REFERENCE, "w/o T", "flat drawings"])
+        & ((pl.col("stage") != "untrained") | (pl.col("label") == REFERENCE))
     )
     .group_by("label", "stage", "of", maintain_order=True)
     .agg(
@@ -777,7 +777,7 @@ show(
 # %% tags=["remove-cell"]
 flat = "flat drawings"
 twin_test = None
-if {grids.REFERENCE, flat} <= set(twin_labels) and twin(flat)["delta"] is not None:
+if {REFERENCE, flat} <= set(twin_labels) and twin(flat)["delta"] is not None:
     row = twin(flat)
     twin_test = Interval(row["delta"], row["delta_low"], row["delta_high"], 0)
 shape_seeds = twins.provenance["seeds"]
@@ -816,7 +816,7 @@ shown = few.unique(["rule", "place", "label"], maintain_order=True).pivot(
 by_rule = dict(few.group_by("rule").agg(pl.col("place").n_unique()).iter_rows())
 if by_rule:
     assert by_rule["largest gain"] == by_rule["largest loss"]
-    difference = pl.col(grids.REFERENCE) - pl.col(cases.RIVAL)
+    difference = pl.col(REFERENCE) - pl.col(cases.RIVAL)
     ends = shown.select("rule", difference=difference)
     gains, losses = (
         ends.filter(rule=rule)["difference"]
@@ -930,12 +930,12 @@ page.glue(
     word_case=page.about(records, claims["the two patients of figure 7"].word),
     rate_similar=page.about(
         records,
-        words(rate(grids.REFERENCE, cases.SIMILAR)) or "too few pairs",
+        words(rate(REFERENCE, cases.SIMILAR)) or "too few pairs",
         patients=n_with,
     ),
     rate_control=page.about(
         records,
-        words(rate(grids.REFERENCE, cases.CONTROL)) or "too few pairs",
+        words(rate(REFERENCE, cases.CONTROL)) or "too few pairs",
         patients=n_with,
     ),
 )

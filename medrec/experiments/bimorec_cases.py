@@ -34,7 +34,7 @@ from medrec.chem.similarity import Fingerprint, tanimoto
 from medrec.data import load_cohort, privacy
 from medrec.data.cohort import Cohort, atomic_folder
 from medrec.data.split import split_patients
-from medrec.experiments.bimorec import FULL, REFERENCE, Row, settings_for
+from medrec.experiments.rows import FULL, REFERENCE, Row, settings_for
 from medrec.metrics import jaccard
 from medrec.models import registry
 from medrec.runs import Run
@@ -203,7 +203,7 @@ def rows(
     """Rates, their difference to the controls, and both against the full model, with 95 % intervals.
 
     Args:
-        counts: by label, then by kind of pairs; :data:`~medrec.experiments.bimorec.REFERENCE` among them.
+        counts: by label, then by kind of pairs; :data:`~medrec.experiments.rows.REFERENCE` among them.
         n_pairs: of each kind.
         resamples: of patients (the same for all systems) and of seeds (drawn for each).
         seed: of the draws.

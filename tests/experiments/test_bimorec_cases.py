@@ -9,7 +9,6 @@ import torch
 
 from medrec.chem.molecules import build
 from medrec.experiments import bimorec_cases as cases
-from medrec.experiments.bimorec import REFERENCE
 from medrec.experiments.bimorec_cases import (
     BEYOND,
     CONTROL,
@@ -23,6 +22,7 @@ from medrec.experiments.bimorec_cases import (
     ordered_pairs,
     rows,
 )
+from medrec.experiments.rows import REFERENCE
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 

@@ -1,4 +1,4 @@
-"""Grids of BiMoRec: what is trained, how runs become rows, where rows are kept."""
+"""Grids of trainings: what is trained, how runs become rows, where rows are kept."""
 
 import json
 from dataclasses import replace
@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medrec.experiments import bimorec
-from medrec.experiments.bimorec import GRIDS, REFERENCE, collect, keep, read, read_or_default, rows_of, tasks
+from medrec.experiments import grids
+from medrec.experiments.grids import collect, keep, read, read_or_default, tasks
+from medrec.experiments.rows import FULL, GRIDS, REFERENCE, SYNERGY, Row, rows_of, settings_for
 from medrec.models import registry
 from medrec.protocol import COLUMNS
 from medrec.types import MedrecError
@@ -17,21 +18,21 @@ from tests.toys import random_cohort
 
 
 def settings_of(row):
-    return {**bimorec.settings_for("quick"), **row.settings} if row.model == "bimorec" else row.settings
+    return {**settings_for("quick"), **row.settings} if row.model == "bimorec" else row.settings
 
 
 @pytest.mark.parametrize("name", list(GRIDS))
 def test_every_row_is_a_system_that_exists_with_settings_that_it_has(name):
     rows = rows_of(name)
-    assert rows[0].label == REFERENCE
+    assert rows[0].variant == "paper"
     assert len({row.label for row in rows}) == len(rows)
     configs = [registry.get(row.model).configure(row.variant, settings_of(row)) for row in rows]
-    own = [config for row, config in zip(rows, configs, strict=True) if row.model == "bimorec"]
-    assert len(set(own)) == len(own), "two rows are one and the same training"
+    trained = [(row.model, config) for row, config in zip(rows, configs, strict=True)]
+    assert len(set(trained)) == len(trained), "two rows are one and the same training"
 
 
 def test_sensitivity_turns_one_knob_at_a_time():
-    plain = registry.get("bimorec").configure("paper", bimorec.settings_for("quick"))
+    plain = registry.get("bimorec").configure("paper", settings_for("quick"))
     for row in rows_of("sensitivity")[1:]:
         config = registry.get("bimorec").configure(row.variant, settings_of(row))
         changed = [name for name in vars(plain) if getattr(plain, name) != getattr(config, name)]
@@ -43,8 +44,8 @@ def test_sensitivity_turns_one_knob_at_a_time():
 
 
 def test_controls_share_the_settings_of_their_plain_cohort():
-    assert bimorec.settings_for("quick+shape") == bimorec.settings_for("quick") != {}
-    assert bimorec.settings_for("mimic3") == {}
+    assert settings_for("quick+shape") == settings_for("quick") != {}
+    assert settings_for("mimic3") == {}
 
 
 def test_networks_are_trained_for_each_seed_and_estimators_once():
@@ -66,10 +67,10 @@ def grid(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("MEDREC_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
     small = (
-        bimorec.FULL,
-        bimorec.Row("w/o T+E", "wo_TE"),
-        bimorec.Row("LR", model="lr"),
-        bimorec.Row("last visit", model="last-visit"),
+        FULL,
+        Row("w/o T+E", "wo_TE"),
+        Row("LR", model="lr"),
+        Row("last visit", model="last-visit"),
     )
     patch.setitem(GRIDS, "small", small)
     settings = {"width": 8, "gin_layers": 1, "epochs": 2, "pretrain": False}
@@ -113,11 +114,11 @@ def test_synergy_is_what_the_three_differences_leave_over(tmp_path, monkeypatch)
     vocab = {**cohort.vocab, "medication": type(cohort.vocab["medication"])("medication", codes, codes)}
     settings = {"width": 8, "gin_layers": 1, "epochs": 1, "pretraining_epochs": 0}
     ablation = collect("ablation", replace(cohort, vocab=vocab), 2, settings)
-    for visits in bimorec.VISITS:
+    for visits in grids.VISITS:
         for metric in COLUMNS:
             rows = ablation.select(visits=visits, metric=metric)
             _, t, e, both, synergy = rows["delta"]
-            assert rows["label"][4] == bimorec.SYNERGY
+            assert rows["label"][4] == SYNERGY
             assert synergy == pytest.approx(both - t - e, abs=5e-6)
             assert rows["delta_low"][4] <= synergy <= rows["delta_high"][4]
     assert ablation.select()["value"][4] is None
@@ -140,7 +141,7 @@ def test_the_score_that_chooses_is_that_of_the_validation_patients_at_the_kept_e
         history=pl.DataFrame({"epoch": [0, 1, 2], "jaccard": [0.1, 0.5, 0.3]}), metrics={"best_epoch": 1}
     )
     other = SimpleNamespace(history=run.history, metrics={"best_epoch": 2})
-    assert bimorec._chosen([run, other]) == pytest.approx(0.4)
+    assert grids._chosen([run, other]) == pytest.approx(0.4)
 
 
 def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(grid, tmp_path, monkeypatch):
@@ -181,12 +182,12 @@ def test_nothing_of_a_single_patient_is_kept(grid):
 
 
 def test_an_epoch_that_was_not_measured(monkeypatch, tmp_path):
-    monkeypatch.setattr(bimorec, "epochs_file", lambda: tmp_path / "epochs.csv")
+    monkeypatch.setattr(grids, "epochs_file", lambda: tmp_path / "epochs.csv")
     with pytest.raises(
         MedrecError, match=r"No epoch of BiMoRec was measured. Run `python benchmarks/epochs.py --keep`"
     ):
-        bimorec.epoch_alone("BiMoRec")
+        grids.epoch_alone("BiMoRec")
     pl.DataFrame({"system": ["BiMoRec"], "seconds": [30.0]}).write_csv(tmp_path / "epochs.csv")
-    assert bimorec.epoch_alone("BiMoRec")["seconds"] == 30
+    assert grids.epoch_alone("BiMoRec")["seconds"] == 30
     with pytest.raises(MedrecError, match="No epoch of COGNet"):
-        bimorec.epoch_alone("COGNet")
+        grids.epoch_alone("COGNet")

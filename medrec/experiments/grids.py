@@ -1,11 +1,12 @@
-"""The grids behind tables 2 to 4 and figures 4, 5 and 7 of BiMoRec: which runs, and how they become rows.
+"""Grids of trainings: what the run store lacks is trained, what it holds becomes rows of scores and costs.
 
-``python -m medrec.experiments.bimorec GRID [--cohort NAME] [--seeds N] [--jobs N]`` trains what the run store lacks and
+``python -m medrec.experiments.grids GRID [--cohort NAME] [--seeds N] [--jobs N]`` trains what the run store lacks and
 writes the rows of the grid; ``--help`` lists the grids.  Rows of synthetic and open demo records go to
-``results/bimorec/``, rows of credentialed records to the run store, never into the checkout.
+``results/grids/``, rows of credentialed records to the run store, never into the checkout.
 
-A row is a summary over patients and seeds; nothing of a single patient is in it.  Intervals are 95 % of 1000 resamples
-of seeds and test patients together; differences are paired by patient.
+What a grid trains is written in :mod:`medrec.experiments.rows`.  A row is a summary over patients and seeds; nothing of
+a single patient is in it.  Intervals are 95 % of 1000 resamples of seeds and test patients together; differences are
+paired by patient.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import polars as pl
 from medrec import paths
 from medrec.data import load_cohort
 from medrec.data.cohort import Cohort, atomic_folder
+from medrec.experiments.rows import ABLATION, GRIDS, SYNERGY, Row, rows_of, settings_for
 from medrec.experiments.sweep import Task, sweep
 from medrec.models import registry
 from medrec.protocol import COLUMNS, GROUPS, Evaluation, bootstrap, contrast, paired_difference
@@ -32,119 +34,6 @@ from medrec.types import MedrecError
 VISITS = {"all visits": GROUPS, "first visits": GROUPS[:1], "later visits": GROUPS[1:]}
 """Groups of visits that rows are made for; systems that skip first visits have rows for the later ones only."""
 THRESHOLDS = ("own", "tuned")
-REFERENCE = "BiMoRec"
-"""The row that all others are compared with."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One system of a grid: how a page calls it, and what is trained.
-
-    Args:
-        label: as tables and figures print it.
-        variant: of the system.
-        settings: that differ from the variant's.
-        model: the system.
-        knob: for sweeps, the setting that is turned.
-        value: and what it is set to.
-    """
-
-    label: str
-    variant: str = "paper"
-    settings: dict[str, Any] = field(default_factory=dict)
-    model: str = "bimorec"
-    knob: str = ""
-    value: float | None = None
-
-
-SETTINGS = {
-    "paper": {"batch_size": 128},
-    "quick": {"width": 64, "batch_size": 32, "patience": 20},
-}
-"""Of BiMoRec in every row of a grid on cohorts of these names, ``quick+structure`` and the like included; other cohorts
-take its defaults.  ``quick`` is narrower, so that a grid is an afternoon on two cores and not a week."""
-
-
-def settings_for(cohort: str) -> dict[str, Any]:
-    """Settings that every BiMoRec of a grid on this cohort has."""
-    return dict(SETTINGS.get(cohort.partition("+")[0], {}))
-
-
-FULL = Row(REFERENCE)
-ABLATION = (FULL, Row("w/o T", "wo_T"), Row("w/o E", "wo_E"), Row("w/o T+E", "wo_TE"))
-"""Table 4 of the paper; what each variant takes out is fixed in :data:`medrec.models.bimorec.VARIANTS`."""
-SYNERGY = "T and E beyond their sum"
-"""One more row of the ablation's scores, without a value of its own: the interaction of its two switches as ``delta``,
-full - w/o T - w/o E + w/o T+E."""
-
-CONTROLS = (
-    FULL,
-    Row("current visit alone", "current_only"),
-    Row("shuffled molecules", "shuffled_molecules"),
-    Row("free vectors", "free_table"),
-    Row("flat drawings", "flat"),
-    Row("shuffled 3D partners", "shuffled_partners"),
-    Row("encoders frozen", "frozen"),
-    Row("encoders random, frozen", "frozen", {"pretrain": False}),
-    Row("no attention among molecules", "no_gse"),
-    Row("no gate", "no_gate"),
-)
-"""What keeps everything but the claimed cause; the paper has none of them."""
-
-SWITCHES = (
-    FULL,
-    Row("one perceptron for gate and logit", settings={"share_current_mlp": True}),
-    Row("mean cross-entropy", settings={"bce_reduction": "mean"}),
-    Row("DDI factor 1", settings={"ddi_scale": 1.0}),
-    Row("mean, DDI factor 1", settings={"bce_reduction": "mean", "ddi_scale": 1.0}),
-    Row("linear set attention", settings={"sab_feedforward": False}),
-    Row("positive in the denominator", settings={"nce_denominator": "with_positive"}),
-    Row("raw positions", settings={"center_coords": False}),
-    Row("official", "official"),
-)
-"""Paper against released code, one switch at a time, then all of them."""
-
-SENSITIVITY = (
-    FULL,
-    *(Row(f"width {d}", settings={"width": d}, knob="width", value=d) for d in (32, 128, 256)),
-    *(Row(f"{n} GIN layers", settings={"gin_layers": n}, knob="gin_layers", value=n) for n in (2, 3, 5)),
-    Row("pre-trained 0 epochs", "wo_T", knob="pretraining_epochs", value=0),
-    *(
-        Row(f"pre-trained {n} epochs", settings={"pretraining_epochs": n}, knob="pretraining_epochs", value=n)
-        for n in (5, 60)
-    ),
-    *(
-        Row(f"pre-training rate {r:g}", settings={"pretraining_rate": r}, knob="pretraining_rate", value=r)
-        for r in (2e-4, 5e-4, 5e-3)
-    ),
-    *(Row(f"dropout {p:g}", settings={"dropout": p}, knob="dropout", value=p) for p in (0.2, 0.7)),
-    *(Row(f"rate {r:g}", settings={"learning_rate": r}, knob="learning_rate", value=r) for r in (5e-4, 8e-3)),
-)
-"""Figure 5, four knobs, and two that the paper did not turn."""
-
-PLANTED = (FULL, *CONTROLS[2:5], Row("w/o T+E", "wo_TE"), Row("LR", model="lr"))
-"""On cohorts with a planted molecular effect, and on the plain one: a molecular path must find it, and only it."""
-
-
-COMPARISON = (
-    FULL,
-    Row("Popularity", model="popularity"),
-    Row("Last visit", model="last-visit"),
-    Row("LR", model="lr"),
-    Row("RETAIN", model="retain"),
-)
-"""Table 2: BiMoRec, the reference points, a regression and the first network of the field."""
-
-
-GRIDS = {
-    "table2": COMPARISON,
-    "ablation": ABLATION,
-    "controls": CONTROLS,
-    "switches": SWITCHES,
-    "sensitivity": SENSITIVITY,
-    "planted": PLANTED,
-}
-"""Grids by name."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +45,7 @@ class Grid:
         cohort: whose patients were tested.
         scores: one row for each system, threshold, group of visits and metric: ``label``, ``knob``, ``setting``,
             ``threshold``, ``visits``, ``metric``, ``value``, ``low``, ``high``; ``delta``, ``delta_low``,
-            ``delta_high`` against :data:`REFERENCE` on the visits that both score; ``patients``, ``n_visits``.
+            ``delta_high`` against the first row on the visits that both score; ``patients``, ``n_visits``.
         costs: one row for each system: ``label``, ``seeds``, ``parameters``, ``epochs``, ``best_epoch`` (medians),
             ``validation`` (Jaccard of the validation patients at the kept epoch, mean: by this a setting is chosen),
             ``seconds_per_epoch``, ``seconds``, ``peak_mib``.
@@ -212,17 +101,6 @@ def tasks(grid: str, cohort: str, seeds: int, settings: dict[str, Any] | None = 
     ]
 
 
-def rows_of(grid: str) -> tuple[Row, ...]:
-    """The systems of a grid.
-
-    Raises:
-        MedrecError: there is no such grid.
-    """
-    if grid not in GRIDS:
-        raise MedrecError(f"There is no grid {grid!r}. There are {', '.join(GRIDS)}.")
-    return GRIDS[grid]
-
-
 def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) -> Grid:
     """Rows of a grid from the run store; what it lacks is trained.
 
@@ -240,8 +118,9 @@ def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | No
         runs[row.label] = [
             train(row.model, cohort, variant=row.variant, settings=_settings(row, settings), seed=s) for s in needed
         ]
-    first = runs[REFERENCE][0]
-    scores = [_scores(row, runs[row.label], runs[REFERENCE]) for row in rows]
+    reference = runs[rows[0].label]
+    first = reference[0]
+    scores = [_scores(row, runs[row.label], reference) for row in rows]
     if grid == "ablation":
         scores.append(_synergy(runs, scores[0]))
     return Grid(
@@ -357,8 +236,8 @@ def _median(values: list[float]) -> float | None:
 def folder(source: str) -> Path:
     """Where rows are kept: in the checkout, or beside the runs for credentialed records."""
     if source == "credentialed":
-        return paths.runs_dir() / "grids" / "bimorec"
-    return paths.base_dir() / "results" / "bimorec"
+        return paths.runs_dir() / "grids"
+    return paths.base_dir() / "results" / "grids"
 
 
 def _place(grid: str, cohort: str, source: str) -> Path:
@@ -387,7 +266,7 @@ def read(grid: str, cohort: str, source: str = "synthetic") -> Grid:
     if not (place / "scores.csv").exists():
         raise MedrecError(
             f"No rows of grid {grid!r} are kept for cohort {cohort!r}. Make them with "
-            f"`python -m medrec.experiments.bimorec {grid} --cohort {cohort}`."
+            f"`python -m medrec.experiments.grids {grid} --cohort {cohort}`."
         )
     return Grid(
         grid,
@@ -436,7 +315,7 @@ def epoch_alone(system: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, write the rows."""
-    parser = argparse.ArgumentParser(prog="python -m medrec.experiments.bimorec", description="Grids of BiMoRec.")
+    parser = argparse.ArgumentParser(prog="python -m medrec.experiments.grids", description="Grids of trainings.")
     parser.add_argument("grid", choices=list(GRIDS), help="which grid")
     parser.add_argument("--cohort", default="quick", help="as load_cohort knows it; default quick")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of the networks; default 5")

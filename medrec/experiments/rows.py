@@ -1,0 +1,228 @@
+"""What the grids of the book train: which systems, with which settings, under which label.
+
+The first row of a grid is its reference: the others are compared with it, paired by patient.  Grids named after a
+system turn its switches one at a time, from what its paper says to what its released code does, and add the controls
+that its chapter asks for.  :mod:`medrec.experiments.grids` trains them and makes their scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from medrec.types import MedrecError
+
+REFERENCE = "BiMoRec"
+"""First row of every grid of BiMoRec."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system of a grid: how a page calls it, and what is trained.
+
+    Args:
+        label: as tables and figures print it.
+        variant: of the system.
+        settings: that differ from the variant's.
+        model: the system.
+        knob: for sweeps, the setting that is turned.
+        value: and what it is set to.
+    """
+
+    label: str
+    variant: str = "paper"
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: str = "bimorec"
+    knob: str = ""
+    value: float | None = None
+
+
+SETTINGS = {
+    "paper": {"batch_size": 128},
+    "quick": {"width": 64, "batch_size": 32, "patience": 20},
+}
+"""Of BiMoRec in every row of a grid on cohorts of these names, ``quick+structure`` and the like included; other cohorts
+take its defaults.  ``quick`` is narrower, so that a grid is an afternoon on two cores and not a week."""
+
+
+def settings_for(cohort: str) -> dict[str, Any]:
+    """Settings that every BiMoRec of a grid on this cohort has."""
+    return dict(SETTINGS.get(cohort.partition("+")[0], {}))
+
+
+FULL = Row(REFERENCE)
+ABLATION = (FULL, Row("w/o T", "wo_T"), Row("w/o E", "wo_E"), Row("w/o T+E", "wo_TE"))
+"""Table 4 of the paper; what each variant takes out is fixed in :data:`medrec.models.bimorec.VARIANTS`."""
+SYNERGY = "T and E beyond their sum"
+"""One more row of the ablation's scores, without a value of its own: the interaction of its two switches as ``delta``,
+full - w/o T - w/o E + w/o T+E."""
+
+CONTROLS = (
+    FULL,
+    Row("current visit alone", "current_only"),
+    Row("shuffled molecules", "shuffled_molecules"),
+    Row("free vectors", "free_table"),
+    Row("flat drawings", "flat"),
+    Row("shuffled 3D partners", "shuffled_partners"),
+    Row("encoders frozen", "frozen"),
+    Row("encoders random, frozen", "frozen", {"pretrain": False}),
+    Row("no attention among molecules", "no_gse"),
+    Row("no gate", "no_gate"),
+)
+"""What keeps everything but the claimed cause; the paper has none of them."""
+
+SWITCHES = (
+    FULL,
+    Row("one perceptron for gate and logit", settings={"share_current_mlp": True}),
+    Row("mean cross-entropy", settings={"bce_reduction": "mean"}),
+    Row("DDI factor 1", settings={"ddi_scale": 1.0}),
+    Row("mean, DDI factor 1", settings={"bce_reduction": "mean", "ddi_scale": 1.0}),
+    Row("linear set attention", settings={"sab_feedforward": False}),
+    Row("positive in the denominator", settings={"nce_denominator": "with_positive"}),
+    Row("raw positions", settings={"center_coords": False}),
+    Row("official", "official"),
+)
+"""Paper against released code, one switch at a time, then all of them."""
+
+SENSITIVITY = (
+    FULL,
+    *(Row(f"width {d}", settings={"width": d}, knob="width", value=d) for d in (32, 128, 256)),
+    *(Row(f"{n} GIN layers", settings={"gin_layers": n}, knob="gin_layers", value=n) for n in (2, 3, 5)),
+    Row("pre-trained 0 epochs", "wo_T", knob="pretraining_epochs", value=0),
+    *(
+        Row(f"pre-trained {n} epochs", settings={"pretraining_epochs": n}, knob="pretraining_epochs", value=n)
+        for n in (5, 60)
+    ),
+    *(
+        Row(f"pre-training rate {r:g}", settings={"pretraining_rate": r}, knob="pretraining_rate", value=r)
+        for r in (2e-4, 5e-4, 5e-3)
+    ),
+    *(Row(f"dropout {p:g}", settings={"dropout": p}, knob="dropout", value=p) for p in (0.2, 0.7)),
+    *(Row(f"rate {r:g}", settings={"learning_rate": r}, knob="learning_rate", value=r) for r in (5e-4, 8e-3)),
+)
+"""Figure 5, four knobs, and two that the paper did not turn."""
+
+PLANTED = (FULL, *CONTROLS[2:5], Row("w/o T+E", "wo_TE"), Row("LR", model="lr"))
+"""On cohorts with a planted molecular effect, and on the plain one: a molecular path must find it, and only it."""
+
+
+COMPARISON = (
+    FULL,
+    Row("Popularity", model="popularity"),
+    Row("Last visit", model="last-visit"),
+    Row("LR", model="lr"),
+    Row("RETAIN", model="retain"),
+)
+"""Table 2: BiMoRec, the reference points, a regression and the first network of the field."""
+
+
+RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+"""Learning rates among which validation chooses, the same for every network."""
+TUNED = {
+    "gamenet": "GAMENet",
+    "retain": "RETAIN",
+    "leap": "LEAP",
+    "micron": "MICRON",
+    "safedrug": "SafeDrug",
+    "causalmed": "CausalMed",
+    "drugrec": "DrugRec",
+}
+"""Networks, and how pages call them."""
+
+LEARNING_RATES = tuple(
+    Row(f"{label} at {rate:g}", model=model, settings={"learning_rate": rate}, knob="learning_rate", value=rate)
+    for model, label in TUNED.items()
+    for rate in RATES
+)
+"""The choice is by ``validation`` among the costs; the scores of test patients play no part in it."""
+
+RETAIN = (
+    Row("RETAIN", model="retain"),
+    Row("softmax over features", model="retain", settings={"alpha_axis": "features"}),
+    Row("visits read forward", model="retain", settings={"reverse_time": False}),
+    Row("official", "official", model="retain"),
+    Row("with the visit itself", model="retain", settings={"inputs": "with_current"}),
+)
+LEAP = (
+    Row("LEAP", model="leap"),
+    Row("linear attention", model="leap", settings={"attention": "linear"}),
+    Row("first word without attention", model="leap", settings={"keep_attention": False}),
+    Row("rare first", model="leap", settings={"order": "rare_first"}),
+    Row("order of the record", model="leap", settings={"order": "record"}),
+    Row("official", "official", model="leap"),
+)
+MICRON = (
+    Row("MICRON", model="micron"),
+    Row("bias in the residual", model="micron", settings={"residual_bias": True}),
+    Row("states overwritten", model="micron", settings={"copy_states": False}),
+    Row("fixed weights", model="micron", settings={"adaptive_weights": False}),
+    Row("start from an estimate", model="micron", settings={"start": "base"}),
+    Row("official", "official", model="micron"),
+)
+GAMENET = (
+    Row("GAMENet", model="gamenet"),
+    Row("graph of all records", model="gamenet", settings={"ehr_from": "all"}),
+    *(Row(f"{graph} graph", model="gamenet", settings={"graph": graph}) for graph in ("empty", "lift", "complete")),
+    Row("shuffled graph", model="gamenet", settings={"graph": "shuffled"}),
+    Row("margin weight 0.01", model="gamenet", settings={"multi_weight": 0.01}),
+    Row("no margin loss", model="gamenet", settings={"bce_weight": 1.0, "multi_weight": 0.0}),
+    Row("official", "official", model="gamenet"),
+)
+SAFEDRUG = (
+    Row("SafeDrug", model="safedrug"),
+    Row("random molecules", model="safedrug", settings={"molecule_encoder": "frozen_random"}),
+    Row("no molecules", model="safedrug", settings={"molecule_encoder": "none"}),
+    Row("shuffled molecules", model="safedrug", settings={"molecules": "shuffled"}),
+    Row("one half without a fragment", model="safedrug", settings={"no_fragment": "half"}),
+    Row("slope 0.2", model="safedrug", settings={"correction": 0.2}),
+    Row("clipped from above", model="safedrug", settings={"beta_clip": "min"}),
+    Row("clipped from above, slope 0.2", model="safedrug", settings={"beta_clip": "min", "correction": 0.2}),
+    Row("official", "official", model="safedrug"),
+)
+CAUSALMED = (
+    Row("CausalMed", model="causalmed"),
+    Row("no roles", model="causalmed", settings={"roles": "none"}),
+    Row("roles with targets", model="causalmed", settings={"roles": "official"}),
+    Row("effects above 0.2", model="causalmed", settings={"effects_min": 0.2}),
+    Row("adjusted effects", model="causalmed", settings={"effects": "adjusted"}),
+    Row("shuffled effects", model="causalmed", settings={"effects": "shuffled"}),
+    Row("official", "official", model="causalmed"),
+)
+DRUGREC = (
+    Row("DrugRec", model="drugrec"),
+    Row("pairs by position", model="drugrec", settings={"pair_targets": "positions"}),
+    Row("interactions by position", model="drugrec", settings={"ddi_test": "visit_numbers"}),
+    Row("no symptoms", model="drugrec", settings={"symptoms": "none"}),
+    *(Row(f"{rule} repair", model="drugrec", settings={"repair": rule}) for rule in ("none", "official", "exact")),
+    Row("official", "official", model="drugrec"),
+)
+
+
+GRIDS = {
+    "table2": COMPARISON,
+    "ablation": ABLATION,
+    "controls": CONTROLS,
+    "switches": SWITCHES,
+    "sensitivity": SENSITIVITY,
+    "planted": PLANTED,
+    "rates": LEARNING_RATES,
+    "retain": RETAIN,
+    "leap": LEAP,
+    "micron": MICRON,
+    "gamenet": GAMENET,
+    "safedrug": SAFEDRUG,
+    "causalmed": CAUSALMED,
+    "drugrec": DRUGREC,
+}
+"""Grids by name."""
+
+
+def rows_of(grid: str) -> tuple[Row, ...]:
+    """The systems of a grid.
+
+    Raises:
+        MedrecError: there is no such grid.
+    """
+    if grid not in GRIDS:
+        raise MedrecError(f"There is no grid {grid!r}. There are {', '.join(GRIDS)}.")
+    return GRIDS[grid]
