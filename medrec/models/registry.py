@@ -13,6 +13,8 @@ from medrec.models.bimorec import VARIANTS as BIMOREC_VARIANTS
 from medrec.models.bimorec import BiMoRec, BiMoRecConfig
 from medrec.models.causalmed import VARIANTS as CAUSALMED_VARIANTS
 from medrec.models.causalmed import CausalMed, CausalMedConfig
+from medrec.models.cognet import VARIANTS as COGNET_VARIANTS
+from medrec.models.cognet import COGNet, COGNetConfig
 from medrec.models.drugrec import VARIANTS as DRUGREC_VARIANTS
 from medrec.models.drugrec import DrugRec, DrugRecConfig
 from medrec.models.ecc import ECC, ECCConfig
@@ -23,6 +25,8 @@ from medrec.models.leap import VARIANTS as LEAP_VARIANTS
 from medrec.models.lr import LR, LRConfig
 from medrec.models.micron import MICRON, MICRONConfig
 from medrec.models.micron import VARIANTS as MICRON_VARIANTS
+from medrec.models.molerec import VARIANTS as MOLEREC_VARIANTS
+from medrec.models.molerec import MoleRec, MoleRecConfig
 from medrec.models.retain import RETAIN, RETAINConfig
 from medrec.models.retain import VARIANTS as RETAIN_VARIANTS
 from medrec.models.safedrug import VARIANTS as SAFEDRUG_VARIANTS
@@ -148,6 +152,16 @@ ENTRIES: dict[str, Entry] = {
             variants=GAMENET_VARIANTS,
         ),
         _entry(
+            "cognet",
+            "COGNet",
+            COGNet,
+            COGNetConfig,
+            "graph",
+            "diagnoses and procedures up to the visit itself, medications of earlier visits",
+            "wu2022cognet",
+            variants=COGNET_VARIANTS,
+        ),
+        _entry(
             "safedrug",
             "SafeDrug",
             SafeDrug,
@@ -156,6 +170,16 @@ ENTRIES: dict[str, Entry] = {
             "diagnoses and procedures up to the visit itself, molecules in 2D",
             "yang2021safedrug",
             variants=SAFEDRUG_VARIANTS,
+        ),
+        _entry(
+            "molerec",
+            "MoleRec",
+            MoleRec,
+            MoleRecConfig,
+            "molecule",
+            "diagnoses and procedures up to the visit itself, molecules in 2D",
+            "yang2023molerec",
+            variants=MOLEREC_VARIANTS,
         ),
         _entry(
             "causalmed",

@@ -1,0 +1,229 @@
+r"""MoleRec: fragments that a patient needs, gathered into medications by an attention that no patient changes.
+
+Yang et al., "MoleRec: combinatorial drug recommendation with substructure-aware molecular representation learning",
+WWW 2023.  Formulas are those of the released code.
+
+.. math::
+    q_t &= W_q \operatorname{ReLU}[\operatorname{GRU}(d)_t \,\|\, \operatorname{GRU}(p)_t], \qquad
+    w_t = \sigma(W_w q_t), \\
+    A_{ms} &= \operatorname{softmax}_{s:\,H_{ms}=1} \frac{(W_1 e_m)\cdot(W_2 f_s)}{\sqrt d}, \qquad
+    Y_{tm} = \sum_s A_{ms}\, w_{ts}\, f_s, \qquad
+    z_{tm} = \operatorname{MLP}(Y_{tm})
+
+with :math:`d, p` the summed embeddings of a visit's diagnoses and procedures, :math:`e_m` the mean of a medication's
+molecules, read by one graph isomorphism network (:mod:`medrec.nn.gin`), :math:`f_s` the fragments, read by another and
+then by each other (:mod:`medrec.nn.set_attention`), and :math:`H` which fragments its molecules yield.  BiMoRec
+(:mod:`medrec.models.bimorec`) is built upon it.  Loss: :func:`medrec.losses.safe_recommendation_loss`.
+
+One perceptron scores all medications, and it sees a medication through :math:`Y` alone.  Medications whose gates are
+all closed, and those whose row is zero, have one and the same logit, :math:`\operatorname{MLP}(0)`.
+
+Switches (``paper`` → ``official``):
+
+* ``sab_feedforward``: attention among fragments with both residuals → a linear map in the place of the second;
+* ``no_fragment_rows``: ``zero`` → ``uniform``, a medication without fragments attends to all of them, and follows
+  fragments that it does not have;
+* ``fragments`` (ours): ``gin``, or ``free`` vectors;
+* ``mask`` (ours): ``own``; ``shuffled`` among the medications that have fragments, so that the others stay without;
+* ``brake`` (ours): ``full``; ``turn_down``, accuracy is weighted by :math:`\alpha` and the DDI loss left out;
+  ``ddi_always``, the DDI loss is added at every visit and nothing is weighted; ``none``, accuracy alone.
+
+Deviations.  Hidden state and last output of a GRU of one layer are the same vector, which the released query takes
+twice; here once.  One dropout mask serves all prefixes of a patient; molecules are encoded once for each optimiser
+step, which takes a batch of patients (released: one visit).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from medrec.data.batch import VisitBatch
+from medrec.data.cohort import Kind
+from medrec.losses import ddi_loss, safe_recommendation_loss
+from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.nn.gin import GIN
+from medrec.nn.set_attention import SetAttention
+
+
+@dataclass(frozen=True)
+class MoleRecConfig(TrainingConfig):
+    """Settings of MoleRec."""
+
+    size: int = 64  # width of embeddings, GRUs and molecules; released code
+    dropout: float = 0.7  # on each code's embedding, and in the molecule networks; released code
+    gin_layers: int = 4  # released code
+    n_heads: int = 2  # of the attention among fragments; released code
+    sab_feedforward: bool = True  # as the Set Transformer has it; released code False
+    no_fragment_rows: Literal["zero", "uniform"] = "zero"  # ours; released code "uniform"
+    fragments: Literal["gin", "free"] = "gin"  # released code, where "free" is an option
+    mask: Literal["own", "shuffled"] = "own"  # ours
+    brake: Literal["full", "turn_down", "ddi_always", "none"] = "full"  # ours; see the module
+    bce_weight: float = 0.95  # released code
+    ddi_scale: float = 5e-4  # released code
+    target_ddi: float = 0.06  # released code
+    temperature: float = 2.5  # released code
+    learning_rate: float = 2e-3  # ours, for batches of 32 patients; released code 5e-4, one visit a step
+
+
+VARIANTS = {"paper": {}, "official": {"sab_feedforward": False, "no_fragment_rows": "uniform"}}
+"""Switches of each variant."""
+
+KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
+
+
+# -- equations ---------------------------------------------------------------------------------------------------------
+
+
+def masked_attention(queries: Tensor, keys: Tensor, mask: Tensor, empty: Literal["zero", "uniform"] = "zero") -> Tensor:
+    r"""How much of each medication is which of its fragments, :math:`A`.
+
+    Source: MoleRec, substructure attention.
+
+    Args:
+        queries: ``(M, d)``.
+        keys: ``(S, d)``.
+        mask: ``(M, S)`` bool.
+        empty: what medications without fragments get.
+
+    Returns:
+        ``(M, S)``; rows add up to 1, or to 0.
+    """
+    # Not -inf: a row without fragments would become NaN. With equal scores everywhere it becomes uniform.
+    scores = (queries @ keys.T / queries.shape[-1] ** 0.5).masked_fill(~mask, torch.finfo(queries.dtype).min)
+    attention = scores.softmax(-1)
+    return attention if empty == "uniform" else attention * mask
+
+
+def gather_fragments(attention: Tensor, wanted: Tensor, fragments: Tensor) -> Tensor:
+    r"""What each medication is made of, in the light of a visit, :math:`Y_{tm} = \sum_s A_{ms} w_{ts} f_s`.
+
+    Args:
+        attention: ``(M, S)``.
+        wanted: ``(V, S)`` in (0, 1).
+        fragments: ``(S, d)``.
+
+    Returns:
+        ``(V, M, d)``.
+    """
+    return torch.einsum("ms,vs,sd->vmd", attention, wanted, fragments)
+
+
+# -- the network -------------------------------------------------------------------------------------------------------
+
+
+class MoleRec(Recommender):
+    """See the module."""
+
+    sees_molecules = True
+
+    def __init__(self, config: MoleRecConfig, context: Context) -> None:
+        super().__init__(config, context)
+        sizes, d = context.sizes, config.size
+        own = context.molecules.fragment_mask
+        S = own.shape[1]
+        # The last row of every table stands for padding.
+        self.embedding = nn.ModuleDict(
+            {kind: nn.Embedding(sizes[kind] + 1, d, padding_idx=sizes[kind]) for kind in KINDS}
+        )
+        self.gru = nn.ModuleDict({kind: nn.GRU(d, d, batch_first=True) for kind in KINDS})
+        self.query = nn.Linear(2 * d, d)
+        self.wanted = nn.Linear(d, S)
+        self.molecule_encoder = GIN(d, config.gin_layers, config.dropout)
+        if config.fragments == "gin":
+            self.fragment_encoder = GIN(d, config.gin_layers, config.dropout)
+        else:
+            self.fragment_table = nn.Parameter(torch.empty(S, d))
+        self.fragment_attention = SetAttention(d, config.n_heads, feedforward=config.sab_feedforward)
+        self.asking, self.asked = nn.Linear(d, d), nn.Linear(d, d)
+        self.score = nn.Sequential(nn.Linear(d, d // 2), nn.ReLU(), nn.Linear(d // 2, 1))
+        self.dropout = nn.Dropout(config.dropout)
+        order = torch.arange(len(own), device=own.device)
+        if config.mask == "shuffled":
+            has = own.any(1).nonzero()[:, 0]
+            order[has] = has[torch.randperm(len(has)).to(has.device)]
+        self.register_buffer("order", order)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Embeddings uniform in (-0.1, 0.1), as in released code; everything else as PyTorch has it."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        with torch.no_grad():
+            for table in self.embedding.values():
+                table.weight.uniform_(-0.1, 0.1)
+                table.weight[table.padding_idx] = 0
+            if self.config.fragments == "free":
+                self.fragment_table.normal_()
+
+    def library(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Attention ``(M, S)`` and fragments ``(S, d)``; they depend on no patient."""
+        molecules = context.molecules
+        medications = molecules.average @ self.molecule_encoder(molecules.graphs)
+        free = self.config.fragments == "free"
+        fragments = self.fragment_table if free else self.fragment_encoder(molecules.fragment_graphs)
+        fragments = self.fragment_attention(fragments)
+        mask = molecules.fragment_mask[self.order]
+        empty = self.config.no_fragment_rows
+        return masked_attention(self.asking(medications), self.asked(fragments), mask, empty), fragments
+
+    def wanted_fragments(self, batch: VisitBatch) -> Tensor:
+        """``w`` of every visit, ``(B, T, S)`` in (0, 1)."""
+        states = [self.gru[kind](self.dropout(self.embedding[kind](batch.codes[kind])).sum(2))[0] for kind in KINDS]
+        return self.wanted(self.query(torch.cat(states, dim=-1).relu())).sigmoid()
+
+    def forward(self, batch: VisitBatch, context: Context) -> Tensor:
+        """Logits ``(B, T, M)``."""
+        attention, fragments = self.library(context)
+        wanted = self.wanted_fragments(batch)[batch.visit_mask]
+        # The first layer of the score is linear: fragments pass it once, before they are gathered for every visit.
+        first, *rest = self.score
+        hidden = gather_fragments(attention, wanted, fragments @ first.weight.T) + first.bias
+        for layer in rest:
+            hidden = layer(hidden)
+        b, t = batch.visit_mask.nonzero(as_tuple=True)
+        return hidden.new_zeros(batch.target.shape).index_put((b, t), hidden[..., 0])
+
+    def explain(self, batch: VisitBatch, context: Context) -> pl.DataFrame | None:
+        """Fragments of each medication: its attention times how much the last visit of one patient wants them.
+
+        Returns:
+            ``medication`` (code), ``kind`` (``fragment``), ``what`` (SMILES), ``weight``.
+        """
+        attention, _ = self.library(context)
+        last = int(batch.visit_mask[0].sum()) - 1
+        parts = attention * self.wanted_fragments(batch)[0, last]
+        codes, fragments = context.vocab["medication"].codes, context.molecules.fragments
+        taken = attention.nonzero().tolist()
+        found = [(codes[m], "fragment", fragments[s], parts[m, s].item()) for m, s in taken]
+        frame = pl.DataFrame(
+            found,
+            schema={"medication": pl.String, "kind": pl.String, "what": pl.String, "weight": pl.Float64},
+            orient="row",
+        )
+        return frame.sort("medication", "weight", descending=[False, True])
+
+    # -- loss
+
+    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+        """Accuracy and safety, mean over visits."""
+        scored, config = self.scored(batch), self.config
+        weighted = config.brake in ("full", "turn_down")
+        loss = safe_recommendation_loss(
+            logits[scored],
+            batch.target[scored],
+            context.ddi,
+            bce_weight=config.bce_weight,
+            target_ddi=config.target_ddi if weighted else 1.0,  # no rate lies above: alpha is 1
+            temperature=config.temperature,
+            ddi_scale=0.0 if config.brake == "turn_down" else config.ddi_scale,
+            threshold=config.threshold,
+        )
+        if config.brake == "ddi_always":
+            loss = loss + ddi_loss(logits[scored].sigmoid(), context.ddi, config.ddi_scale)
+        return loss.mean()
