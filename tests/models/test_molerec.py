@@ -42,7 +42,7 @@ def test_a_row_without_fragments_follows_those_of_others():
 # The last medication of the toy library has no fragment. Its row is zero, and its logit one number for every visit. It
 # is also the number of every medication whose gates are closed, and toy visits want the one mostly and the others half
 # of the time. So a bar between what one set for everybody reaches (0.65, all nine medications) and 0.86, all right but
-# the last. The other half of the promise is test_with_fragments_for_all_and_no_brake_it_learns_by_heart.
+# the last. TestByHeart takes both limits away.
 SEEN = {
     "sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "gain": 2.0, "steps": 400, "learning_rate": 1e-3
 }  # fmt: skip
