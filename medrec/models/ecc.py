@@ -1,6 +1,7 @@
 r"""ECC: an ensemble of classifier chains, each asking about one medication after another.
 
-Read et al., "Classifier chains for multi-label classification", Machine Learning 85, 2011.
+Read et al., "Classifier chains for multi-label classification", Machine Learning 85, 2011.  Book:
+:eq:`eq-ecc-chain`, :eq:`eq-ecc-vote`.
 
 .. math::
     P(y \mid x) = \prod_k P(y_{o(k)} \mid x,\ y_{o(1)}, \dots, y_{o(k-1)}), \qquad
