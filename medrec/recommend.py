@@ -175,6 +175,8 @@ def code_id(vocabulary: Vocabulary, code: str) -> int:
         MedrecError: the code is unknown, or stands for different things in two codings.
     """
     index = vocabulary.index
+    if code in index:
+        return index[code]
     plain = re.sub(r"[.\s]", "", code).upper()
     if ":" in plain:
         coding, _, rest = plain.partition(":")

@@ -11,7 +11,9 @@ from medrec.training import load_system, predict, train
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 
-VOCABULARY = Vocabulary("diagnosis", ("9:4280", "10:I509", "9:V103", "10:V103", "ccs:98"), ("a", "b", "c", "d", "e"))
+VOCABULARY = Vocabulary(
+    "diagnosis", ("9:4280", "10:I509", "9:V103", "10:V103", "ccs:98", "path:heart|valve repair"), tuple("abcdef")
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,16 @@ def store(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("written", "place"), [("428.0", 0), ("4280", 0), ("i50.9", 1), ("10:V10.3", 3), ("9:v103", 2), ("CCS:98", 4)]
+    ("written", "place"),
+    [
+        ("428.0", 0),
+        ("4280", 0),
+        ("i50.9", 1),
+        ("10:V10.3", 3),
+        ("9:v103", 2),
+        ("CCS:98", 4),
+        ("path:heart|valve repair", 5),
+    ],
 )
 def test_codes_as_people_write_them(written, place):
     assert code_id(VOCABULARY, written) == place
