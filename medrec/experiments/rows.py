@@ -106,16 +106,6 @@ PLANTED = (FULL, *CONTROLS[2:5], Row("w/o T+E", "wo_TE"), Row("LR", model="lr"))
 """On cohorts with a planted molecular effect, and on the plain one: a molecular path must find it, and only it."""
 
 
-COMPARISON = (
-    FULL,
-    Row("Popularity", model="popularity"),
-    Row("Last visit", model="last-visit"),
-    Row("LR", model="lr"),
-    Row("RETAIN", model="retain"),
-)
-"""Table 2: BiMoRec, the reference points, a regression and the first network of the field."""
-
-
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 """Learning rates among which validation chooses, the same for every network."""
 TUNED = {
@@ -123,7 +113,9 @@ TUNED = {
     "retain": "RETAIN",
     "leap": "LEAP",
     "micron": "MICRON",
+    "cognet": "COGNet",
     "safedrug": "SafeDrug",
+    "molerec": "MoleRec",
     "causalmed": "CausalMed",
     "drugrec": "DrugRec",
 }
@@ -168,6 +160,16 @@ GAMENET = (
     Row("no margin loss", model="gamenet", settings={"bce_weight": 1.0, "multi_weight": 0.0}),
     Row("official", "official", model="gamenet"),
 )
+COGNET = (
+    Row("COGNet", model="cognet"),
+    Row("graph of all records", model="cognet", settings={"ehr_from": "all"}),
+    Row("rare in all records", model="cognet", settings={"rare_first_from": "all"}),
+    Row("frequent first", model="cognet", settings={"order": "frequency"}),
+    Row("order of the record", model="cognet", settings={"order": "record"}),
+    Row("weight of interactions unset", model="cognet", settings={"lambda_init": "garbage"}),
+    Row("greedy", model="cognet", settings={"beam": 1}),
+    Row("official", "official", model="cognet"),
+)
 SAFEDRUG = (
     Row("SafeDrug", model="safedrug"),
     Row("random molecules", model="safedrug", settings={"molecule_encoder": "frozen_random"}),
@@ -178,6 +180,17 @@ SAFEDRUG = (
     Row("clipped from above", model="safedrug", settings={"beta_clip": "min"}),
     Row("clipped from above, slope 0.2", model="safedrug", settings={"beta_clip": "min", "correction": 0.2}),
     Row("official", "official", model="safedrug"),
+)
+MOLEREC = (
+    Row("MoleRec", model="molerec"),
+    Row("linear set attention", model="molerec", settings={"sab_feedforward": False}),
+    Row("uniform without a fragment", model="molerec", settings={"no_fragment_rows": "uniform"}),
+    Row("free fragments", model="molerec", settings={"fragments": "free"}),
+    Row("shuffled fragments", model="molerec", settings={"mask": "shuffled"}),
+    Row("turn down only", model="molerec", settings={"brake": "turn_down"}),
+    Row("interactions always", model="molerec", settings={"brake": "ddi_always"}),
+    Row("no brake", model="molerec", settings={"brake": "none"}),
+    Row("official", "official", model="molerec"),
 )
 CAUSALMED = (
     Row("CausalMed", model="causalmed"),
@@ -193,9 +206,20 @@ DRUGREC = (
     Row("pairs by position", model="drugrec", settings={"pair_targets": "positions"}),
     Row("interactions by position", model="drugrec", settings={"ddi_test": "visit_numbers"}),
     Row("no symptoms", model="drugrec", settings={"symptoms": "none"}),
-    *(Row(f"{rule} repair", model="drugrec", settings={"repair": rule}) for rule in ("none", "official", "exact")),
+    *(Row(f"{rule} repair", model="drugrec", settings={"repair": rule}) for rule in ("none", "greedy", "exact")),
     Row("official", "official", model="drugrec"),
 )
+
+
+COMPARISON = (
+    FULL,
+    Row("Popularity", model="popularity"),
+    Row("Last visit", model="last-visit"),
+    Row("LR", model="lr"),
+    Row("ECC", model="ecc"),
+    *(Row(label, model=model) for model, label in TUNED.items()),
+)
+"""Table 2: BiMoRec, the reference points, and every system that it is compared with."""
 
 
 GRIDS = {
@@ -210,7 +234,9 @@ GRIDS = {
     "leap": LEAP,
     "micron": MICRON,
     "gamenet": GAMENET,
+    "cognet": COGNET,
     "safedrug": SAFEDRUG,
+    "molerec": MOLEREC,
     "causalmed": CAUSALMED,
     "drugrec": DRUGREC,
 }
