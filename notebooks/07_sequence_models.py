@@ -529,7 +529,7 @@ bins = np.arange(0, 62, 2)
 share_of, _ = np.histogram(
     sizes.clip(max=60), bins, weights=np.full(len(sizes), 1 / len(sizes))
 )
-ax.stairs(share_of, bins, color=plotting.color("LEAP"))
+ax.stairs(share_of, bins, color=plotting.color("LEAP"), lw=1.5)
 ax.stairs(share_of[10:], bins[10:], fill=True, color=plotting.color("LEAP"), alpha=0.35)
 ax.set(xlabel="medications of a visit", ylabel="share of visits")
 above = ax.twinx()
@@ -994,7 +994,7 @@ if (test.visit_number > 0).any():
 counted = {
     "all": protocol.GROUPS,
     "first": protocol.GROUPS[:1],
-    "second and later": protocol.FROM_SECOND,
+    "later": protocol.FROM_SECOND,
 }
 
 
@@ -1013,23 +1013,21 @@ def strip_rows(name, run):
         evaluation = run.evaluation("tuned" if cut == "none" else cut)
         for visits, groups in list(counted.items())[2 if history else 0 :]:
             interval = protocol.bootstrap(evaluation, groups=groups, seed=seed)
-            yield {"system": name, "cut": cut, "visits": visits} | in_columns(interval)
+            label = name if cut == "none" else f"{name}, {cut}"
+            yield {"system": label, "visits": visits} | in_columns(interval)
 
 
 papers = {name: run for name, run in runs.items() if "official" not in name}
 rows = [row for name, run in papers.items() for row in strip_rows(name, run)]
 for name, run in references.items():
-    rows += [row for row in strip_rows(name, run) if row["cut"] != "own"]
+    rows += [row for row in strip_rows(name, run) if "own" not in row["system"]]
 interval = protocol.bootstrap(first_repeated, seed=seed)
-rows.append(
-    {"system": "first visit again", "cut": "none", "visits": "second and later"}
-    | in_columns(interval)
-)
+rows.append({"system": "first visit again", "visits": "later"} | in_columns(interval))
 show(
     page.table(
         pl.DataFrame(rows),
         caption=f"Test patients of {page.cohort_line(records)}; one training seed of a few epochs. "
-        "Cut: at the published threshold (own), at one tuned on validation patients, or none. "
+        "Own: at the published threshold; tuned: at one chosen on validation patients. Later: second and later visits. "
         "Brackets: 95 % bootstrap intervals over patients; they do not show the spread between seeds.",
     )
 )
