@@ -1190,7 +1190,7 @@ costs = {
         by_order[name, "id"], by_order[name, "time"], seed=seed
     )["jaccard"]
     for name in ("retain", "micron", "gamenet")
-    if by_order
+    if n_wrong >= privacy.LIMIT
 }
 labels = {name: registry.get(name).label for name in costs}
 order_verdicts = {
@@ -1226,8 +1226,8 @@ if costs:
     )
     page.glue(order_words=page.about(records, order_words, patients=n_wrong))
 else:
-    page.glue(order_words="These records do not tell")
-    show("no calendar, or no test patient with two orders: nothing to compare here")
+    page.glue(order_words=page.about(records, "These records do not tell"))
+    show("no calendar, or too few test patients with two orders to compare")
 
 # %% [markdown]
 # Of the patients with several visits, {glue:text}`wrong_share` have theirs in another order by id than by time.
