@@ -138,7 +138,7 @@ RETAIN = (
 LEAP = (
     Row("LEAP", model="leap"),
     Row("linear attention", model="leap", settings={"attention": "linear"}),
-    Row("first word without attention", model="leap", settings={"keep_attention": False}),
+    Row("memory overwritten", model="leap", settings={"keep_attention": False}),
     Row("rare first", model="leap", settings={"order": "rare_first"}),
     Row("order of the record", model="leap", settings={"order": "record"}),
     Row("official", "official", model="leap"),
@@ -184,7 +184,7 @@ SAFEDRUG = (
 MOLEREC = (
     Row("MoleRec", model="molerec"),
     Row("linear set attention", model="molerec", settings={"sab_feedforward": False}),
-    Row("uniform without a fragment", model="molerec", settings={"no_fragment_rows": "uniform"}),
+    Row("zero without a fragment", model="molerec", settings={"no_fragment_rows": "zero"}),
     Row("free fragments", model="molerec", settings={"fragments": "free"}),
     Row("shuffled fragments", model="molerec", settings={"mask": "shuffled"}),
     Row("turn down only", model="molerec", settings={"brake": "turn_down"}),

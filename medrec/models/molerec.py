@@ -16,13 +16,15 @@ then by each other (:mod:`medrec.nn.set_attention`), and :math:`H` which fragmen
 (:mod:`medrec.models.bimorec`) is built upon it.  Loss: :func:`medrec.losses.safe_recommendation_loss`.
 
 One perceptron scores all medications, and it sees a medication through :math:`Y` alone.  Medications whose gates are
-all closed, and those whose row is zero, have one and the same logit, :math:`\operatorname{MLP}(0)`.
+all closed have one and the same logit, :math:`\operatorname{MLP}(0)`.
 
 Switches (``paper`` → ``official``):
 
 * ``sab_feedforward``: attention among fragments with both residuals → a linear map in the place of the second;
-* ``no_fragment_rows``: ``zero`` → ``uniform``, a medication without fragments attends to all of them, and follows
-  fragments that it does not have;
+* ``no_fragment_rows`` (ours): ``uniform``, a medication without fragments attends to all of them, as in released code
+  where all masked scores are equal; the paper is silent.  ``zero`` is what a mask means, and leaves these medications
+  one constant logit for all patients, which is also that of every closed gate: several of them are among the most
+  frequent ones, so it costs far more than it mends;
 * ``fragments`` (ours): ``gin``, or ``free`` vectors;
 * ``mask`` (ours): ``own``; ``shuffled`` among the medications that have fragments, so that the others stay without;
 * ``brake`` (ours): ``full``; ``turn_down``, accuracy is weighted by :math:`\alpha` and the DDI loss left out;
@@ -59,7 +61,7 @@ class MoleRecConfig(TrainingConfig):
     gin_layers: int = 4  # released code
     n_heads: int = 2  # of the attention among fragments; released code
     sab_feedforward: bool = True  # as the Set Transformer has it; released code False
-    no_fragment_rows: Literal["zero", "uniform"] = "zero"  # ours; released code "uniform"
+    no_fragment_rows: Literal["uniform", "zero"] = "uniform"  # released code; see the module
     fragments: Literal["gin", "free"] = "gin"  # released code, where "free" is an option
     mask: Literal["own", "shuffled"] = "own"  # ours
     brake: Literal["full", "turn_down", "ddi_always", "none"] = "full"  # ours; see the module
@@ -70,7 +72,7 @@ class MoleRecConfig(TrainingConfig):
     learning_rate: float = 2e-3  # ours, for batches of 32 patients; released code 5e-4, one visit a step
 
 
-VARIANTS = {"paper": {}, "official": {"sab_feedforward": False, "no_fragment_rows": "uniform"}}
+VARIANTS = {"paper": {}, "official": {"sab_feedforward": False}}
 """Switches of each variant."""
 
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
@@ -79,7 +81,9 @@ KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
 # -- equations ---------------------------------------------------------------------------------------------------------
 
 
-def masked_attention(queries: Tensor, keys: Tensor, mask: Tensor, empty: Literal["zero", "uniform"] = "zero") -> Tensor:
+def masked_attention(
+    queries: Tensor, keys: Tensor, mask: Tensor, empty: Literal["uniform", "zero"] = "uniform"
+) -> Tensor:
     r"""How much of each medication is which of its fragments, :math:`A`.
 
     Source: MoleRec, substructure attention.

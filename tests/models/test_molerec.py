@@ -23,9 +23,9 @@ def close(actual, expected, atol=5e-5):
 
 
 def test_attention_by_hand():
-    uniform = masked_attention(E_N, E_S, H, "uniform")
+    uniform = masked_attention(E_N, E_S, H)
     close(uniform, [[0.8044, 0.1956, 0.0], [0.0, 1.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
-    zero = masked_attention(E_N, E_S, H)
+    zero = masked_attention(E_N, E_S, H, "zero")
     close(zero, [[0.8044, 0.1956, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
 
 
@@ -35,31 +35,34 @@ def test_a_row_without_fragments_follows_those_of_others():
     close(Y[0], [[1.4480, 0.0978], [0.0, 0.5], [0.6333, 0.2]])
     torch.testing.assert_close(Y[1, :2], Y[0, :2])
     close(Y[1, 2], [0.9, 0.4667])
-    Y = gather_fragments(masked_attention(E_N, E_S, H), wanted, E_S)
+    Y = gather_fragments(masked_attention(E_N, E_S, H, "zero"), wanted, E_S)
     assert not Y[:, 2].any()
 
 
-# The last medication of the toy library has no fragment. Its row is zero, and its logit one number for every visit. It
-# is also the number of every medication whose gates are closed, and toy visits want the one mostly and the others half
-# of the time. So a bar between what one set for everybody reaches (0.65, all nine medications) and 0.86, all right but
-# the last. TestByHeart takes both limits away.
 SEEN = {
     "sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "gain": 2.0, "steps": 400, "learning_rate": 1e-3
 }  # fmt: skip
-OFFICIAL = {"sab_feedforward": False, "no_fragment_rows": "uniform"}
+OFFICIAL = {"sab_feedforward": False}
+ZERO = {"no_fragment_rows": "zero"}
 
 
 class TestPaper(Battery):
-    case = Case("molerec", overfits=0.75, **SEEN)
+    case = Case("molerec", **SEEN)
 
 
 class TestOfficial(Battery):
-    # With all fragments spread over the row without any, nothing stands in the way.
-    case = Case("molerec", OFFICIAL, overfits=0.95, **SEEN)
+    case = Case("molerec", OFFICIAL, **SEEN)
 
 
 class TestFreeFragments(Battery):
-    case = Case("molerec", {"fragments": "free"}, overfits=0.75, **SEEN)
+    case = Case("molerec", {"fragments": "free"}, **SEEN)
+
+
+class TestZeroRows(Battery):
+    # All medications whose gates are closed have one logit, and with zero rows it is that of the last medication too,
+    # which has no fragment and is wanted mostly, while the others are wanted half of the time. The bar lies above what
+    # one set for everybody reaches: 0.65, all nine medications.
+    case = Case("molerec", ZERO, overfits=0.75, **SEEN)
 
 
 class Whole(Case):
@@ -73,16 +76,16 @@ class Whole(Case):
 
 
 class TestByHeart:
-    """With a fragment for every medication, and every true set allowed, it can say everything."""
+    """Zero rows were all that stood in the way: with a fragment for every medication it can say everything."""
 
-    case = Whole("molerec", {"brake": "none"}, **SEEN)
+    case = Whole("molerec", {**ZERO, "brake": "none"}, **SEEN)
     test_it_learns_eight_visits_by_heart = Battery.test_it_learns_eight_visits_by_heart
 
 
 def test_closed_gates_and_no_fragments_are_one_logit():
     """One number for all of them, whoever the patient."""
     cohort = random_cohort(6, seed=1)
-    case = Case("molerec")
+    case = Case("molerec", ZERO)
     network, context = case.build(cohort).eval(), case.context(cohort)
     batch = VisitBatch.build(cohort, np.arange(6))
     with torch.no_grad():
@@ -99,7 +102,7 @@ def test_closed_gates_and_no_fragments_are_one_logit():
 def test_a_gate_moves_the_medications_that_have_its_fragment():
     """And, where rows without fragments are uniform, those without any."""
     cohort = random_cohort(6, seed=1)
-    for settings, without in (({}, False), (OFFICIAL, True)):
+    for settings, without in ((ZERO, False), ({}, True)):
         case = Case("molerec", settings)
         network, context = case.build(cohort).eval(), case.context(cohort)
         batch = VisitBatch.build(cohort, np.arange(6))
@@ -142,7 +145,7 @@ def test_parts_of_the_brake():
     assert len({round(value, 6) for value in found.values()}) == 4
 
 
-@pytest.mark.parametrize("settings", [{}, OFFICIAL])
+@pytest.mark.parametrize("settings", [{}, OFFICIAL, ZERO])
 def test_batched_equals_one_prefix_at_a_time(settings):
     """The route of the published code: one prefix at a time, medications after the whole of their fragments."""
     cohort = random_cohort(8, seed=2)
@@ -167,7 +170,7 @@ def test_batched_equals_one_prefix_at_a_time(settings):
             for m in range(9):
                 own = molecules.fragment_mask[m].nonzero()[:, 0]
                 medication = sum((a * encoded[n] for n, a in enumerate(molecules.average[m])), torch.zeros(64))
-                if not len(own) and settings:
+                if not len(own) and settings != ZERO:
                     own = torch.arange(len(keys))
                     a = torch.full((len(own),), 1 / len(own))
                 else:
@@ -204,7 +207,7 @@ def test_both_encoders_learn():
 
 def test_reasons_are_shares_of_wanted_fragments():
     cohort = random_cohort(10, seed=5)
-    case = Case("molerec")
+    case = Case("molerec", ZERO)
     network, context = case.build(cohort).eval(), case.context(cohort)
     _, scored = output(network, cohort, context)
     assert scored.any()
