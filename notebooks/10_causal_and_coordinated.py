@@ -45,7 +45,7 @@ from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
-from medrec.experiments import grids, published
+from medrec.experiments import causal_leak, grids, published
 from medrec.models.causal_graph import causal_graph
 from medrec.models.causalmed import (
     CAUSES,
@@ -167,10 +167,17 @@ for left, width, share, words in (
 ):
     ax.bar(left, 1, width, align="edge", color="0.85", edgecolor="white")
     ax.bar(left, share, width, align="edge", color=plotting.PURPLE, edgecolor="white")
-    ax.text(left + width / 2, share / 2, f"{share:.0%}", ha="center", va="center")
+    ax.text(
+        left + width / 2,
+        share / 2,
+        f"{share:.0%}",
+        ha="center",
+        va="center",
+        color="black",
+    )
     ax.text(left + width / 2, 0.93, words, ha="center", va="center", color="black")
-ax.annotate("", (0.32, 0.6), (0.32, 0.2), arrowprops={"arrowstyle": "<->"})
-ax.text(0.34, 0.42, "effect .40", va="center", color="black")
+ax.annotate("", (0.33, 0.6), (0.33, 0.2), arrowprops={"arrowstyle": "<->", "lw": 1})
+ax.text(0.35, 0.4, "effect .40", va="center", color="black")
 ax.set(xlabel="share of visits", ylabel="share given m", xlim=(0, 1), ylim=(0, 1))
 ax.grid(False)
 show(fig)
@@ -303,8 +310,8 @@ causes = np.concatenate(
     [own.codes[kind].multi_hot(len(records.vocab[kind])) for kind in CAUSES], axis=1
 )
 effects, defined = risk_difference(causes, given)
-support = np.broadcast_to(causes.sum(0)[:, None], effects.shape)[defined]
-found = effects[defined]
+support = np.broadcast_to(causes.sum(0)[:, None], effects.shape)[defined].ravel()
+found = effects[defined].ravel()
 bins = effect_relation(torch.from_numpy(found)).numpy()
 assert (bins >= 0).sum() == (found > 0).sum()
 
@@ -427,8 +434,8 @@ show({"1→2→3": [5.2, 1.8], "1→2": [6.2, 1.8], "no roles": [6.0, 2.0]})
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three small directed graphs of four codes. First: 1 to 2 to 3, with 1 a root, 2 middle, 3 a leaf, 4 isolated. Second: the same reversed, 1 a leaf and 3 a root. Third: only 1 to 2, so 2 is a leaf and 3 isolated. Marker shape and colour show the role."}, "figure": {"name": "fig-causalmed-roles", "caption": "The toy graph, turned round, and with its second edge cut; shape and colour of a code are its role. Toy of this chapter, exact. Cutting an edge between two codes changes the roles of both, and with them the sum below each graph."}}
 def draw(ax, places, edges, arrow="-|>"):
     for i, j in edges:
-        style = {"arrowstyle": arrow, "color": plotting.INK, "shrinkA": 9, "shrinkB": 9}
-        ax.annotate("", places[j], places[i], arrowprops=style)
+        style = {"arrowstyle": arrow, "color": plotting.INK, "lw": 1.2, "shrinkA": 7}
+        ax.annotate("", places[j], places[i], arrowprops=style | {"shrinkB": 7})
     ax.set(xlim=(-0.6, max(p[0] for p in places) + 0.6), ylim=(-0.9, 1.6))
     ax.axis("off")
 
@@ -523,7 +530,7 @@ show(h.tolist())
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 senders = {"m1 (1, 1)": 1.2, "m2 (3, 1)": 0.4, "m3 (0, 2)": -0.4}
 for (name, height), style in zip(senders.items(), ("-", "-", "--"), strict=True):
-    arrow = {"arrowstyle": "-|>", "linestyle": style, "color": plotting.PURPLE}
+    arrow = {"arrowstyle": "-|>", "ls": style, "color": plotting.PURPLE, "lw": 1.4}
     ax.annotate(
         "", (2, 0.4), (0, height), arrowprops={**arrow, "shrinkA": 10, "shrinkB": 12}
     )
@@ -584,17 +591,17 @@ def read_with(run, **changes):
 
 tested = split.test[:40]
 batch = VisitBatch.build(records, tested)
-rows = torch.arange(len(tested))
+each = torch.arange(len(tested))
 last = batch.visit_mask.sum(1) - 1
 exchanged = batch.codes["medication"].clone()
-exchanged[rows, last] = exchanged[rows, last].roll(1, 0)
+exchanged[each, last] = exchanged[each, last].roll(1, 0)
 target = batch.target.clone()
-target[rows, last] = target[rows, last].roll(1, 0)
+target[each, last] = target[each, last].roll(1, 0)
 changed = replace(batch, codes={**batch.codes, "medication": exchanged}, target=target)
 
 
 def movement(rule):
-    """Largest change of a logit of each last visit when only its target changes: trained vectors, then the toy's."""
+    """Largest change of a last visit's logits: trained vectors, then the toy's."""
     network, context = read_with(causalmed, roles=rule)
     found = []
     with torch.inference_mode():
@@ -603,7 +610,7 @@ def movement(rule):
                 for learnt in network.role.values():
                     learnt.copy_(vectors[:, None].expand_as(learnt))
             before, after = network(batch, context), network(changed, context)
-            found.append((after - before)[rows, last].abs().amax(-1))
+            found.append((after - before)[each, last].abs().amax(-1))
     return found
 
 
@@ -675,7 +682,7 @@ show(
             }
         ),
         caption=f"Only the target of a visit changes: share of visits whose own logits move, and the largest change of a logit, with the vectors that were learnt and with the toy's. Last visits of {len(tested)} test patients of {page.cohort_line(records)}; one training seed, all visits counted, no interval.",
-        digits=4,
+        digits={"visits that move": 2, "trained vectors": 4, "vectors of the toy": 4},
     ),
     patients=len(tested),
 )
@@ -694,7 +701,60 @@ page.glue(
 # In {glue:text}`told:.0%` of {glue:text}`n_leak` visits at least one role changes with the target, {glue:text}`turned:.1%` of all roles.
 # So the released inputs hold a trace of the answer, and no care in training or selection takes it out.
 # Whether it pays depends on the vectors: after this training they lie {glue:text}`spread:.3f` from one on average, and the logits hardly move.
-# A test that only compared scores would have passed.
+#
+# Does a network that is *trained* with such graphs gain?
+# Its test score with the targets in the graphs is compared with its score when each test visit has got another visit's medications, before the graphs are made.
+# Nothing else changes, so what vanishes is the leak and what remains is not.
+# Prediction before the number: a gain by the leak alone.
+
+# %% tags=["hide-input"]
+leak_cohort, leak_rows = causal_leak.read_or_default(records.name, records.source)
+n_leak_patients, leak_seeds = leak_rows["patients"][0], leak_rows["seeds"][0]
+
+
+def leak_interval(comparison, metric="jaccard"):
+    row = leak_rows.filter(comparison=comparison, metric=metric).to_dicts()[0]
+    value, low, high = row["delta"], row["low"], row["high"]
+    return protocol.Interval(value, low, high, (high - low) / (2 * 1.96))
+
+
+show(
+    page.table(
+        pl.DataFrame(
+            [
+                {"comparison": name}
+                | {
+                    label: leak_interval(name, metric).format(4)
+                    for metric, label in {
+                        "jaccard": "Jaccard",
+                        "prauc": "PRAUC",
+                    }.items()
+                }
+                for name in causal_leak.COMPARISONS
+            ]
+        ),
+        caption=f"Change by graphs that hold targets: {leak_cohort} cohort, {n_leak_patients} test patients, {leak_seeds} training seeds, threshold one half, paper variant but for the roles. "
+        "Brackets: 95 % of 1000 resamples of seeds and patients together, paired by patient.",
+    ),
+    patients=n_leak_patients,
+)
+
+# %% tags=["remove-cell"]
+leaked = protocol.verdict_of_equality(
+    leak_interval("own targets, against others'"),
+    cohort=f"the {leak_cohort} cohort",
+    sdi=smallest,
+    n_seeds=leak_seeds,
+    n_patients=n_leak_patients,
+)
+page.glue(
+    leak_equal=page.about(records, leaked.word, patients=n_leak_patients),
+    leak_sentence=page.about(records, leaked.sentence, patients=n_leak_patients),
+)
+
+# %% [markdown]
+# *Is the score the same with the own target and with another one?* {glue:text}`leak_equal`: {glue:text}`leak_sentence`
+# A leak of inputs need not be one of scores, and a test that only compares scores can pass over it.
 
 # %% [markdown]
 # ## Repairing a list
@@ -765,8 +825,24 @@ for name, (p, edges) in toys.items():
             everything_in, torch.from_numpy(p)[None], torch.from_numpy(A), rule
         )
         assert theirs[0].nonzero()[:, 0].tolist() == mine
-np.testing.assert_allclose(0.9 + 0.7, 1.6)  # weight of the chain's best set
-show(kept["chain"])
+
+# %% tags=["hide-input"]
+rows = []
+for name, (p, _) in toys.items():
+    chosen = [" ".join("abcd"[m] for m in S) for S in kept[name]]
+    rows.append(
+        {"graph": name}
+        | dict(zip(("official", "greedy", "exact, p"), chosen, strict=False))
+        | {"Σ p": float(np.array(p)[kept[name][2]].sum()), "exact, log-odds": chosen[3]}
+    )
+assert [round(row["Σ p"], 6) for row in rows] == [1.6, 2.4, 1.1, 1.6]
+show(
+    page.table(
+        pl.DataFrame(rows),
+        caption="What is kept of four toy lists a, b, c, d; Σ p is the weight of the exact set. Toys of this chapter, exact.",
+        digits=1,
+    )
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Grid of twelve small graphs: four conflict graphs in columns, three repair rules in rows. Filled nodes are kept. The official rule keeps one node everywhere; greedy keeps both ends of the chain; the exact rule keeps the outer nodes of both stars."}, "figure": {"name": "fig-drugrec-repair", "caption": "Four conflict graphs (columns) and what three rules keep (rows): filled nodes stay. Numbers are probabilities; exact maximises their sum. Toys of this chapter, exact. Notice the first row: one node each time."}}
 layouts = {
@@ -979,6 +1055,7 @@ show(fig)
 # %%
 test = records.select(split.test)
 together = given.T.astype(float) @ given / len(given)
+RULES_OF_REPAIR = ("official", "greedy", "exact")
 SHARES = (0.005, 0.02, 0.05, 0.074, 0.1, 0.2, 0.4, np.inf)
 heard = {}
 for name, run in {**references, "CausalMed": causalmed, "DrugRec": drugrec}.items():
@@ -1008,7 +1085,7 @@ true_sets = test.codes["medication"].multi_hot(records.n_medications)
 prescribed = protocol.evaluate(test, true_sets, ddi).summary()
 curves = {
     ("LR", rule): [cost("LR", rule=rule, share=share) for share in SHARES]
-    for rule in ("official", "greedy", "exact")
+    for rule in RULES_OF_REPAIR
 }
 curves |= {
     (name, "greedy"): [cost(name, rule="greedy", share=share) for share in SHARES]
@@ -1022,7 +1099,7 @@ curves["LR", "higher threshold"] = [cost("LR", threshold=t) for t in raised]
 
 # %%
 whole = examine("LR").summary()
-for rule in ("official", "greedy", "exact"):
+for rule in RULES_OF_REPAIR:
     mended = examine("LR", rule=rule).summary()
     assert mended["ddi_rate"] == 0
     np.testing.assert_allclose(mended["prauc"], whole["prauc"])
@@ -1035,10 +1112,8 @@ weight = {
 assert weight["exact"] >= weight["greedy"] - 1e-6
 show({rule: round(float(value)) for rule, value in weight.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of Jaccard lost against points of DDI rate gained. Left, LR: the official rule loses most, greedy and exact lie close together and below, a higher threshold lies elsewhere. Right: the greedy rule for LR, CausalMed and DrugRec, with three curves that end where each system's DDI rate is used up."}, "figure": {"name": "fig-drugrec-price", "caption": "Price of a repair: Jaccard lost (↓ better) against points of DDI rate gained (→ better), from all pairs exempt (left end) to none (right end). Left: rules on LR, and a higher threshold instead of any rule; right: the greedy rule on three systems. Test patients of {glue:text}`cohort_line`, one training seed, tuned thresholds; intervals stand in the table below. Notice that the price climbs where common pairs are no longer exempt."}}
-fig, axes = plt.subplots(
-    1, 2, figsize=(plotting.FULL, 3.0), layout="constrained", sharey=True
-)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels. Left, Jaccard lost against points of DDI rate gained on LR: the official rule loses most, greedy less, exact least; a higher threshold gains almost nothing for what it loses. Right, Jaccard against DDI rate under the greedy rule for LR, CausalMed and DrugRec: all three curves fall as the rate falls to zero."}, "figure": {"name": "fig-drugrec-price", "caption": "Price of a repair. Left: Jaccard lost against points of DDI rate gained, from all pairs exempt (left end) to none (right end), by three rules on LR and by a higher threshold instead of any rule. Right: where the greedy rule takes three systems, from their own lists (right end) to no conflict at all (left end). Test patients of {glue:text}`cohort_line`, one training seed, tuned thresholds; intervals stand in the table below. Notice where the price climbs, and how little a higher threshold, which only shortens the lists, buys."}}
+fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 3.0), layout="constrained")
 looks = {"official": "--s", "greedy": "-o", "exact": ":^", "higher threshold": "-.x"}
 for (name, rule), points in curves.items():
     gained, lost = np.array(points).T
@@ -1046,14 +1121,24 @@ for (name, rule), points in curves.items():
         color = plotting.INK if rule == "higher threshold" else plotting.color("LR")
         axes[0].plot(gained, lost, looks[rule], ms=4, color=color, label=rule)
     if rule == "greedy":
-        look = plotting.look(name)
-        axes[1].plot(
-            gained, lost, "-", marker=look.marker, ms=4, color=look.color, label=name
-        )
-for ax, words in zip(axes, ("rules on LR", "greedy rule"), strict=True):
-    ax.set_xlabel(f"points of DDI rate gained → ({words})")
+        look, start = plotting.look(name), examine(name).summary()
+        rates, left = start["ddi_rate"] - gained / 100, start["jaccard"] - lost
+        style = {"color": look.color, "marker": look.marker, "ls": look.linestyle}
+        axes[1].plot(rates, left, ms=4, label=name, **style)
+top = max(
+    x
+    for (_, rule), points in curves.items()
+    if rule in RULES_OF_REPAIR
+    for _, x in points
+)
+axes[0].set(
+    xlabel="points of DDI rate gained → (rules on LR)",
+    ylabel="Jaccard lost ↓",
+    ylim=(-0.01, 1.1 * top),
+)
+axes[1].set(xlabel="DDI rate ↓ (greedy rule)", ylabel="Jaccard ↑")
+for ax in axes:
     ax.legend()
-axes[0].set_ylabel("Jaccard lost ↓")
 show(fig)
 
 
@@ -1064,7 +1149,7 @@ def price_row(name, rule, share):
     gained, lost = cost(name, rule=rule, share=share)
     return {
         "system": f"{name}, {rule}",
-        "exempt from": "–" if np.isinf(share) else f"{share:.1%}",
+        "exempt from": "never" if np.isinf(share) else f"{share:.1%}",
         "Jaccard": change["jaccard"].format(3),
         "DDI rate": change["ddi_rate"].format(3),
         "medications": change["n_medications"].format(1),
@@ -1072,7 +1157,7 @@ def price_row(name, rule, share):
     }
 
 
-plan = [("LR", rule) for rule in ("official", "greedy", "exact")]
+plan = [("LR", rule) for rule in RULES_OF_REPAIR]
 plan += [
     (name, rule) for name in ("CausalMed", "DrugRec") for rule in ("official", "greedy")
 ]
@@ -1099,8 +1184,18 @@ greedy_verdict = protocol.verdict(
     sdi=smallest,
     n_patients=len(split.test),
 )
-price = {rule: cost("LR", rule=rule) for rule in ("official", "greedy", "exact")}
+price = {rule: cost("LR", rule=rule) for rule in RULES_OF_REPAIR}
 some = {name: cost(name, rule="greedy", share=0.074) for name in heard}
+
+
+def rarest_pair(name):
+    """Share of training visits that join the rarest interacting pair of any list."""
+    said, tuned = heard[name]
+    sets = said.at(tuned).astype(float)
+    joined = (sets.T @ sets > 0) & ddi
+    return float(together[joined].min()) if joined.any() else np.nan
+
+
 words = {
     "greedy_word": str(greedy_verdict.word),
     "greedy_sentence": greedy_verdict.sentence,
@@ -1108,6 +1203,12 @@ words = {
     "points_drugrec": f"{some['DrugRec'][0]:.1f}",
     "points_lr": f"{some['LR'][0]:.1f}",
     "lost_lr": f"{some['LR'][1]:.4f}",
+    "rarest_drugrec": f"{rarest_pair('DrugRec'):.1%}",
+    "rarest_lr": f"{rarest_pair('LR'):.1%}",
+    "distinct_drugrec": str(
+        int(heard["DrugRec"][0].at(heard["DrugRec"][1]).any(0).sum())
+    ),
+    "distinct_lr": str(int(heard["LR"][0].at(heard["LR"][1]).any(0).sum())),
     "lost_all": f"{price['official'][1]:.3f}",
     "lost_all_greedy": f"{price['greedy'][1]:.3f}",
     "lost_all_exact": f"{price['exact'][1]:.3f}",
@@ -1126,6 +1227,8 @@ page.glue(
 # %% [markdown]
 # What was prescribed has a DDI rate of {glue:text}`prescribed_rate` itself, so a list without conflicts is not a better prediction.
 # With the exemption of 7.4 % LR and the greedy rule gain {glue:text}`points_lr` points for {glue:text}`lost_lr` Jaccard; this page's DrugRec gains {glue:text}`points_drugrec`.
+# After a short training it names {glue:text}`distinct_drugrec` classes over all test patients, LR {glue:text}`distinct_lr`, and the rarest interacting pair of its lists stands in {glue:text}`rarest_drugrec` of the training visits (LR: {glue:text}`rarest_lr`).
+# Where that share exceeds the exemption, the repair that gave the paper a third of its title has nothing to do.
 # With nothing exempt the same LR loses {glue:text}`lost_all` by the official rule, {glue:text}`lost_all_greedy` by the greedy one and {glue:text}`lost_all_exact` by the exact one.
 #
 # *Does the greedy rule keep more Jaccard than the official one, with nothing exempt?* {glue:text}`greedy_word`: {glue:text}`greedy_sentence`
@@ -1136,16 +1239,16 @@ page.glue(
 # All other visits are scored.
 
 # %% tags=["hide-input"]
-trained = {"CausalMed": causalmed, "DrugRec, small, unrepaired": drugrec, **references}
+trained = {"CausalMed": causalmed, "DrugRec": drugrec, **references}
 strip = []
 for name, run in trained.items():
     tuned_run = run.evaluation("tuned")
     present = set(tuned_run.per_patient["group"])
     for which, groups, threshold in (
-        ("all, own threshold", protocol.GROUPS, "own"),
-        ("all, tuned", protocol.GROUPS, "tuned"),
-        ("first, tuned", protocol.GROUPS[:1], "tuned"),
-        ("later, tuned", protocol.GROUPS[1:], "tuned"),
+        ("all, own", protocol.GROUPS, "own"),
+        ("all", protocol.GROUPS, "tuned"),
+        ("first", protocol.GROUPS[:1], "tuned"),
+        ("later", protocol.GROUPS[1:], "tuned"),
     ):
         if not present & set(groups) or (len(groups) == 3 and "first" not in present):
             continue
@@ -1155,14 +1258,16 @@ for name, run in trained.items():
         strip.append(
             {"system": name, "visits": which}
             | {
-                label: interval[key].format(3 if key != "n_medications" else 1)
+                label.replace("medications", "size"): interval[key].format(
+                    1 if key == "n_medications" else 3
+                )
                 for key, label in protocol.COLUMNS.items()
             }
         )
 show(
     page.table(
         pl.DataFrame(strip),
-        caption=f"Test patients ({len(split.test)}) of {page.cohort_line(records)}; one training seed, short trainings. Brackets: 95 % bootstrap intervals over patients. No system is ranked before chapter 13.",
+        caption=f"Test patients ({len(split.test)}) of {page.cohort_line(records)}; one training seed, short trainings, DrugRec small and unrepaired. Thresholds tuned on validation patients, except in rows “own”; size: medications a visit. Brackets: 95 % bootstrap intervals over patients. No system is ranked before chapter 13.",
     ),
     patients=len(split.test),
 )
@@ -1242,6 +1347,7 @@ for ax, (system, grid) in zip(axes, kept_rows.items(), strict=True):
         systems=[system] * len(found),
         reference=0,
     )
+    ax.locator_params(axis="x", nbins=4)
     ax.set_xlabel("change of Jaccard →")
 show(fig)
 
