@@ -450,8 +450,8 @@ show(dict(zip([tuple(int(i) + 1 for i in o) for o in orders], winners, strict=Tr
 votes, scores_toy = sets_chain.mean(0), p_chain.mean(0)
 
 # %% [markdown]
-# **Check.** All six orders vote $\tfrac23, \tfrac13, 0$: the ensemble recommends $\{1\}$, LR nothing.
-# For every one of the eight sets the expected metrics over the three equally real worlds of toy B follow from {py:func}`medrec.metrics.jaccard` and {py:func}`medrec.metrics.f1`.
+# **Check.** The six orders vote $\tfrac23, \tfrac13, 0$: the ensemble recommends $\{1\}$, LR nothing.
+# For every one of the eight sets the expected metrics over the hundred patients of toy B follow from {py:func}`medrec.metrics.jaccard` and {py:func}`medrec.metrics.f1`.
 
 # %%
 np.testing.assert_allclose(votes, [0.6667, 0.3333, 0], atol=5e-5)
@@ -1081,7 +1081,9 @@ show(
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of chains, 1, 2, 5, 10. Left: Jaccard of the mean probability cut at one half and at a tuned threshold, with LR as horizontal lines; the tuned rows lie above the rows at one half and change little with the number of chains. Right: exclusive pairs per 100 visits; at one half few, tuned many."}, "figure": {"name": "fig-ecc-chains", "caption": "Jaccard (↑ better) and exclusive pairs per 100 visits (↓ more coherent) of the first 1, 2, 5 and 10 chains, and of LR (horizontal), on the test patients of {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients. Notice that the threshold moves both panels more than the number of chains does."}}
-fig, (left, right) = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8))
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(plotting.FULL, 2.8), layout="constrained"
+)
 for offset, (kind, name, line) in enumerate(
     [("mean", "at .5", "--s"), ("mean", "tuned", "-o")]
 ):

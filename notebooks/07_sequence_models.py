@@ -525,7 +525,7 @@ show({n: round(min(1, K / n), 3) for n in (18, 20, 25, 30, 40)})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Step histogram of the number of medications of a visit, with the part above twenty shaded and the ceiling on Jaccard as a falling line on a second axis."}, "figure": {"name": "fig-leap-ceiling", "caption": "Medications of a visit, all visits of {glue:text}`cohort_line`; shaded: more than twenty, out of reach of the released LEAP. Line: ceiling on Jaccard of a list of twenty, {eq}`eq-leap-ceiling`. No interval: a count. Notice how much of the mass lies right of the edge."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
-bins = np.arange(0, 62, 2)
+bins = np.arange(0.5, 62, 2)
 share_of, _ = np.histogram(
     sizes.clip(max=60), bins, weights=np.full(len(sizes), 1 / len(sizes))
 )
