@@ -76,6 +76,13 @@ smallest: float = 0.005  # smallest difference of Jaccard of interest
 plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
+kept_rows = {
+    system: grids.read_or_default(system.lower(), records.name, records.source)
+    for system in ("CausalMed", "DrugRec")
+}
+spent = pl.concat(grid.costs.select("seconds", "seeds") for grid in kept_rows.values())
+hours = (spent["seconds"] * spent["seeds"]).sum() / 3600
+n_kept = int(min(grid.scores["patients"].max() for grid in kept_rows.values()))
 page.at_a_glance(
     {
         "seed": seed,
@@ -84,10 +91,14 @@ page.at_a_glance(
         "profile": profile,
         "smallest": smallest,
     },
-    paper="CausalMed (Li et al., 2024) and DrugRec (Sun et al., 2022), rows of BiMoRec's and of NLA-MMR's table 2",
+    paper="CausalMed (Li et al., 2024), a row of BiMoRec's table 2, and DrugRec (Sun et al., 2022), a row of NLA-MMR's",
     data=page.cohort_line(records),
     learned="one CausalMed, one small DrugRec and one LR; rows of switches are kept results",
-    full_run="half an hour on two cores for all switches of both at 600 patients",
+    full_run=page.about(
+        records,
+        f"{hours:.1f} hours for the kept rows of both systems, on {kept_rows['DrugRec'].provenance['environment']['device']}",
+        patients=n_kept,
+    ),
 )
 
 # %% [markdown]
@@ -121,7 +132,7 @@ x, y = visits((1, 1, 18), (1, 0, 12), (0, 1, 14), (0, 0, 56))
 # $$ (eq-causalmed-effect)
 #
 # with $X$ the indicators of codes and $Y$ of medications, one row a visit, $V$ visits, $n_c$ of them with the code.
-# No equation of the paper, which speaks of back-door adjustment; it is what the code computes.
+# It is what the released code computes under the name of a back-door adjusted effect.
 
 
 # %%
@@ -277,7 +288,7 @@ show(fig)
 # $$ (eq-causalmed-bins)
 #
 # An effect is at most one, so bin 5 can never be filled; effects up to a fifth make no edge.
-# The text of the paper does not name this limit; our paper variant adds bin 0.
+# Our paper variant adds bin 0.
 
 
 # %%
@@ -361,7 +372,7 @@ show(
 # Released code throws away {glue:text}`discarded:.0%` of the positive effects; {glue:text}`undefined:,.0f` codes stand in no training visit and have none.
 # The last column is worse news: {glue:text}`rare_top:.0%` of the strongest relation comes from codes of at most three visits, which make up {glue:text}`rare_all:.0%` of all pairs.
 # A code of a single visit has an effect near one on everything that was given on that day.
-# The bins sort codes by rarity at least as much as by cause; neither paper nor code asks how sure an effect is.
+# The bins sort codes by rarity at least as much as by cause; the code does not ask how sure an effect is.
 #
 # What does adjustment change where effects are sure?
 # For the diagnoses of at least {glue:text}`least` training visits, the same table is made within the strata of the three commonest diagnoses, {eq}`eq-causalmed-adjusted`.
@@ -765,7 +776,7 @@ show(
                 for name in causal_leak.COMPARISONS
             ]
         ),
-        caption=f"Change by graphs that hold targets: {leak_cohort} cohort, {n_leak_patients} test patients, {leak_seeds} training seeds, threshold one half, paper variant but for the roles. "
+        caption=f"Change by graphs that hold targets: {leak_cohort} cohort, {n_leak_patients} test patients, {leak_seeds} training seed{'s' * (leak_seeds != 1)}, threshold one half, paper variant but for the roles. "
         "Brackets: 95 % of 1000 resamples of seeds and patients together, paired by patient.",
     ),
     patients=n_leak_patients,
@@ -1311,12 +1322,8 @@ show(
 # Rows of full trainings with several seeds, kept with the book.
 # Predictions before the numbers: roles made with targets gain by the leak alone; if shuffled effects do as well as real ones, the relations are noise of the right shape; targets by place harm, because they are wrong; symptoms help a little, because conditions that were not coded can have told them.
 
+
 # %%
-kept_causalmed = grids.read_or_default("causalmed", records.name, records.source)
-kept_drugrec = grids.read_or_default("drugrec", records.name, records.source)
-kept_rows = {"CausalMed": kept_causalmed, "DrugRec": kept_drugrec}
-
-
 def rows_of(grid, metric="jaccard", threshold="own"):
     frame = grid.select(visits="all visits", metric=metric, threshold=threshold)
     return {row["label"]: row for row in frame.iter_rows(named=True)}
@@ -1353,11 +1360,10 @@ for system, grid in kept_rows.items():
     )
 
 # %% tags=["remove-cell"]
-n_kept = int(min(grid.scores["patients"].max() for grid in kept_rows.values()))
 elsewhere = [g.cohort for g in kept_rows.values() if g.cohort != records.name]
 page.glue(
-    causalmed_line=page.about(records, kept_causalmed.line, patients=n_kept),
-    drugrec_line=page.about(records, kept_drugrec.line, patients=n_kept),
+    causalmed_line=page.about(records, kept_rows["CausalMed"].line, patients=n_kept),
+    drugrec_line=page.about(records, kept_rows["DrugRec"].line, patients=n_kept),
     elsewhere=page.about(
         records,
         f"No rows are kept for {records.name}: these are synthetic."
@@ -1401,21 +1407,25 @@ def judged(grid, label, sign=1, equal=False, **more):
 
 
 questions = {
-    "roles with targets gain": judged(kept_causalmed, "roles with targets"),
-    "roles gain over none": judged(kept_causalmed, "no roles", -1),
-    "effects up to 0.2 earn something": judged(kept_causalmed, "effects above 0.2", -1),
+    "roles with targets gain": judged(kept_rows["CausalMed"], "roles with targets"),
+    "roles gain over none": judged(kept_rows["CausalMed"], "no roles", -1),
+    "effects up to 0.2 earn something": judged(
+        kept_rows["CausalMed"], "effects above 0.2", -1
+    ),
     "real effects gain over shuffled ones": judged(
-        kept_causalmed, "shuffled effects", -1
+        kept_rows["CausalMed"], "shuffled effects", -1
     ),
     "adjusted effects are as good": judged(
-        kept_causalmed, "adjusted effects", equal=True
+        kept_rows["CausalMed"], "adjusted effects", equal=True
     ),
     "pairs by name gain over pairs by place": judged(
-        kept_drugrec, "pairs by position", -1
+        kept_rows["DrugRec"], "pairs by position", -1
     ),
-    "greedy repair gains over the official": judged(kept_drugrec, "greedy repair"),
-    "no repair gains over the official": judged(kept_drugrec, "none repair"),
-    "symptoms gain over none": judged(kept_drugrec, "no symptoms", -1),
+    "greedy repair gains over the official": judged(
+        kept_rows["DrugRec"], "greedy repair"
+    ),
+    "no repair gains over the official": judged(kept_rows["DrugRec"], "none repair"),
+    "symptoms gain over none": judged(kept_rows["DrugRec"], "no symptoms", -1),
 }
 
 # %% tags=["hide-input"]
@@ -1434,29 +1444,35 @@ show(
 )
 
 # %% tags=["remove-cell"]
-repairs = rows_of(kept_drugrec, "ddi_rate")
+repairs = rows_of(kept_rows["DrugRec"], "ddi_rate")
 said_so = {
     "leak_word": questions["roles with targets gain"].word,
-    "leak_delta": interval_of(rows_of(kept_causalmed)["roles with targets"]).format(4),
+    "leak_delta": interval_of(
+        rows_of(kept_rows["CausalMed"])["roles with targets"]
+    ).format(4),
     "shuffle_word": questions["real effects gain over shuffled ones"].word,
-    "shuffle_delta": interval_of(rows_of(kept_causalmed)["shuffled effects"]).format(4),
+    "shuffle_delta": interval_of(
+        rows_of(kept_rows["CausalMed"])["shuffled effects"]
+    ).format(4),
     "pair_word": questions["pairs by name gain over pairs by place"].word,
     "symptom_word": questions["symptoms gain over none"].word,
-    "symptom_delta": interval_of(rows_of(kept_drugrec)["no symptoms"]).format(4),
+    "symptom_delta": interval_of(rows_of(kept_rows["DrugRec"])["no symptoms"]).format(
+        4
+    ),
     "ddi_unrepaired": interval_of(repairs["none repair"], level).format(3),
     "ddi_repaired": interval_of(repairs["DrugRec"], level).format(3),
 }
 page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said_so.items()})
 
 # %% [markdown]
-# :::{admonition} "Causality improves the recommendation"
+# :::{admonition} Claim: causal structure improves the recommendation
 # :class: verdict
 # The claim has two parts here.
 # *Effects*: {glue:text}`shuffle_word`; with the same numbers at shuffled places Jaccard changes by {glue:text}`shuffle_delta`.
 # *Roles made with the target*: {glue:text}`leak_word`, {glue:text}`leak_delta`; and a gain there would be no gain of causality, since the inputs hold a trace of the answer.
 # :::
 #
-# :::{admonition} "Coordination gives safe lists"
+# :::{admonition} Claim: coordination gives safe lists
 # :class: verdict
 # The DDI rate of the unrepaired lists is {glue:text}`ddi_unrepaired`, of the repaired ones {glue:text}`ddi_repaired`; the same rule works on the list of any system, LR included.
 # Pairs by name: {glue:text}`pair_word`.
@@ -1465,6 +1481,8 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said_so.item
 # :::
 #
 # ## What the papers do not say
+#
+# Formulas and switches of this chapter are those of the released codes; these decide much that a row of a later paper's table does not tell.
 #
 # - **That the graph of a visit holds its target.** The code builds graphs from the columns of all codes of the visit, medications included, for test visits too.
 # - **Which confounders were adjusted for.** None, in the call; what adjustment would change depends on the list. Ours for three common diagnoses sets the effects of those three themselves to zero, because within a stratum they do not vary.
