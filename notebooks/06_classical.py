@@ -971,7 +971,7 @@ page.glue(
 # :::
 #
 # Compare that with the change that a threshold makes, {glue:text}`gain`: a default of a library is a choice like any other.
-# A few hundred visits for more than a thousand codes ask for a stronger penalty; how it is with tens of thousands of visits, this cohort cannot say.
+# The fewer visits there are for so many codes, the stronger the penalty that they ask for; tens of thousands of visits may be content with the default, which this cohort cannot tell.
 #
 # ### What do chains buy?
 #

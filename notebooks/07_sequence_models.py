@@ -43,6 +43,7 @@ from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
+from medrec.experiments import published
 from medrec.models import registry
 from medrec.models.leap import additive_scores, attend, linear_scores
 from medrec.models.micron import carried_sets, prescription
@@ -977,7 +978,28 @@ show("the set is carried")
 #
 # One strip for the three systems of this chapter, beside the reference points.
 # MICRON gets one of its own: whoever is shown the true set of the first visit may also *repeat the first visit* for ever.
-# Rows are ways to count, not ranks: RETAIN and MICRON skip first visits, LEAP and MICRON have no threshold to tune.
+# In print the three do not all stand above a regression on today's codes either:
+
+# %% tags=["hide-input"]
+shown = ["LR", "RETAIN", "LEAP", "MICRON"]
+in_print = pl.concat(
+    [
+        published.table(paper, 2)
+        .filter(pl.col("system").is_in(shown))
+        .select("paper", "database", "system", "Jaccard")
+        for paper in ("bimorec", "nlammr")
+    ]
+).pivot("system", index=["paper", "database"], values="Jaccard")
+show(
+    page.table(
+        in_print.select("paper", "database", *shown),
+        caption="Jaccard in table 2 of two papers, as printed. RETAIN and MICRON skip first visits.",
+        digits=4,
+    )
+)
+
+# %% [markdown]
+# Rows of our own strip are ways to count, not ranks: RETAIN and MICRON skip first visits, LEAP and MICRON have no threshold to tune.
 
 # %%
 split = split_patients(records.n_patients, 0)  # the split of the trainings
@@ -1161,70 +1183,85 @@ page.glue(
     )
 )
 
+# %% [markdown]
+# One split tests few patients with two orders.
+# So RETAIN and MICRON are trained on several splits, and every patient is tested by the training that left him or her out.
+
 # %%
-seeds = range(3)
-wrong_test = (
-    np.isin(records.patient_of_visit, split.test) & wrong[records.patient_of_visit]
-)
-wrong_test &= (records.visit_number > 0) & (by_id.visit_number[in_time] > 0)
-by_order = {}
-for name in ("retain", "micron", "gamenet"):
-    for order, source in {"time": records, "id": by_id}.items():
-        for k in seeds if name != "gamenet" else seeds[:1]:
-            run = train(name, source, seed=k, settings=few, device=device)
-            system, knowledge = load_system(run)
-            said = predict(system, source, knowledge).recommended
-            if order == "id":
-                said = said[in_time]
-            if wrong_test.any():
-                by_order.setdefault((name, order), []).append(
-                    protocol.evaluate(
-                        records, said, knowledge.ddi.numpy(), scored=wrong_test
-                    )
-                )
+splits = {"retain": range(4), "micron": range(4), "gamenet": range(1)}
+in_doubt = wrong[records.patient_of_visit]
+in_doubt &= (records.visit_number > 0) & (by_id.visit_number[in_time] > 0)
+
+
+def left_out(name, source, order):
+    """Sets for visits of test patients, and which visits those are."""
+    sets = np.zeros((records.n_visits, records.n_medications), dtype=bool)
+    done = np.zeros(records.n_visits, dtype=bool)
+    for k in splits[name]:
+        run = train(name, source, seed=seed, split_seed=k, settings=few, device=device)
+        system, context = load_system(run)
+        said = predict(system, source, context).recommended
+        tested = split_patients(records.n_patients, k).test
+        mine = np.isin(records.patient_of_visit, tested) & ~done
+        sets[mine] = (said[in_time] if order == "id" else said)[mine]
+        done |= mine
+    return sets, done
+
+
+order_gains, n_wrong = {}, {}
+for name in splits:
+    by_order = {}
+    for order, source in {"id": by_id, "time": records}.items():
+        sets, done = left_out(name, source, order)
+        n_wrong[name] = len(np.unique(records.patient_of_visit[done & in_doubt]))
+        if n_wrong[name] >= privacy.LIMIT:
+            by_order[order] = protocol.evaluate(
+                records, sets, ddi, scored=done & in_doubt
+            )
+    if by_order:
+        order_gains[name] = protocol.paired_difference(*by_order.values(), seed=seed)
 
 # %% tags=["hide-input"]
-n_wrong = int(np.unique(records.patient_of_visit[wrong_test]).size)
-costs = {
-    name: protocol.paired_difference(
-        by_order[name, "id"], by_order[name, "time"], seed=seed
-    )["jaccard"]
-    for name in ("retain", "micron", "gamenet")
-    if n_wrong >= privacy.LIMIT
-}
-labels = {name: registry.get(name).label for name in costs}
 order_verdicts = {
     name: protocol.verdict(
-        gain,
+        gain["jaccard"],
         cohort=records.name,
         source=records.source,
-        n_seeds=len(by_order[name, "time"]),
-        n_patients=n_wrong,
+        n_patients=n_wrong[name],
     )
-    for name, gain in costs.items()
+    for name, gain in order_gains.items()
 }
-if costs:
+if order_gains:
+    least = min(n_wrong[name] for name in order_gains)
     frame = pl.DataFrame(
         {
-            "system": list(labels.values()),
-            "by time minus by id": [gain.format(4) for gain in costs.values()],
-            "order matters": [str(v.word) for v in order_verdicts.values()],
-            "seeds": [len(by_order[name, "time"]) for name in costs],
+            "system": [registry.get(name).label for name in order_gains],
+            "patients": [n_wrong[name] for name in order_gains],
+            "by time minus by id": [
+                gain["jaccard"].format(4) for gain in order_gains.values()
+            ],
+            "order matters": [v.word for v in order_verdicts.values()],
         }
     )
     show(
         page.table(
             frame,
             caption=f"Jaccard of systems trained and asked with visits in order of time, minus the same with visits in order of admission ids; test patients of {page.cohort_line(records)} whose two orders differ, visits that are first in neither. "
-            f"Brackets: 95 % bootstrap intervals over {n_wrong} patients and the seeds, paired by patient.",
+            "Brackets: 95 % bootstrap intervals over patients, paired.",
         ),
-        patients=n_wrong,
+        patients=least,
     )
-    lost = [labels[name] for name, v in order_verdicts.items() if v.word == "holds"]
-    order_words = "These patients lose by the wrong order with: " + (
+    lost = [
+        registry.get(name).label
+        for name, v in order_verdicts.items()
+        if v.word == "holds"
+    ]
+    order_words = "The wrong order is shown to cost: " + (
         ", ".join(lost) or "no system"
     )
-    page.glue(order_words=page.about(records, order_words, patients=n_wrong))
+    if order_verdicts["micron"].word == "does not hold":
+        order_words += ". For MICRON the prediction was wrong: a start from another visit than the first serves it no worse"
+    page.glue(order_words=page.about(records, order_words, patients=least))
 else:
     page.glue(order_words=page.about(records, "These records do not tell"))
     show("no calendar, or too few test patients with two orders to compare")
