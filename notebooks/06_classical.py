@@ -327,7 +327,7 @@ show(fig)
 #
 # LR answers every question alone.
 # On toy B it says $.40$, $.32$, $.28$ and, cut at one half, recommends nothing, though everybody got something.
-# A *classifier chain* {cite:p}`read2011chains` asks about the classes in an order $o$ and hears its earlier answers:
+# A {term}`classifier chain` {cite:p}`read2011chains` asks about the classes in an order $o$ and hears its earlier answers:
 #
 # $$
 # P(y \mid x) = \prod_{k} P\bigl(y_{o(k)} \mid x,\, y_{o(1)}, \dots, y_{o(k-1)}\bigr),

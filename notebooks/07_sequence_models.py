@@ -118,7 +118,7 @@ show(
 # %% [markdown]
 # ## Two attentions and a context
 #
-# RETAIN weighs *visits* by $\alpha$ and *coordinates* by $\beta$, and sums {cite:p}`choi2016retain`:
+# RETAIN has two {term}`attentions <attention>`: it weighs *visits* by $\alpha$ and *coordinates* by $\beta$, and sums {cite:p}`choi2016retain`:
 #
 # $$
 # \alpha_j = \frac{e^{s_j}}{\sum_{j'} e^{s_{j'}}},

@@ -1,6 +1,7 @@
 r"""LEAP: a prescription is written one medication after another, with an eye on the diagnoses.
 
 Zhang et al., "LEAP: learning to prescribe effective and safe treatment combinations for multimorbidity", KDD 2017.
+Book: :eq:`eq-leap-attention`, :eq:`eq-leap-scores`.
 
 .. math::
     a_{ki} = \operatorname{softmax}_i\, s(h_{k-1}, e_i), \qquad

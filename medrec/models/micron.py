@@ -1,7 +1,7 @@
 r"""MICRON: what changed since the last visit changes the prescription.
 
 Yang et al., "Change matters: medication change prediction with recurrent residual networks", IJCAI 2021; losses and
-thresholds are those of the released code.
+thresholds are those of the released code.  Book: :eq:`eq-micron-residual`, :eq:`eq-micron-carried`.
 
 .. math::
     h_t = W_h \Big[\textstyle\sum_{i \in D_t} e_i \,\Big\|\, \sum_{i \in P_t} e_i\Big] + b_h, \qquad
