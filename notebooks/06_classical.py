@@ -1193,7 +1193,7 @@ page.glue(
 # Two chains recommend longer lists than one, because half of two votes is one: the vote is a union.
 #
 # The dashed rows show chains at their own game, one half, where answers are hard and a yes silences its rivals.
-# Cut lower, where Jaccard wants it, a class that was refused at .45 is recommended after all, beside the rival that was asked *because* it was refused.
+# Cut lower, where Jaccard wants it, a class that was refused at .45 is recommended after all, beside the rival whose chances rose *because* it was refused.
 # The chain never answered the question that the threshold puts.
 #
 # :::{admonition} "Chains recommend better sets than separate regressions"
@@ -1306,7 +1306,7 @@ show((round(float(f1_each.mean()), 4), 0.6))
 # - At the optimum predictions balance, and every weight equals C times the residuals of its code; a second optimiser agrees.
 # - A chain that asks for the best candidate first can lose it; six orders of three classes give two answers, and a vote hides the choice.
 # - The set with the highest expected Jaccard cuts at $J/(1+J)$, well below one half.
-# - Split and average alone move LR's score; that spread is protocol, not model.
+# - Split and average alone move LR's score, and so do its threshold and its penalty; none of that is a better system.
 #
 # ## Exercises
 #
