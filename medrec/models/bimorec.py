@@ -102,6 +102,7 @@ class BiMoRecConfig(TrainingConfig):
     history: Literal["enhanced", "plain", "none"] = "enhanced"  # plain: the paper's "w/o E"; none: first visits' rule
     gse: bool = True  # attention among the molecules of a visit, eq. 18
     gate: bool = True  # calibration by the latest visit, eq. 23
+    past_visits: Literal["gru", "mean"] = "gru"  # eq. 25, of weights for each medication; mean: of their scores, none
     # Of the medications, of other medications, free vectors in the place of the encoders, or none.
     molecules: Literal["own", "shuffled", "free", "none"] = "own"
     train_encoders: bool = True  # False: encoders stay as they are when training starts
@@ -130,6 +131,7 @@ VARIANTS = {
     "frozen": {"train_encoders": False},
     "no_gse": {"gse": False},
     "no_gate": {"gate": False},
+    "mean_past": {"past_visits": "mean"},
     "current_only": {"pretrain": False, "history": "none", "molecules": "none"},
 }
 """Switches of each variant: paper and released code, the pre-training at the size of the paper (an hour on two cores),
@@ -271,8 +273,9 @@ class BiMoRec(Recommender):
                 self.gate = _perceptron(2 * d, d, M)
             if config.gse:
                 self.molecule_attention = SetAttention(d, feedforward=config.sab_feedforward)
-            self.past = nn.GRU(M, M, batch_first=True)
-            self.output = nn.Linear(2 * M, M)
+            if config.past_visits == "gru":
+                self.past = nn.GRU(M, M, batch_first=True)
+                self.output = nn.Linear(2 * M, M)
         elif config.history == "plain":
             self.patient = nn.GRU(3 * d, d, batch_first=True)
             if not molecular:
@@ -419,6 +422,8 @@ class BiMoRec(Recommender):
         scores = hidden[..., 0].T  # (P, M)
         sequence = scores.new_zeros(len(pairs.target), int(pairs.length.max()), M)
         sequence = sequence.index_put((pairs.k, pairs.j), scores)
+        if self.config.past_visits == "mean":
+            return sequence.sum(1) / pairs.length[:, None]
         states, _ = self.past(sequence)  # eq. 25; padded behind, and a GRU only looks back
         last = states[torch.arange(len(pairs.target), device=states.device), pairs.length - 1]
         # Hidden state and last output of a GRU of one layer are the same vector; the released head takes both.

@@ -6,12 +6,16 @@ import gzip
 import hashlib
 import shutil
 import time
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from medrec.chem.fragments import brics_fragments
+from medrec.chem.molecules import build
 from medrec.data import eicu, mimic3, mimic4
 from medrec.data.build import Options, build_cohort
 from medrec.data.calibration import jaccard
@@ -140,29 +144,53 @@ def test_without_text_titles_say_nothing_about_kinship_of_codes(records: Synthet
 # -- the controls -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("control", "share"), [("structure", 0.3), ("shape", 0.7)])
+def since(records: SyntheticRecords, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Stays with a condition, and later stays of the same patients without it."""
+    present = records.stays.conditions[:, records.world.ids.index(condition)]
+    later = np.zeros_like(present)
+    for start, end in pairwise(records.stays.visit_offsets):
+        later[start:end] = np.logical_or.accumulate(present[start:end])
+    return present, later & ~present
+
+
+def planted_rates(records: SyntheticRecords, planted: dict[str, Any], *, after: bool = False) -> tuple[float, float]:
+    """How often a class of the pool is given where it is asked for (or ``after`` that), and elsewhere."""
+    asks, answers = planted["asks"], planted["answers"]
+    pool = sorted({code for codes in answers.values() for code in codes})
+    found = given(records)
+    y = np.column_stack(
+        [
+            found[:, records.classes.index(code)] if code in records.classes else np.zeros(records.n_visits, bool)
+            for code in pool
+        ]
+    )
+    asked, not_any_more = np.zeros_like(y), np.zeros_like(y)
+    for condition, wanted in asks.items():
+        columns = [pool.index(code) for code in answers[wanted]]
+        present, later = since(records, condition)
+        asked[np.ix_(present.nonzero()[0], columns)] = True
+        not_any_more[np.ix_(later.nonzero()[0], columns)] = True
+    not_any_more &= ~asked
+    return y[not_any_more if after else asked].mean(), y[~(asked | not_any_more)].mean()
+
+
+@pytest.mark.parametrize(("control", "share", "elsewhere"), [("structure", 0.6, 0.1), ("shape", 0.7, 0.05)])
 def test_an_oracle_that_is_told_where_to_look_finds_what_was_planted(
-    control: str, share: float, records: SyntheticRecords
+    control: str, share: float, elsewhere: float, records: SyntheticRecords
 ) -> None:
     planted = synthesize(600, control=control)
-    asks, answers = planted.planted["asks"], planted.planted["answers"]
-    pool = sorted({code for codes in answers.values() for code in codes})
-
-    def rates(r: SyntheticRecords) -> tuple[float, float]:
-        y = np.column_stack(
-            [given(r)[:, r.classes.index(code)] if code in r.classes else np.zeros(r.n_visits, bool) for code in pool]
-        )
-        asked = np.zeros_like(y)
-        for condition, wanted in asks.items():
-            rows = np.flatnonzero(r.stays.conditions[:, r.world.ids.index(condition)])
-            asked[np.ix_(rows, [pool.index(code) for code in answers[wanted]])] = True
-        return y[asked].mean(), y[~asked].mean()
-
-    on, off = rates(planted)
+    on, off = planted_rates(planted, planted.planted)
     assert on > share
-    assert off < 0.05
-    plain_on, plain_off = rates(records)
-    assert plain_on - plain_off < 0.02
+    assert off < elsewhere
+    plain_on, plain_off = planted_rates(records, planted.planted)
+    assert plain_on - plain_off < 0.04
+
+
+def test_a_planted_fragment_is_asked_for_in_later_stays_too_and_a_planted_shape_is_not() -> None:
+    for control, low, high in (("structure", 0.6, 1.0), ("shape", 0.0, 0.05)):
+        planted = synthesize(600, control=control)
+        after, _ = planted_rates(planted, planted.planted, after=True)
+        assert low < after < high
 
 
 def test_the_two_shapes_are_one_graph() -> None:
@@ -174,12 +202,14 @@ def test_the_two_shapes_are_one_graph() -> None:
     assert len({Chem.CanonSmiles(s) for s in smiles}) == 2
 
 
-def test_planted_classes_have_the_fragment_that_is_asked_for() -> None:
-    answers = synthesize(5, control="structure").planted["answers"]
-    for fragment, codes in answers.items():
-        share = controls.fragments_of_classes(tuple(codes))[:, list(controls.FRAGMENTS).index(fragment)]
-        assert len(codes) >= 4
-        assert (share >= 0.5).all()
+def test_exactly_the_classes_with_the_building_block_answer() -> None:
+    records = synthesize(5, control="structure")
+    molecules = build(records.classes)
+    for name, codes in records.planted["answers"].items():
+        assert 5 <= len(codes) <= 8
+        has = np.array([controls.ASKED[name] in brics_fragments(smiles) for smiles in molecules.smiles])
+        of_class = (molecules.average.numpy() > 0) @ has
+        assert {code for code, found in zip(records.classes, of_class, strict=True) if found} == set(codes)
 
 
 # -- medicine ---------------------------------------------------------------------------------------------------------

@@ -149,6 +149,10 @@ class TestNoGate(Battery):
     case = case(settings={"gate": False})
 
 
+class TestMeanOfPastVisits(Battery):
+    case = case(settings={"past_visits": "mean"})
+
+
 def one_visit_at_a_time(network, cohort, context):
     """The route of the published code: for every visit its prefix, for every past visit a fresh molecule table."""
     config, logits = network.config, []
@@ -185,6 +189,9 @@ def one_visit_at_a_time(network, cohort, context):
                 A[empty] = 1 / len(fragments) if config.no_fragment_rows == "uniform" else 0.0
                 Y = A @ torch.diag(W_s) @ fragments
                 scores.append(network.score(torch.diag(W_n) @ Y)[:, 0])
+            if config.past_visits == "mean":
+                logits.append(torch.stack(scores).mean(0) + r)
+                continue
             outputs, hidden = network.past(torch.stack(scores)[None])
             logits.append(network.output(torch.relu(torch.cat([hidden[0, 0], outputs[0, -1]]))) + r)
     return torch.stack(logits)
@@ -192,7 +199,14 @@ def one_visit_at_a_time(network, cohort, context):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {**VARIANTS["official"], "tau_schedule": "fixed"}, {"gse": False}, {"gate": False}, {"molecules": "shuffled"}],
+    [
+        {},
+        {**VARIANTS["official"], "tau_schedule": "fixed"},
+        {"gse": False},
+        {"gate": False},
+        {"molecules": "shuffled"},
+        {"past_visits": "mean"},
+    ],
 )
 def test_batched_equals_one_visit_at_a_time(settings):
     cohort = random_cohort(10, seed=2, max_visits=6)
@@ -271,6 +285,7 @@ def test_variants_that_keep_every_parameter(variant):
     [
         ("no_gse", {"molecule_attention"}, set()),
         ("no_gate", {"gate"}, set()),
+        ("mean_past", {"past", "output"}, set()),
         ("wo_E", {"molecule_attention", "gate", "past", "output"}, {"patient"}),
         ("current_only",
          {"molecule_attention", "gate", "past", "output", "molecule_encoder", "fragment_encoder",

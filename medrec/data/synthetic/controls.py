@@ -3,9 +3,11 @@
 Class-level by design: a class is the drugs that ``products.csv`` lists for it, and has a fragment when at least half
 of them have it. Nothing here looks at an embedding of any system.
 
-**Planted structure.** A third of the acute conditions *ask* for a fragment. Their stays get classes drawn among the
-rarely used ones that have it: within the indication, the fragment decides. A system that knows molecules can learn one
-preference for a fragment; one that does not must learn every (condition, class) pair apart.
+**Planted structure.** Some acute conditions *ask* for a building block, one of the BRICS fragments that many drugs
+share. From the stay with the condition on, all stays get classes drawn among the rarely used ones that have it: within
+the indication, the fragment decides. A system that knows molecules can learn one preference for a fragment; one that
+does not must learn every (condition, class) pair apart. The need outlasts the condition, because some systems look at
+molecules through earlier stays alone: what a stay asks by its own codes, they answer without molecules.
 
 **Planted shape.** The pool are two classes whose drugs, tretinoin (D10A) and isotretinoin (D10B), are one and the same
 graph and differ in one double bond, hence in length: 14.3 against 13.5 Å across the conformers, asphericity .75 against
@@ -41,14 +43,26 @@ FRAGMENTS = {
 }
 """Name → SMARTS."""
 
-ASKED = ("tertiary amine", "aryl halide", "carboxylic acid", "azine")
-"""Fragments that conditions ask for under ``control="structure"``."""
+ASKED = {
+    "propyl": "[8*]CCC",
+    "ethyl": "[8*]CC",
+    "acetic acid": "[8*]CC(=O)O",
+    "piperazine": "[5*]N1CCN([5*])CC1",
+}
+"""Building blocks that conditions ask for under ``control="structure"``, each in six or seven of about 150 classes.
 
-POOL_SIZE = 8
-"""Classes with a fragment that can be chosen for it: the least used ones."""
+Blocks that dozens of classes share would not do: a need cannot be met by dozens of classes at once, and where a few of
+them meet it, it is no longer the block that decides.
+"""
+
+ASKING_ONE_IN = {"structure": 5, "shape": 3}
+"""Of the acute conditions, one in so many asks."""
 
 EXTENDED, COMPACT = ("D10A", "tretinoin"), ("D10B", "isotretinoin")
 """Classes and drugs of ``control="shape"``."""
+
+PLANTED = "planted"
+"""First word in the names of planted needs."""
 
 P_PLANTED = 0.6
 """As ``condition_needs.csv`` counts; the generator sharpens it to about .8."""
@@ -73,6 +87,17 @@ def fragments_of_classes(classes: tuple[str, ...]) -> NDArray[np.float64]:
         if molecules:
             rows[i] = [np.mean([m.HasSubstructMatch(pattern) for m in molecules]) for pattern in patterns]
     return rows
+
+
+def building_blocks(classes: tuple[str, ...]) -> dict[str, set[str]]:
+    """Names of :data:`ASKED` that the drugs which systems are shown for a class have, by class."""
+    from medrec.chem.molecules import build
+
+    molecules = build(classes)
+    column = {name: molecules.fragments.index(fragment) for name, fragment in ASKED.items()}
+    return {
+        code: {name for name, s in column.items() if molecules.fragment_mask[m, s]} for m, code in enumerate(classes)
+    }
 
 
 def similarity(classes: tuple[str, ...]) -> NDArray[np.float64]:
@@ -101,25 +126,20 @@ def plant(need_table: pl.DataFrame, condition_table: pl.DataFrame, control: str)
         asked for → classes that have it), ``molecules`` (class → the drugs that stand for it, where restricted).
     """
     acute = condition_table.filter((pl.col("kind") == "acute") & (pl.col("prevalence") != "rare"))["id"].to_list()
-    asking = acute[::3]
+    asking = acute[:: ASKING_ONE_IN[control]]
     molecules: dict[str, list[str]] = {}
     if control == "structure":
-        use = need_table.group_by("option").agg(use=(pl.col("probability") * pl.col("weight")).sum())
-        rare = tuple(use.sort("use", "option")["option"])
-        share = fragments_of_classes(rare)
-        answers = {}
-        for fragment in ASKED:
-            have = np.flatnonzero(share[:, list(FRAGMENTS).index(fragment)] >= 0.5)
-            answers[fragment] = [rare[i] for i in have[:POOL_SIZE]]
-        asks = {condition: ASKED[i % len(ASKED)] for i, condition in enumerate(asking)}
-        # Classes in pairs: each pair is one need, so that several drugs with the fragment are given.
-        needs = [(c, f"planted {f} {i // 2}", P_PLANTED, answers[f][i : i + 2]) for c, f in asks.items()
-                 for i in range(0, len(answers[f]), 2)]  # fmt: skip
+        have = building_blocks(tuple(sorted(need_table["option"].unique())))
+        answers = {name: [code for code, own in have.items() if name in own] for name in ASKED}
+        asks = {condition: list(ASKED)[i % len(ASKED)] for i, condition in enumerate(asking)}
+        needs = [
+            (c, f"{PLANTED} {f} {i}", P_PLANTED, [code]) for c, f in asks.items() for i, code in enumerate(answers[f])
+        ]
     else:
         answers = {"extended": [EXTENDED[0]], "compact": [COMPACT[0]]}
         molecules = {code: [drug] for code, drug in (EXTENDED, COMPACT)}
         asks = {condition: ("extended", "compact")[i % 2] for i, condition in enumerate(asking)}
-        needs = [(c, f"planted {wanted}", P_PLANTED, answers[wanted]) for c, wanted in asks.items()]
+        needs = [(c, f"{PLANTED} {wanted}", P_PLANTED, answers[wanted]) for c, wanted in asks.items()]
     rows = [
         {"condition": c, "need": name, "probability": p, "severe": False, "option": code, "weight": 1 / len(codes)}
         for c, name, p, codes in needs

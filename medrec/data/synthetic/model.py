@@ -121,6 +121,7 @@ def _block(
 
     present = patient["chronic"].copy()
     before = np.zeros((n, C), dtype=bool)
+    so_far = np.zeros((n, C), dtype=bool)
     last_choice = np.full((n, len(world.need_p)), -1, dtype=np.int16)
     for t in range(int(patient["visits"].max(initial=0))):
         who = np.flatnonzero(patient["visits"] > t)
@@ -130,9 +131,17 @@ def _block(
             present[who] |= grow & world.chronic
         x, m, s = _stay(world, patient, who, present, before, rng["visit"])
         before[who] = x
+        so_far[who] |= x
         conditions[rows], main[rows], severity[rows] = x, m, s
         drawn = _medications(
-            world, x, s, preference["class"][who], preference["need"][who], last_choice[who], rng["medication"]
+            world,
+            x,
+            so_far[who],
+            s,
+            preference["class"][who],
+            preference["need"][who],
+            last_choice[who],
+            rng["medication"],
         )
         given[rows], oracle[rows], order[rows], last_choice[who] = drawn
 
@@ -368,6 +377,7 @@ def _ragged(n: int, visit: NDArray, code: NDArray, rank: NDArray) -> Ragged:
 def _medications(
     world: World,
     conditions: NDArray[np.bool_],
+    so_far: NDArray[np.bool_],
     severity: NDArray[np.float64],
     preference: NDArray[np.float32],
     propensity: NDArray[np.float32],
@@ -381,14 +391,18 @@ def _medications(
         ``(n, N)``.
     """
     n, M = len(conditions), len(world.classes)
-    # Supportive needs come last in a stay: turn column 0 to the end.
-    visit, condition = np.nonzero(np.roll(conditions, -1, axis=1))
+    # Supportive needs come last in a stay: turn column 0 to the end. Lasting needs stay when their condition is gone.
+    lasting = np.zeros(conditions.shape[1], dtype=bool)
+    lasting[np.repeat(np.arange(len(lasting)), world.need_of.lengths)[world.need_lasting[world.need_of.values]]] = True
+    visit, condition = np.nonzero(np.roll(conditions | so_far & lasting, -1, axis=1))
     condition = (condition + 1) % conditions.shape[1]
     lengths = world.need_of.lengths[condition]
     row = np.repeat(np.arange(len(visit)), lengths)
     place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     need = world.need_of.values[world.need_of.offsets[condition[row]] + place].astype(np.int64)
     v = visit[row]
+    here = conditions[v, condition[row]] | world.need_lasting[need]
+    v, need = v[here], need[here]
 
     # Is the need felt? A Gaussian copula over the stays of a patient keeps the marginal probability of each need.
     odds = np.log(world.need_p / (1 - world.need_p).clip(1e-3)) * NEED_SHARPNESS + NEED_ODDS

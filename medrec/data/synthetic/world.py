@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medrec.data.synthetic.controls import plant
+from medrec.data.synthetic.controls import PLANTED, plant
 from medrec.data.synthetic.products import products
 from medrec.knowledge.conditions import SUPPORTIVE, conditions, icd_titles, needs
 from medrec.knowledge.interactions import ddi_matrix
@@ -67,6 +67,7 @@ class World:
         routine: rows of ``procedures`` that come with severity, with ``routine_p``.
         need_of: ``Ragged`` over conditions into needs.
         need_p, need_severe: ``(N,)``.
+        need_lasting: ``(N,)`` bool, whether it outlasts its condition: all later stays of the patient have it too.
         options: ``(N, K)`` class ids, 0 where padded; ``weights`` ``(N, K)`` are 0 there.
         contraindicated: ``(C, M)`` bool.
         ddi: ``(M, M)`` bool.
@@ -94,6 +95,7 @@ class World:
     need_of: Ragged
     need_p: NDArray[np.float64]
     need_severe: NDArray[np.bool_]
+    need_lasting: NDArray[np.bool_]
     options: NDArray[np.int64]
     weights: NDArray[np.float64]
     contraindicated: NDArray[np.bool_]
@@ -212,6 +214,7 @@ def world(control: str | None = None) -> World:
         need_of=Ragged.from_lists(rows),
         need_p=np.array([grouped[key]["probability"][0] for key in keys]),
         need_severe=np.array([grouped[key]["severe"][0] for key in keys]),
+        need_lasting=np.array([control == "structure" and name.startswith(PLANTED) for _, name in keys]),
         options=options,
         weights=weights,
         contraindicated=contraindicated,
