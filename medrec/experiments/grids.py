@@ -153,7 +153,9 @@ def _scores(row: Row, runs: list[Run], reference: list[Run]) -> pl.DataFrame:
             if visits == "all visits" and not all(_scored(own[0], (g,)) or not _scored(base[0], (g,)) for g in GROUPS):
                 continue
             values = bootstrap(own, groups=groups)
-            deltas = paired_difference(base, own, groups=groups)
+            # A system may score first visits that the reference leaves out.
+            shared = [g for g in groups if _scored(own[0], (g,)) and _scored(base[0], (g,))]
+            deltas = paired_difference(base, own, groups=shared)
             counts = own[0].summary(groups)
             for metric in COLUMNS:
                 found.append(

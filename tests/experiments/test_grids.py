@@ -100,6 +100,18 @@ def test_differences_are_to_the_reference_on_the_visits_that_both_score(grid):
         assert (rows["value"] <= rows["high"]).all()
 
 
+def test_a_reference_that_leaves_first_visits_out_is_compared_on_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
+    monkeypatch.setitem(GRIDS, "small", (Row("last visit", model="last-visit"), Row("LR", model="lr")))
+    found = collect("small", random_cohort(60, seed=3), 1)
+    every, later = (found.select(visits=v).filter(label="LR") for v in ("all visits", "later visits"))
+    assert every["n_visits"][0] > later["n_visits"][0]
+    assert every["value"][0] != later["value"][0]
+    assert every["delta"][0] == later["delta"][0]
+    base = found.select(visits="later visits")["value"]
+    assert later["delta"][0] == pytest.approx(base[1] - base[0], abs=2e-6)
+
+
 def test_wide_has_one_row_a_system_and_the_five_columns(grid):
     wide = grid.wide(visits="later visits")
     assert wide["label"].to_list() == [REFERENCE, "w/o T+E", "LR", "last visit"]
