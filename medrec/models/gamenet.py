@@ -63,7 +63,7 @@ class GAMENetConfig(TrainingConfig):
     target_ddi: float = 0.06  # the copy of the SafeDrug repository; 0.05 in its own
     temperature: float = 0.5  # at the first epoch; its own repository, 2.0 in the copy
     decay: float = 0.85  # of the temperature, an epoch; released code
-    learning_rate: float = 1e-3  # ours, for batches of 32 patients; released code 1e-4 and 2e-4, one visit a step
+    learning_rate: float = 4e-3  # validation, see configs/gamenet.yaml; released code 1e-4 and 2e-4, one visit a step
 
 
 VARIANTS = {"paper": {}, "official": {"ehr_from": "all", "multi_weight": 0.01}}

@@ -67,7 +67,7 @@ class SafeDrugConfig(TrainingConfig):
     ddi_scale: float = 5e-4  # released code
     target_ddi: float = 0.06  # released code
     correction: float = 0.05  # K_p; released code
-    learning_rate: float = 2e-3  # ours, for batches of 32 patients; released code 5e-4, paper 2e-4, one visit a step
+    learning_rate: float = 5e-4  # validation, see configs/safedrug.yaml; released code the same, paper 2e-4, one visit a step
 
 
 VARIANTS = {
