@@ -207,8 +207,8 @@ MOLEREC = (
     Row("official", "official", model="molerec"),
 )
 OFTEN = {"batch_size": 4, "learning_rate": 2e-3}
-"""Of CausalMed in its grid.  Released code takes a step a visit; with the few steps an epoch of larger batches the network
-ends near popularity, a handful of lists for everybody, and there is nothing that a switch could change."""
+"""Of CausalMed in its grid.  Released code takes a step a visit; with the few steps an epoch of larger batches the
+network ends near popularity, a handful of lists for everybody, and there is nothing that a switch could change."""
 CAUSALMED = tuple(
     Row(label, variant, OFTEN | changed, model="causalmed")
     for label, variant, changed in (
@@ -243,6 +243,17 @@ DRUGREC = tuple(
         ("official", "official", {}),
     )
 )
+
+
+COMPARISON = (
+    FULL,
+    Row("Popularity", model="popularity"),
+    Row("Last visit", model="last-visit"),
+    Row("LR", model="lr"),
+    Row("ECC", model="ecc"),
+    *(Row(label, model=model) for model, label in TUNED.items()),
+)
+"""Table 2: BiMoRec, the reference points, and every system that it is compared with."""
 
 
 GRIDS = {
