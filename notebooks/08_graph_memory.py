@@ -1123,6 +1123,21 @@ shift = {k: float(v[later_visits].mean()) for k, v in moved.items()}
 swapped = {k: float(v[later_visits].mean()) for k, v in exchanged.items()}
 by_identity = shift["GAMENet", "others"]
 freed = shift["GAMENet, empty graph", "others"] / by_identity
+deaf = shift["GAMENet", "diagnoses"] < 1e-3
+heard = (
+    "This GAMENet has learnt too little to be asked: it hardly hears diagnoses either."
+    if deaf
+    else "This GAMENet knows how many medications were given before, and hardly which."
+    if 10 * by_identity < shift["GAMENet", "half"]
+    else "This GAMENet reacts to which medications were given before as well as to how many."
+)
+edges = (
+    "From such networks nothing follows."
+    if deaf
+    else "The edges of the graph have washed out the very thing that the memory was to keep."
+    if freed > 2
+    else "Taking the edges away does not change that."
+)
 page.glue(
     others_gamenet=swapped["GAMENet", "others"],
     half_gamenet=swapped["GAMENet", "half"],
@@ -1138,20 +1153,8 @@ page.glue(
     freed=freed,
     spread_trained=trained_spread["GAMENet"],
     spread_trained_empty=trained_spread["GAMENet, empty graph"],
-    which_or_how_many=page.about(
-        records,
-        "This GAMENet knows how many medications were given before, and hardly which."
-        if 10 * by_identity < shift["GAMENet", "half"]
-        else "This GAMENet reacts to which medications were given before as well as to how many.",
-        patients=n_tested,
-    ),
-    what_edges_do=page.about(
-        records,
-        "The edges of the graph have washed out the very thing that the memory was to keep."
-        if freed > 2
-        else "Taking the edges away does not change that.",
-        patients=n_tested,
-    ),
+    which_or_how_many=page.about(records, heard, patients=n_tested),
+    what_edges_do=page.about(records, edges, patients=n_tested),
 )
 
 # %% [markdown]
@@ -1259,7 +1262,7 @@ means = {
 explained = (
     "Long lists go with small gates, as the formula leads one to expect."
     if tie.high < 0
-    else "Long lists go with *large* gates: copying does not make them long here."
+    else "Long lists go with large gates: copying does not make them long here."
     if tie.low > 0
     else "Long lists do not visibly go with small gates."
 )
@@ -1561,6 +1564,7 @@ page.glue(
 # - **Whose visits make the graph.** All records in both codes, those of the test patients included; here training visits.
 # - **The weights of the loss.** 0.9 and 0.01 in GAMENet's repository, 0.9 and 0.1 in the copy that later tables use; neither pair adds up to one, and the cut moves from {glue:text}`cut_99:.2f` to {glue:text}`cut_90:.2f`.
 # - **That safety is a draw.** A visit above the target is trained on interactions alone, by chance, ever more often.
+# - **What an epoch is.** The temperature falls with epochs; in the released code an epoch has one step for each visit, here one for each batch of patients, so that few and large batches freeze early.
 # - **COGNet's $\lambda$.** It is allocated and never set, so a training starts from whatever was in memory.
 # - **What is counted.** The end sign counts as a medication in COGNet's code, and frequencies for its order come from all records.
 # - **What its ± means.** Ten draws of four fifths of the patients *without* replacement: half the true standard error; see {doc}`13_bimorec_results`.
