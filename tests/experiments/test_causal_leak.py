@@ -53,7 +53,7 @@ def test_rows(monkeypatch, tmp_path, own_runs):
     cohort = random_cohort(40, seed=3)
 
     def briefly(model, cohort, *, settings=None, seed=0):
-        return train(model, cohort, settings={**(settings or {}), "epochs": 2}, seed=seed)
+        return train(model, cohort, settings={**(settings or {}), "epochs": 2, "batch_size": 16}, seed=seed)
 
     monkeypatch.setattr(causal_leak, "train", briefly)
     monkeypatch.setattr(causal_leak, "load_cohort", lambda name: cohort)
