@@ -1080,7 +1080,7 @@ page.glue(
 
 # %% [markdown]
 # LEAP writes {glue:text}`n_lists` different lists for {glue:text}`n_test_visits` visits, and gives the commonest one to {glue:text}`commonest_list:.0%` of them.
-# If that is nearly all, the epoch that validation liked best is the one in which the writer had learnt the popularity list and nothing of the patient.
+# A writer that heard the diagnoses would write almost as many lists as there are visits; one list for all would be the popularity list, learnt the long way.
 #
 # :::{admonition} "MICRON predicts better than the first visit repeated"
 # :class: verdict
@@ -1386,9 +1386,13 @@ page.glue(
     reached=reached,
     what_follows=page.about(
         records,
-        "The limit of twenty words costs this network nothing, because it does not write so many; the ceiling of the last section binds others"
+        "The limit of twenty words costs this network nothing, because it does not write so many; the ceiling above binds others"
         if reached == 0
-        else "That is what the limit costs",
+        else "More words pay"
+        if regained["jaccard"].low > 0
+        else "More words cost more precision than they bring recall"
+        if regained["jaccard"].high < 0
+        else "What more words bring in recall they lose in precision, so that a ceiling is no loss before somebody comes near it",
         patients=n_tested,
     ),
     learnt_limit=learnt_limit,
