@@ -550,6 +550,35 @@ show(fig, patients=records.n_patients)
 # There the match says 0 or 1, nearly the same for all patients, and passes hardly any gradient to the query or to the molecules.
 # What that leaves of the global branch after training is counted further below.
 #
+# ```{exercise}
+# :label: ex-safedrug-scale
+#
+# Attention divides its products by $\sqrt d$.
+# Would that be enough here, and what would atoms of length one do?
+# ```
+#
+# ```{solution-start} ex-safedrug-scale
+# :class: dropdown
+# ```
+
+# %%
+width = entry["safedrug"].configure().size
+raw = dots["molecules, to be trained"]
+beyond = {
+    "as it is": float((raw > 6).float().mean()),
+    "divided by the root of d": float((raw / width**0.5 > 6).float().mean()),
+}
+assert beyond["divided by the root of d"] < beyond["as it is"] / 2
+show({name: round(x, 3) for name, x in beyond.items()}, patients=records.n_patients)
+
+# %% [markdown]
+# It brings most products back to where a sigmoid has a slope.
+# Atoms of length one would still be summed: forty of them with positive coordinates point the same way, and $|E|$ would be near forty.
+# A mean over atoms, as in the graph network of {eq}`eq-gin-layer`, ends that as well.
+#
+# ```{solution-end}
+# ```
+#
 # ## Whose fragments count: a masked attention
 #
 # MoleRec {cite:p}`yang2023molerec` has no global branch.
