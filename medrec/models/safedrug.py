@@ -67,7 +67,9 @@ class SafeDrugConfig(TrainingConfig):
     ddi_scale: float = 5e-4  # released code
     target_ddi: float = 0.06  # released code
     correction: float = 0.05  # K_p; released code
-    learning_rate: float = 5e-4  # validation, see configs/safedrug.yaml; released code the same, paper 2e-4, one visit a step
+    learning_rate: float = (
+        5e-4  # validation, see configs/safedrug.yaml; released code the same, paper 2e-4, one visit a step
+    )
 
 
 VARIANTS = {
@@ -142,21 +144,19 @@ def brake(rate: Tensor, target_ddi: float, correction: float, clip: Clip = "max"
     return torch.where(rate <= target_ddi, 1.0, beta)
 
 
-def message_layer(h: Tensor, edge_index: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    r"""One round of messages between atoms, :math:`h' = \operatorname{ReLU}(W h + b),\ h' + A h'`.
+def messages(h: Tensor, edge_index: Tensor) -> Tensor:
+    r"""What atoms hold after each has told its neighbours, :math:`(I + A)\, h`.
 
-    Source: SafeDrug, message passing; kinds of bonds speak through the fingerprints alone.
+    Source: SafeDrug, message passing, where :math:`h = \operatorname{ReLU}(W h' + b)`; kinds of bonds speak through the
+    fingerprints alone.
 
     Args:
         h: ``(N, d)``.
         edge_index: ``(2, 2E)``, each bond in both directions.
-        weight: ``(d, d)``.
-        bias: ``(d,)``.
 
     Returns:
         ``(N, d)``.
     """
-    h = nn.functional.linear(h, weight, bias).relu()
     return h.index_add(0, edge_index[1], h[edge_index[0]])
 
 
@@ -184,6 +184,7 @@ class MoleculeEncoder(nn.Module):
         self.register_buffer("atoms", torch.cat(atoms), persistent=False)
         self.register_buffer("bonds", torch.cat(bonds, dim=1), persistent=False)
         self.register_buffer("owners", torch.cat(owners), persistent=False)
+        self.register_buffer("told", 1.0 + self.bonds[0].bincount(minlength=start), persistent=False)
         read = torch.tensor([ids is not None for ids in prints.ids])
         self.register_buffer("read", read, persistent=False)
         self.table = nn.Embedding(prints.size, config.size)
@@ -196,10 +197,13 @@ class MoleculeEncoder(nn.Module):
 
     def forward(self) -> Tensor:
         """``(n, d)``, sums over atoms; 0 for molecules that the fingerprints leave out."""
-        h = self.table(self.atoms)
-        for layer in self.layers:
-            h = message_layer(h, self.bonds, layer.weight, layer.bias)
-        return h.new_zeros(self.n_molecules, h.shape[1]).index_add(0, self.owners, h)
+        first, *rest = self.layers
+        # Atoms with equal numbers start equal, and the dictionary is a fraction of the atoms.
+        h = first(self.table.weight).relu()[self.atoms]
+        for layer in rest:
+            h = layer(messages(h, self.bonds)).relu()
+        # Only the sum over atoms is read, in which each atom counts once and once more for each neighbour.
+        return h.new_zeros(self.n_molecules, h.shape[1]).index_add(0, self.owners, h * self.told[:, None])
 
 
 # -- the network -------------------------------------------------------------------------------------------------------
