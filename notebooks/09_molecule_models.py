@@ -925,16 +925,11 @@ show(fig, patients=records.n_patients)
 # %% tags=["hide-input"]
 def strip(name, run, threshold, visits, groups):
     found = protocol.bootstrap(run.evaluation(threshold), groups=groups, seed=seed)
-    values = {head: f"{found[key].value:.3f}" for key, head in protocol.COLUMNS.items()}
-    sizes = [
-        f"{end:.1f}"
-        for end in (found["n_medications"].low, found["n_medications"].high)
-    ]
-    return (
-        {"system": name, "visits": f"{visits}, {threshold}"}
-        | values
-        | {"Jaccard": found["jaccard"].format(3), "size, 95 %": " to ".join(sizes)}
-    )
+    values = {head: found[key].value for key, head in protocol.COLUMNS.items()}
+    values["PRAUC"] = None if np.isnan(values["PRAUC"]) else values["PRAUC"]
+    values["Jaccard"] = found["jaccard"].format(3)
+    values["medications"] = found["n_medications"].format(1)
+    return {"system": name, "visits": visits, "threshold": threshold} | values
 
 
 GROUPS = protocol.GROUPS
@@ -948,14 +943,14 @@ tested = int(runs["SafeDrug"].evaluation("own").summary()["patients"])
 show(
     page.table(
         pl.DataFrame(lines),
-        caption=f"Short trainings beside the reference points, test patients of {page.cohort_line(records)}, by visits and threshold, own or tuned. 95 % bootstrap intervals over patients, one training seed. The last visit leaves first visits out.",
+        caption=f"Short trainings beside the reference points, test patients of {page.cohort_line(records)} at their own or a tuned threshold. Brackets: 95 % bootstrap intervals over patients, one training seed. The last visit leaves first visits out.",
     ),
     patients=tested,
 )
 
 # %% [markdown]
 # These are few steps, far fewer than one for each visit as in the released code, and no system is ranked here.
-# But the interval of the sizes is telling: one of no width belongs to a system that recommends one set to everybody.
+# But the column of sizes is telling: an interval of no width belongs to a system that recommends one set to everybody.
 # How much does the match of {eq}`eq-safedrug-global` still move from visit to visit?
 
 
@@ -983,7 +978,7 @@ show(
 )
 
 # %% [markdown]
-# With molecules the match varies over visits with a standard deviation of {glue:text}`moves_molecules:.4f`, with free vectors of {glue:text}`moves_free:.4f`; the first network recommends {glue:text}`sets_molecules:,` different sets, the second {glue:text}`sets_free:,`.
+# With molecules the match varies over visits with a standard deviation of {glue:text}`moves_molecules:.4f`, with free vectors of {glue:text}`moves_free:.4f`; over all visits of the cohort, {glue:text}`sets_molecules:,` and {glue:text}`sets_free:,` different sets are recommended.
 # Where the match is stuck, what a patient has to say goes through the fragments alone.
 #
 # **Check.** In the trained SafeDrug, too, no patient moves a medication without fragments: its constant has been learnt, and it is recommended to all or to none.
