@@ -1118,7 +1118,7 @@ for ax in (left, right):
     ax.set_xlabel("chains")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 left.set_ylabel("Jaccard ↑")
-right.set_ylabel("exclusive pairs per 100 visits ↓")
+right.set_ylabel("pairs per 100 visits ↓")
 show(fig)
 
 # %% tags=["remove-cell"]
