@@ -64,9 +64,7 @@ class COGNetConfig(TrainingConfig):
     memory_dropout: float = 0.3  # between the layers of the graph network; released code
     ehr_from: Literal["train", "all"] = "train"  # visits that make the graph; released code: all
     rare_first_from: Literal["train", "all"] = "train"  # visits that say what is rare; released code: all
-    order: Literal["rare_first", "frequency", "record"] = (
-        "rare_first"  # of the medications to be written; released code
-    )
+    order: Literal["rare_first", "frequency", "record"] = "rare_first"  # of the words of a list; released code
     lambda_init: Literal["uniform", "garbage"] = "uniform"  # see the module; ours
     beam: int = 4  # lists followed at once; released code
     max_len: int = 45  # medications on a list that is written, at most; released code
