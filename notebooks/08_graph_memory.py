@@ -991,7 +991,7 @@ show(fig)
 short = profile == "quick"
 how = {"seed": seed, "device": device}
 few = {"epochs": 15, "batch_size": 8, "learning_rate": 4e-3} if short else {}
-narrow = {"epochs": 7, "feedforward": 128} if short else {}
+narrow = {"epochs": 6, "feedforward": 128} if short else {}
 runs = {
     "GAMENet": train("gamenet", records, settings=few, **how),
     "COGNet": train("cognet", records, settings=narrow, **how),
