@@ -162,14 +162,22 @@ MICRON = (
     Row("start from an estimate", model="micron", settings={"start": "base"}),
     Row("official", "official", model="micron"),
 )
-GAMENET = (
-    Row("GAMENet", model="gamenet"),
-    Row("graph of all records", model="gamenet", settings={"ehr_from": "all"}),
-    *(Row(f"{graph} graph", model="gamenet", settings={"graph": graph}) for graph in ("empty", "lift", "complete")),
-    Row("shuffled graph", model="gamenet", settings={"graph": "shuffled"}),
-    Row("margin weight 0.01", model="gamenet", settings={"multi_weight": 0.01}),
-    Row("no margin loss", model="gamenet", settings={"bce_weight": 1.0, "multi_weight": 0.0}),
-    Row("official", "official", model="gamenet"),
+OFTEN = {"batch_size": 4, "learning_rate": 2e-3}
+"""Of GAMENet and CausalMed in their grids.  Released code takes a step a visit; with the few steps an epoch of larger
+batches they end near popularity, a handful of lists for everybody, and there is nothing that a switch could change."""
+GAMENET = tuple(
+    Row(label, variant, OFTEN | changed, model="gamenet")
+    for label, variant, changed in (
+        ("GAMENet", "paper", {}),
+        ("graph of all records", "paper", {"ehr_from": "all"}),
+        ("empty graph", "paper", {"graph": "empty"}),
+        ("lift graph", "paper", {"graph": "lift"}),
+        ("complete graph", "paper", {"graph": "complete"}),
+        ("shuffled graph", "paper", {"graph": "shuffled"}),
+        ("margin weight 0.01", "paper", {"multi_weight": 0.01}),
+        ("no margin loss", "paper", {"bce_weight": 1.0, "multi_weight": 0.0}),
+        ("official", "official", {}),
+    )
 )
 COGNET = (
     Row("COGNet", model="cognet"),
@@ -202,9 +210,6 @@ MOLEREC = (
     Row("interactions always", model="molerec", settings={"brake": "ddi_always"}),
     Row("no brake", model="molerec", settings={"brake": "none"}),
 )
-OFTEN = {"batch_size": 4, "learning_rate": 2e-3}
-"""Of CausalMed in its grid.  Released code takes a step a visit; with the few steps an epoch of larger batches the
-network ends near popularity, a handful of lists for everybody, and there is nothing that a switch could change."""
 CAUSALMED = tuple(
     Row(label, variant, OFTEN | changed, model="causalmed")
     for label, variant, changed in (
