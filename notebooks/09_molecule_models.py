@@ -1127,7 +1127,7 @@ def alike(name, label, metric="jaccard", threshold="tuned"):
 
 def gains(name, label, metric="jaccard", threshold="tuned", sign=-1, **more):
     row = interval(rows_of(name, metric, threshold)[label])
-    low, high = sorted((sign * row.low, sign * row.high))
+    low, high = sorted(sign * end + 0.0 for end in (row.low, row.high))  # no -0
     return protocol.verdict(
         protocol.Interval(sign * row.value, low, high, 0),
         cohort=f"the {kept[name].cohort} cohort",
@@ -1401,7 +1401,7 @@ show(round(needed, 1))
 # :class: dropdown
 #
 # Its frequency among the training visits; from one half on.
-# Under the loss used here, with its margin, everybody gets it from a lower frequency on: {glue:text}`always`, the most frequent one, stands at {glue:text}`always_prob:.2f` after the short training above.
+# Under the loss used here, with its margin, everybody gets it from a lower frequency on: {glue:text}`always`, the most frequent one, has come to {glue:text}`always_prob:.2f` in the few steps above.
 # ````
 #
 # ```{dropdown} Quiz: what is the released β at ρ = .08?
