@@ -1309,7 +1309,7 @@ pattern = (
     if shuffled.word == "holds"
     else "So these runs do not show that the mask is a mere pattern."
     if shuffled.word == "undecided"
-    else "So it is not all the same which fragments a medication has, on records in which structure plays no part by design."
+    else "So the rows differ although structure plays no part in these records by design: one permutation and so few seeds cannot tell chemistry from luck."
 )
 page.glue(pattern=about(pattern))
 
