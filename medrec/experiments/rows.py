@@ -111,8 +111,9 @@ PLANTED = (
     Row("LR", model="lr"),
 )
 """On cohorts with a planted molecular effect, and on the plain one: a molecular path must find it, and only it."""
-PLANTED_MEAN = tuple(
-    Row(row.label, row.variant, {**row.settings, "past_visits": "mean"}) for row in (FULL, *CONTROLS[2:4])
+PLANTED_MEAN = (
+    Row(REFERENCE, "mean_past"),
+    *(Row(row.label, row.variant, {**row.settings, "past_visits": "mean"}) for row in CONTROLS[2:4]),
 )
 """The same question to BiMoRec with a mean in the place of the GRU of eq. 25, which has weights of its own for each
 medication: what fragments say about a rarely given class must pass through the few that this class could train."""
