@@ -990,7 +990,7 @@ show(fig)
 # %%
 short = profile == "quick"
 how = {"seed": seed, "device": device}
-few = {"epochs": 15, "batch_size": 8, "learning_rate": 4e-3} if short else {}
+few = {"epochs": 10, "batch_size": 8, "learning_rate": 4e-3} if short else {}
 narrow = {"epochs": 6, "feedforward": 128} if short else {}
 runs = {
     "GAMENet": train("gamenet", records, settings=few, **how),
