@@ -611,7 +611,7 @@ show(fig)
 # So it is trained in batches of four patients here, {py:data}`medrec.experiments.rows.OFTEN`, and we count its lists before we believe a comparison.
 
 # %%
-settings = OFTEN | ({} if profile == "full" else {"epochs": 6})
+settings = OFTEN | ({} if profile == "full" else {"epochs": 4})
 causalmed = train("causalmed", records, settings=settings, seed=seed, device=device)
 references = {
     "last visit": train("last-visit", records),
@@ -637,7 +637,7 @@ def read_with(run, **changes):
     return other.eval(), context
 
 
-tested = split.test[:30]
+tested = split.test[:15]
 batch = VisitBatch.build(records, tested)
 each = torch.arange(len(tested))
 last = batch.visit_mask.sum(1) - 1
