@@ -515,8 +515,9 @@ if "TWOSIDES, published" in lists:
 
 
 def sets(rows, codes):
-    """0/1 matrix (visits, classes) of rows with visit_id and atc3; classes outside the list are left out."""
+    """0/1 matrix (visits, classes); classes outside the list and orders of no visit are left out."""
     rows = rows.filter(pl.col("atc3").is_in(codes)).select("visit_id", "atc3").unique()
+    rows = rows.drop_nulls("visit_id")
     v = rows["visit_id"].rank("dense").cast(pl.Int64).to_numpy() - 1
     i = (
         rows["atc3"]
