@@ -611,7 +611,7 @@ show(fig)
 # So it is trained in batches of four patients here, {py:data}`medrec.experiments.rows.OFTEN`, and we count its lists before we believe a comparison.
 
 # %%
-settings = OFTEN | ({} if profile == "full" else {"epochs": 4})
+settings = OFTEN | ({} if profile == "full" else {"epochs": 3})
 causalmed = train("causalmed", records, settings=settings, seed=seed, device=device)
 references = {
     "last visit": train("last-visit", records),
@@ -637,7 +637,7 @@ def read_with(run, **changes):
     return other.eval(), context
 
 
-tested = split.test[:15]
+tested = split.test[:10]
 batch = VisitBatch.build(records, tested)
 each = torch.arange(len(tested))
 last = batch.visit_mask.sum(1) - 1
@@ -1067,7 +1067,7 @@ show([round(float(value), 4) for value in four])
 # %%
 settings = {"repair": "none"}
 if profile == "quick":
-    settings |= NARROW | {"size": 32, "epochs": 5}
+    settings |= NARROW | {"size": 32, "epochs": 4}
 drugrec = train("drugrec", records, settings=settings, seed=seed, device=device)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of validation Jaccard against epoch. CausalMed starts high and is flat within a few epochs; the small DrugRec climbs over its few epochs."}, "figure": {"name": "fig-causal-curves", "caption": "Jaccard (↑ better) of the validation patients against epoch for both systems of this page, one training seed each, on {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. In quick profile DrugRec ends before it is flat."}}
