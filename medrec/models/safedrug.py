@@ -157,7 +157,7 @@ def messages(h: Tensor, edge_index: Tensor) -> Tensor:
     Returns:
         ``(N, d)``.
     """
-    return h.index_add(0, edge_index[1], h[edge_index[0]])
+    return h.index_add(0, edge_index[1], h.index_select(0, edge_index[0]))
 
 
 class MoleculeEncoder(nn.Module):
@@ -199,7 +199,7 @@ class MoleculeEncoder(nn.Module):
         """``(n, d)``, sums over atoms; 0 for molecules that the fingerprints leave out."""
         first, *rest = self.layers
         # Atoms with equal numbers start equal, and the dictionary is a fraction of the atoms.
-        h = first(self.table.weight).relu()[self.atoms]
+        h = nn.functional.embedding(self.atoms, first(self.table.weight).relu())
         for layer in rest:
             h = layer(messages(h, self.bonds)).relu()
         # Only the sum over atoms is read, in which each atom counts once and once more for each neighbour.
