@@ -19,12 +19,12 @@ BUDGET = 60.0
 
 def main() -> int:
     # medrec before torch: it keeps idle threads from spinning.
-    from medrec.experiments.bimorec_pretraining import library
+    from medrec.experiments.bimorec_pretraining import book_molecules
     from medrec.models.bimorec_pretraining import QUICK, PretrainingConfig, pretrain
 
     import torch  # isort: skip
 
-    molecules, config = library(), PretrainingConfig(**QUICK)
+    molecules, config = book_molecules(), PretrainingConfig(**QUICK)
     # The first run makes the conformers; the second, with another seed, finds them and trains anew.
     cold, warm = (pretrain(molecules, config=config, seed=seed).report["seconds"] for seed in (0, 1))
     print(

@@ -1389,7 +1389,9 @@ for system, grid in kept_rows.items():
 # %% tags=["remove-cell"]
 elsewhere = [g.cohort for g in kept_rows.values() if g.cohort != records.name]
 single = [s for s, g in kept_rows.items() if g.provenance["seeds"] == 1]
-repaired = [rows_of(kept_rows["DrugRec"])[f"{r} repair"] for r in ("none", "greedy")]
+repaired = [
+    rows_of(kept_rows["DrugRec"])[label] for label in ("no repair", "greedy repair")
+]
 idle = all(row["delta"] == 0 for row in repaired)
 page.glue(
     seeds_note=page.about(
@@ -1470,7 +1472,7 @@ questions = {
     "greedy repair gains over the official": judged(
         kept_rows["DrugRec"], "greedy repair"
     ),
-    "no repair gains over the official": judged(kept_rows["DrugRec"], "none repair"),
+    "no repair gains over the official": judged(kept_rows["DrugRec"], "no repair"),
     "the DDI test on medications lowers the DDI rate": judged(
         kept_rows["DrugRec"], "interactions by position", metric="ddi_rate"
     ),
@@ -1508,7 +1510,7 @@ said_so = {
     "symptom_delta": interval_of(rows_of(kept_rows["DrugRec"])["no symptoms"]).format(
         4
     ),
-    "ddi_unrepaired": interval_of(repairs["none repair"], level).format(3),
+    "ddi_unrepaired": interval_of(repairs["no repair"], level).format(3),
     "ddi_repaired": interval_of(repairs["DrugRec"], level).format(3),
     "ddi_blind": interval_of(repairs["interactions by position"], level).format(3),
     "ddi_word": questions["the DDI test on medications lowers the DDI rate"].word,

@@ -65,7 +65,7 @@ TABLES = ("contrasts", "conformers", "areas", "differences", "terrain", "terrain
 
 
 @cache
-def library() -> Molecules:
+def book_molecules() -> Molecules:
     """At most three molecules for each medication of the cohort ``quick``: what is trained on."""
     return build(load_cohort("quick").vocab["medication"].codes, per_class=3)
 
@@ -74,7 +74,7 @@ def library() -> Molecules:
 def outsiders() -> Molecules:
     """All other drugs of the same classes."""
     everything = build(load_cohort("quick").vocab["medication"].codes, per_class=0)
-    inside = set(library().smiles)
+    inside = set(book_molecules().smiles)
     rows = [i for i, s in enumerate(everything.smiles) if s not in inside]
     smiles = tuple(everything.smiles[i] for i in rows)
     return replace(
@@ -123,7 +123,7 @@ def settings() -> list[Setting]:
 
 def train(setting: Setting, seed: int = 0, config: PretrainingConfig = BASE) -> Side:
     """Encoders of molecules under one of :func:`settings`."""
-    molecules = library()
+    molecules = book_molecules()
     rows = listed(molecules) if setting.get("duplicates") else range(len(molecules.smiles))
     graphs = molecules.graphs.to_data_list()
     config = replace(config, **{k: v for k, v in setting.items() if k != "duplicates"})
@@ -132,7 +132,7 @@ def train(setting: Setting, seed: int = 0, config: PretrainingConfig = BASE) -> 
 
 def describe(side: Side, setting: Setting, seed: int, config: PretrainingConfig = BASE) -> dict[str, Any]:
     """One row of ``contrasts``: the setting, retrieval and geometry on molecules kept aside, each counted once."""
-    rows = listed(library()) if setting.get("duplicates") else list(range(len(library().smiles)))
+    rows = listed(book_molecules()) if setting.get("duplicates") else list(range(len(book_molecules().smiles)))
     first = torch.tensor([rows.index(i) for i in sorted(set(rows))])
     chosen = first[side.held_out[first]]
     solid = side.embeddings.get("3d")
@@ -165,7 +165,7 @@ def conformer_noise(side: Side, seed: int, n: int = 3, config: PretrainingConfig
     """
     from torch_geometric.data import Batch
 
-    smiles = [s for s, h in zip(library().smiles, side.held_out.tolist(), strict=True) if h]
+    smiles = [s for s, h in zip(book_molecules().smiles, side.held_out.tolist(), strict=True) if h]
     found = [one for one in conformers(smiles, n=n) if one.found]
     owner = np.repeat(np.arange(len(found)), [len(one.coordinates) for one in found])
     graphs = [geometric_graph(one.smiles, places, atoms=one.atoms) for one in found for places in one.coordinates]
@@ -322,7 +322,7 @@ def main() -> None:
     """Train, measure, write: about a quarter of an hour on one core, most of it for the 300 epochs of :data:`FULL`."""
     start = time.perf_counter()
     torch.set_num_threads(1)
-    molecules, others = library(), outsiders()
+    molecules, others = book_molecules(), outsiders()
     contrasts, noises, encoders = [], [], {}
     for setting in settings():
         # Forms of the loss are compared on one seed, second views on all.

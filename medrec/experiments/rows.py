@@ -249,7 +249,7 @@ DRUGREC = tuple(
         ("pairs by position", "paper", {"pair_targets": "positions"}),
         ("interactions by position", "paper", {"ddi_test": "visit_numbers"}),
         ("no symptoms", "paper", {"symptoms": "none"}),
-        ("none repair", "paper", {"repair": "none"}),
+        ("no repair", "paper", {"repair": "none"}),
         ("greedy repair", "paper", {"repair": "greedy"}),
         ("exact repair", "paper", {"repair": "exact"}),
         ("official", "official", {}),

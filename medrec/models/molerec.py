@@ -165,7 +165,7 @@ class MoleRec(Recommender):
             if self.config.fragments == "free":
                 self.fragment_table.normal_()
 
-    def library(self, context: Context) -> tuple[Tensor, Tensor]:
+    def encoded(self, context: Context) -> tuple[Tensor, Tensor]:
         """Attention ``(M, S)`` and fragments ``(S, d)``; they depend on no patient."""
         molecules = context.molecules
         medications = molecules.average @ self.molecule_encoder(molecules.graphs)
@@ -183,7 +183,7 @@ class MoleRec(Recommender):
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits ``(B, T, M)``."""
-        attention, fragments = self.library(context)
+        attention, fragments = self.encoded(context)
         wanted = self.wanted_fragments(batch)[batch.visit_mask]
         # The first layer of the score is linear: fragments pass it once, before they are gathered for every visit.
         first, *rest = self.score
@@ -199,7 +199,7 @@ class MoleRec(Recommender):
         Returns:
             ``medication`` (code), ``kind`` (``fragment``), ``what`` (SMILES), ``weight``.
         """
-        attention, _ = self.library(context)
+        attention, _ = self.encoded(context)
         last = int(batch.visit_mask[0].sum()) - 1
         parts = attention * self.wanted_fragments(batch)[0, last]
         codes, fragments = context.vocab["medication"].codes, context.molecules.fragments

@@ -96,7 +96,7 @@ def toy_library(monkeypatch):
     average = torch.cat([torch.eye(12), torch.eye(12)[:1]])
     graphs = batch_graphs(smiles)
     molecules = Molecules(smiles, smiles, graphs, average, smiles, graphs, torch.ones(13, 12, dtype=torch.bool))
-    monkeypatch.setattr(chapter, "library", lambda: molecules)
+    monkeypatch.setattr(chapter, "book_molecules", lambda: molecules)
     return molecules
 
 
@@ -130,7 +130,7 @@ def test_noise_of_conformers_compares_each_pair_once(toy_library):
 
 def test_stored_values_belong_to_the_molecules_that_there_are():
     facts = chapter.facts()
-    molecules, others = chapter.library(), chapter.outsiders()
+    molecules, others = chapter.book_molecules(), chapter.outsiders()
     assert facts["molecules"] == len(molecules.smiles)
     assert facts["fragments"] == len(molecules.fragments)
     assert facts["listed"] == len(chapter.listed(molecules)) > facts["molecules"]

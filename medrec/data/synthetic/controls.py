@@ -1,13 +1,13 @@
 """Molecules in the generator: a similarity for the ``structure`` knob, and two planted effects.
 
-Class-level by design: a class is the drugs that ``products.csv`` lists for it, and has a fragment when at least half
-of them have it. Nothing here looks at an embedding of any system.
+Class-level by design: for the ``structure`` knob a class is the drugs that ``products.csv`` lists for it, and has a
+fragment to the share of them that have it. Nothing here looks at an embedding of any system.
 
-**Planted structure.** Some acute conditions *ask* for a building block, one of the BRICS fragments that many drugs
-share. From the stay with the condition on, all stays get classes drawn among the rarely used ones that have it: within
-the indication, the fragment decides. A system that knows molecules can learn one preference for a fragment; one that
-does not must learn every (condition, class) pair apart. The need outlasts the condition, because some systems look at
-molecules through earlier stays alone: what a stay asks by its own codes, they answer without molecules.
+**Planted structure.** Some acute conditions *ask* for a building block, a BRICS fragment that a few classes share. From
+the stay with the condition on, each stay gets most of the classes that have it, and for this need no others: the
+fragment decides. A system that knows molecules can learn one preference for a fragment; one that does not must learn
+every (condition, class) pair apart. The need outlasts the condition, because some systems look at molecules through
+earlier stays alone: what a stay asks by its own codes, they answer without molecules.
 
 **Planted shape.** The pool are two classes whose drugs, tretinoin (D10A) and isotretinoin (D10B), are one and the same
 graph and differ in one double bond, hence in length: 14.3 against 13.5 Å across the conformers, asphericity .75 against
