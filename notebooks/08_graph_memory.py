@@ -1346,7 +1346,8 @@ page.glue(
 #
 # ## Paper and code, switch by switch
 #
-# Rows of full trainings with several seeds, kept with the book.
+# Rows of longer trainings than those of this page, kept with the book: GAMENet in batches of four patients, COGNet with narrow encoders ({py:data}`medrec.experiments.rows.OFTEN`, {py:data}`~medrec.experiments.rows.SHORT`).
+# How many training seeds stand behind them, the captions say.
 # Predictions before the numbers:
 #
 # - X08.1, `ehr_from`: a graph of all records changes Jaccard by less than .002, because the graph of training visits is nearly the same.
