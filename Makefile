@@ -8,8 +8,9 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 # More options for jupyter-book, e.g. -W --keep-going.
 BOOK_FLAGS ?=
-# More options for pytest, e.g. -k cohort.
+# More options for pytest, e.g. -k cohort. Two processes, each with half of the cores; tests that wait go to the idle one.
 TEST_FLAGS ?=
+TEST_WORKERS := -n 2 --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +29,7 @@ book: $(READY)
 	$(BIN)/jupyter-book build book/ $(BOOK_FLAGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TEST_FLAGS)
+	$(BIN)/python -m pytest $(TEST_WORKERS) $(TEST_FLAGS)
 
 bench: $(READY)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

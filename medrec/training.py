@@ -308,6 +308,12 @@ def _examine(
         )
         metrics[name] = {"threshold": thresholds[name], **result.summary()}
         frames.append(result.per_patient.with_columns(threshold=pl.lit(name)))
+    if said.tunable and heard.scored.any():
+        # By this the settings of an estimator are chosen; networks have their history.
+        judged = evaluate(
+            validation, heard.at(thresholds["tuned"]), ddi, scores=heard.scores, scored=heard.scored, protocol=protocol
+        )
+        metrics["tuned"]["validation"] = judged.summary()["jaccard"]
     metrics["split"] = {part: len(getattr(split, part)) for part in ("train", "validation", "test")}
     return metrics, pl.concat(frames)
 

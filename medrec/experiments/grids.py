@@ -47,7 +47,8 @@ class Grid:
             ``threshold``, ``visits``, ``metric``, ``value``, ``low``, ``high``; ``delta``, ``delta_low``,
             ``delta_high`` against the first row on the visits that both score; ``patients``, ``n_visits``.
         costs: one row for each system: ``label``, ``seeds``, ``parameters``, ``epochs``, ``best_epoch`` (medians),
-            ``validation`` (Jaccard of the validation patients at the kept epoch, mean: by this a setting is chosen),
+            ``validation`` (Jaccard of the validation patients, mean: by this a setting is chosen; networks at the epoch
+            that was kept, estimators at their tuned threshold),
             ``seconds_per_epoch``, ``seconds``, ``peak_mib``.
         provenance: cohort, seeds, versions, device, commit.
     """
@@ -93,9 +94,8 @@ class Grid:
 
 def tasks(grid: str, cohort: str, seeds: int, settings: dict[str, Any] | None = None) -> list[Task]:
     """Every training that a grid needs; estimators once, networks once for each seed."""
-    settings = settings_for(cohort) if settings is None else settings
     return [
-        Task(cohort, row.model, row.variant, seed, settings=_settings(row, settings))
+        Task(cohort, row.model, row.variant, seed, settings=_settings(row, cohort, settings))
         for row in rows_of(grid)
         for seed in range(seeds if registry.get(row.model).is_network else 1)
     ]
@@ -110,13 +110,13 @@ def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | No
         seeds: training seeds of the networks.
         settings: of BiMoRec in every row that does not set them itself; default :func:`settings_for` the cohort.
     """
-    settings = settings_for(cohort.name) if settings is None else settings
     runs: dict[str, list[Run]] = {}
     rows = rows_of(grid)
     for row in rows:
         needed = range(seeds if registry.get(row.model).is_network else 1)
         runs[row.label] = [
-            train(row.model, cohort, variant=row.variant, settings=_settings(row, settings), seed=s) for s in needed
+            train(row.model, cohort, variant=row.variant, settings=_settings(row, cohort.name, settings), seed=s)
+            for s in needed
         ]
     reference = runs[rows[0].label]
     first = reference[0]
@@ -131,15 +131,16 @@ def collect(grid: str, cohort: Cohort, seeds: int, settings: dict[str, Any] | No
         {
             "cohort": first.config["cohort"],
             "seeds": seeds,
-            "settings": settings,
+            "settings": settings_for(cohort.name) if settings is None else settings,
             "split": first.metrics["split"],
             "environment": {k: v for k, v in first.environment.items() if k != "wall_seconds"},
         },
     )
 
 
-def _settings(row: Row, settings: dict[str, Any] | None) -> dict[str, Any]:
-    return {**(settings or {}), **row.settings} if row.model == "bimorec" else dict(row.settings)
+def _settings(row: Row, cohort: str, settings: dict[str, Any] | None) -> dict[str, Any]:
+    shared = settings if settings is not None and row.model == "bimorec" else settings_for(cohort, row.model)
+    return {**shared, **row.settings}
 
 
 def _scores(row: Row, runs: list[Run], reference: list[Run]) -> pl.DataFrame:
@@ -223,9 +224,14 @@ def _costs(row: Row, runs: list[Run]) -> pl.DataFrame:
 
 
 def _chosen(runs: list[Run]) -> float | None:
-    """Validation Jaccard of the epochs that were kept, mean over seeds."""
-    found = [run.history.filter(epoch=run.metrics["best_epoch"])["jaccard"].item() for run in runs if len(run.history)]
-    return float(pl.Series(found).mean()) if found else None
+    """Validation Jaccard, mean over seeds: of the epochs that were kept, or at an estimator's tuned threshold."""
+    found = [
+        run.history.filter(epoch=run.metrics["best_epoch"])["jaccard"].item()
+        if len(run.history)
+        else run.metrics["tuned"].get("validation")
+        for run in runs
+    ]
+    return float(pl.Series(found).mean()) if None not in found else None
 
 
 def _median(values: list[float]) -> float | None:

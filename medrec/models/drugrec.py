@@ -90,7 +90,8 @@ class DrugRecConfig(TrainingConfig):
     ddi_test: Literal["medications", "visit_numbers"] = "medications"  # paper; released code: visit_numbers
     repair: Repair = "official"  # paper and released code
     frequent_pair: float = 0.074  # of training visits; such pairs may stay. Released code: 1000 of its 13490 visits
-    learning_rate: float = 1e-3  # ours, for batches of 32 patients; released code 5e-4, one patient a step
+    batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one patient
+    learning_rate: float = 1e-3  # ours, for batches of 64 patients; released code 5e-4, one patient a step
 
 
 VARIANTS = {"paper": {}, "official": {"pair_targets": "positions", "ddi_test": "visit_numbers"}}

@@ -69,7 +69,8 @@ class MoleRecConfig(TrainingConfig):
     ddi_scale: float = 5e-4  # released code
     target_ddi: float = 0.06  # released code
     temperature: float = 2.5  # released code
-    learning_rate: float = 2e-3  # ours, for batches of 32 patients; released code 5e-4, one visit a step
+    batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
+    learning_rate: float = 2e-3  # ours, for batches of 64 patients; released code 5e-4, one visit a step
 
 
 VARIANTS = {"paper": {}, "official": {"sab_feedforward": False}}
