@@ -8,7 +8,7 @@ figure has to be read by colour alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from medrec.types import MedrecError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from medrec.protocol import Interval
 
 ONE_COLUMN = 4.8
 """Width of a figure in one column, inches."""
@@ -131,3 +133,19 @@ def plot_intervals(
     ax.set_yticks(list(rows), list(labels))
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
+
+
+def plot_changes(
+    ax: Axes, changes: Mapping[str, Interval], *, smallest: float, systems: Sequence[str] | None = None
+) -> None:
+    """Changes with their intervals, around zero and a band of the smallest difference of interest.
+
+    Args:
+        ax: where to draw.
+        changes: by name of the row.
+        smallest: half the width of the band.
+        systems: of each row, as in :func:`plot_intervals`.
+    """
+    ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
+    values, ends = [c.value for c in changes.values()], [(c.low, c.high) for c in changes.values()]
+    plot_intervals(ax, list(changes), values, ends, systems=systems, reference=0)

@@ -11,7 +11,7 @@ number are pooled over visits; the others are averaged over a patient's visits, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -254,6 +254,11 @@ class Interval:
         if np.isnan(self.value):
             return "-"
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+def in_columns(intervals: Mapping[str, Interval]) -> dict[str, str]:
+    """A row of a table: the five columns of the field under their heads."""
+    return {head: intervals[name].format(1 if name == "n_medications" else 3) for name, head in COLUMNS.items()}
 
 
 def bootstrap(

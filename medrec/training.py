@@ -311,7 +311,13 @@ def _examine(
     if said.tunable and heard.scored.any():
         # By this the settings of an estimator are chosen; networks have their history.
         judged = evaluate(
-            validation, heard.at(thresholds["tuned"]), ddi, scores=heard.scores, scored=heard.scored, protocol=protocol
+            validation,
+            heard.at(thresholds["tuned"]),
+            ddi,
+            scores=heard.scores,
+            scored=heard.scored,
+            patients=split.validation,
+            protocol=protocol,
         )
         metrics["tuned"]["validation"] = judged.summary()["jaccard"]
     metrics["split"] = {part: len(getattr(split, part)) for part in ("train", "validation", "test")}

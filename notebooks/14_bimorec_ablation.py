@@ -42,9 +42,10 @@ from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.experiments import grids, published
+from medrec.experiments.grids import interval, words
 from medrec.experiments.rows import REFERENCE, SYNERGY, settings_for
 from medrec.models import registry
-from medrec.protocol import Interval, evaluate, verdict
+from medrec.protocol import evaluate
 from medrec.training import build_context, load_system, predict, train
 
 # %% tags=["parameters"]
@@ -523,23 +524,10 @@ page.glue(
 # From here on, rows of our own: {glue:text}`rows_line`.{glue:text}`elsewhere`
 # Prediction before the numbers: on the default cohort medications are chosen by indication, history and safety, not by structure, so pre-training should change nothing; enhancement carries history and may.
 
-
 # %%
-def rows_of(grid, visits, metric="jaccard"):
-    frame = grid.select(visits=visits, metric=metric)
-    return {row["label"]: row for row in frame.iter_rows(named=True)}
-
-
-def words(row, ends=("value", "low", "high"), digits=3):
-    if row is None or row[ends[0]] is None:
-        return None
-    return Interval(*(row[end] for end in ends), 0).format(digits)
-
-
-change = ("delta", "delta_low", "delta_high")
-here, later_here = rows_of(ablation, "all visits"), rows_of(ablation, "later visits")
-prauc = rows_of(ablation, "all visits", "prauc")
-size = rows_of(ablation, "all visits", "n_medications")
+here, later_here = ablation.by_label(), ablation.by_label(visits="later visits")
+prauc = ablation.by_label(metric="prauc")
+size = ablation.by_label(metric="n_medications")
 
 # %% tags=["hide-input"]
 labels = list(here)
@@ -550,14 +538,14 @@ show(
                 "variant": labels,
                 "printed Jaccard": [J.get(s) for s in labels],
                 "ours": [words(here[s]) for s in labels],
-                "change": [None, *(words(here[s], change) for s in labels[1:])],
+                "change": [None, *(words(here[s], "delta") for s in labels[1:])],
                 "change, later visits": [
                     None,
-                    *(words(later_here[s], change) for s in labels[1:]),
+                    *(words(later_here[s], "delta") for s in labels[1:]),
                 ],
                 "change of PRAUC": [
                     None,
-                    *(words(prauc[s], change) for s in labels[1:]),
+                    *(words(prauc[s], "delta") for s in labels[1:]),
                 ],
                 "size": [words(size[s], digits=1) for s in labels],
             }
@@ -591,17 +579,17 @@ reasons = {
     "no gate": "equation 23 left out: W_n = 1",
     "mean of past visits": "the mean of the past score vectors in the place of the GRU of equation 25",
 }
-against = rows_of(controls, "all visits")
-against_later = rows_of(controls, "later visits")
+against = controls.by_label()
+against_later = controls.by_label(visits="later visits")
 show(
     page.table(
         pl.DataFrame(
             {
                 "control": list(reasons),
                 "what it is": list(reasons.values()),
-                "change": [words(against.get(s), change) for s in reasons],
+                "change": [words(against[s], "delta") for s in reasons],
                 "change, later visits": [
-                    words(against_later.get(s), change) for s in reasons
+                    words(against_later[s], "delta") for s in reasons
                 ],
             }
         ),
@@ -612,7 +600,8 @@ show(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard on later visits against the full model for three ablations and nine controls, with 95 percent intervals, a line at zero and a band of the smallest difference of interest. Open markers are variants whose molecules are wrong or missing."}, "figure": {"name": "fig-ablation-forest", "caption": "Change of Jaccard against the full model (← the part earned something), later visits, tuned thresholds. {glue:text}`controls_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Filled: molecules intact; open: wrong or none. Notice on which side of the band each bar ends."}}
 forest = {s: later_here[s] for s in ("w/o T", "w/o E", "w/o T+E")}
-forest |= {s: against_later[s] for s in reasons if s in against_later}
+forest |= {s: against_later[s] for s in reasons}
+forest = {s: interval(row, "delta") for s, row in forest.items()}
 broken = {
     "w/o T+E",
     "current visit alone",
@@ -621,23 +610,16 @@ broken = {
     "encoders random, frozen",
 }
 fig, ax = plt.subplots(figsize=(plotting.FULL, 0.6 + 0.3 * len(forest)))
-ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-plotting.plot_intervals(
-    ax,
-    list(forest),
-    [row["delta"] for row in forest.values()],
-    [(row["delta_low"], row["delta_high"]) for row in forest.values()],
-    reference=0,
-)
-for i, (name, row) in enumerate(forest.items()):
+plotting.plot_changes(ax, forest, smallest=smallest)
+for i, (name, change) in enumerate(forest.items()):
     if name in broken:
-        ax.plot(row["delta"], i, "o", mfc="white", mec=plotting.INK, ms=6)
+        ax.plot(change.value, i, "o", mfc="white", mec=plotting.INK, ms=6)
 ax.set_xlabel("change of Jaccard →")
 show(fig)
 
 # %% tags=["remove-cell"]
-outside = [s for s, row in forest.items() if row["delta_high"] < 0]
-above = [s for s, row in forest.items() if row["delta_low"] > 0]
+outside = [s for s, change in forest.items() if change.high < 0]
+above = [s for s, change in forest.items() if change.low > 0]
 page.glue(
     outside=page.about(records, ", ".join(outside) or "none", patients=n_tested),
     above=page.about(records, ", ".join(above) or "none", patients=n_tested),
@@ -666,59 +648,36 @@ planted = {
 fig, axes = plt.subplots(
     1, 3, figsize=(plotting.FULL, 2.6), layout="constrained", sharey=True, sharex=True
 )
-everywhere = {name: rows_of(grid, "later visits") for name, grid in planted.items()}
+later = {"visits": "later visits"}
+everywhere = {name: grid.by_label(**later) for name, grid in planted.items()}
 common = [
     label
     for label in everywhere["quick"]
     if label != REFERENCE and all(label in rows for rows in everywhere.values())
 ]
 for ax, (name, rows) in zip(axes, everywhere.items(), strict=True):
-    found = [rows[label] for label in common]
-    ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-    plotting.plot_intervals(
-        ax,
-        [row["label"] for row in found],
-        [row["delta"] for row in found],
-        [(row["delta_low"], row["delta_high"]) for row in found],
-        reference=0,
-    )
+    changes = {label: interval(rows[label], "delta") for label in common}
+    plotting.plot_changes(ax, changes, smallest=smallest)
     ax.set_xlabel(name)
 fig.supxlabel("change of Jaccard →", size="medium")
 show(fig)
 
-
 # %%
-def gain(row):
-    """What the full model has over a variant."""
-    low, high = 0 - row["delta_high"], 0 - row["delta_low"]
-    return Interval(0 - row["delta"], low, high, (high - low) / (2 * 1.96))
-
-
-def judge(row, grid, **more):
-    return verdict(
-        gain(row),
-        cohort=f"the {grid.cohort} cohort",
-        source=grid.source,
-        sdi=smallest,
-        n_seeds=grid.provenance["seeds"],
-        n_patients=row["patients"],
-        **more,
-    )
-
-
 asked = {"quick+structure": "shuffled molecules", "quick+shape": "flat drawings"}
-plain = rows_of(planted["quick"], "later visits")
+plain = everywhere["quick"]
 detected = {
-    name: judge(
-        rows_of(planted[name], "later visits")[control],
-        planted[name],
-        control=gain(plain[control]).value,
+    name: planted[name].judge(
+        everywhere[name][control],
+        -1,
+        sdi=smallest,
+        control=-plain[control]["delta"],
         control_name="the same comparison on the plain cohort",
     )
     for name, control in asked.items()
 }
 nothing = {
-    control: judge(plain[control], planted["quick"]) for control in asked.values()
+    control: planted["quick"].judge(plain[control], -1, sdi=smallest)
+    for control in asked.values()
 }
 
 # %% tags=["hide-input"]
@@ -752,8 +711,8 @@ show(
 means = {
     name: grids.read("planted-mean", name) for name in ("quick", "quick+structure")
 }
-of_mean = {name: rows_of(grid, "later visits") for name, grid in means.items()}
-of_gru = {name: rows_of(planted[name], "later visits") for name in means}
+of_mean = {name: grid.by_label(**later) for name, grid in means.items()}
+of_gru = {name: everywhere[name] for name in means}
 doors = {
     "mean of past visits - GRU": {n: of_gru[n]["mean of past visits"] for n in means},
     "GRU, own - shuffled molecules": {
@@ -768,9 +727,7 @@ doors = {
 
 def as_gain(question, row):
     """Rows hold the change of the second against the first; only here, the lead."""
-    if question == "mean of past visits - GRU":
-        return Interval(*(row[end] for end in change), 0)
-    return gain(row)
+    return interval(row, "delta", 1 if question == "mean of past visits - GRU" else -1)
 
 
 leads = {
@@ -783,14 +740,8 @@ fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.2), layout="constrained", sharey=True, sharex=True
 )
 for ax, name in zip(axes, means, strict=True):
-    ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-    plotting.plot_intervals(
-        ax,
-        list(leads),
-        [lead[name].value for lead in leads.values()],
-        [(lead[name].low, lead[name].high) for lead in leads.values()],
-        reference=0,
-    )
+    here_lead = {question: lead[name] for question, lead in leads.items()}
+    plotting.plot_changes(ax, here_lead, smallest=smallest)
     ax.set_xlabel(name)
 fig.supxlabel("lead in Jaccard →", size="medium")
 show(fig)
@@ -811,6 +762,10 @@ def with_interval(lead):
 
 
 mean_lead, _, own_lead, _ = there.values()
+at_paper = grids.read("past", "paper")
+at_paper_later = at_paper.by_label(**later)
+paper_lead = interval(at_paper_later["mean of past visits"], "delta")
+alone = interval(at_paper_later["current visit alone"], "delta", -1)
 door = (
     f"On the planted cohort the mean leads the GRU by {with_interval(mean_lead)}"
     + (
@@ -818,7 +773,9 @@ door = (
         if mean_lead.low > 0
         else ", which does not tell them apart."
     )
-    + f" On the plain cohort, where nothing is planted, the lead is {with_interval(leads['mean of past visits - GRU']['quick'])}."
+    + f" On the plain cohort, where nothing is planted, the lead is {with_interval(leads['mean of past visits - GRU']['quick'])},"
+    + f" and on the plain cohort of paper size, at the published width, {with_interval(paper_lead)} ({at_paper.line});"
+    + f" there the whole history, read by the GRU, is worth {with_interval(alone)} over a network that sees the visit alone."
     + f" With the mean, own molecules lead shuffled ones by {with_interval(own_lead)}"
     + (
         ": the planted fragment is found."
@@ -847,37 +804,33 @@ page.glue(
 
 # %%
 mechanism = "a role for molecular structure or shape"
-c4 = judge(
+c4 = ablation.judge(
     here["w/o T"],
-    ablation,
+    -1,
+    sdi=smallest,
     mechanism=mechanism,
     published=J["BiMoRec"] - no_t,
     control=against["flat drawings"]["delta"] - here["w/o T"]["delta"],
     control_name="pre-training on flat drawings",
 )
 single = {
-    "the attention among molecules": gain(against["no attention among molecules"]),
-    "the gate": gain(against["no gate"]),
+    "the attention among molecules": interval(
+        against["no attention among molecules"], "delta", -1
+    ),
+    "the gate": interval(against["no gate"], "delta", -1),
 }
 holds_for = [name for name, found in single.items() if found.low > 0]
 not_for = [name for name in single if name not in holds_for]
-c5 = judge(
+c5 = ablation.judge(
     here["w/o E"],
-    ablation,
+    -1,
+    sdi=smallest,
     published=J["BiMoRec"] - no_e,
     only_for=", ".join(holds_for) if holds_for and not_for else None,
     not_for=", ".join(not_for) if holds_for and not_for else None,
 )
 beyond = here[SYNERGY]
-c6 = verdict(
-    Interval(*(beyond[end] for end in change), 0),
-    cohort=f"the {ablation.cohort} cohort",
-    source=ablation.source,
-    sdi=smallest,
-    published=interaction,
-    n_seeds=ablation.provenance["seeds"],
-    n_patients=beyond["patients"],
-)
+c6 = ablation.judge(beyond, sdi=smallest, published=interaction)
 np.testing.assert_allclose(
     beyond["delta"],
     here["w/o T+E"]["delta"] - here["w/o T"]["delta"] - here["w/o E"]["delta"],
@@ -888,8 +841,8 @@ np.testing.assert_allclose(
 said = {
     "c4_word": c4.word,
     "c4_sentence": c4.sentence,
-    "c4_change": words(here["w/o T"], change, 4),
-    "c4_flat": words(against["flat drawings"], change, 4),
+    "c4_change": words(here["w/o T"], "delta", 4),
+    "c4_flat": words(against["flat drawings"], "delta", 4),
     "c5_word": c5.word,
     "c5_sentence": c5.sentence,
     "c5_gse": single["the attention among molecules"].format(4),

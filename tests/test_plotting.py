@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medrec import plotting
+from medrec.protocol import Interval
 from medrec.types import MedrecError
 
 
@@ -49,6 +50,7 @@ def test_text_reads_on_the_light_page():
 def test_names_are_forgiving_but_not_blind():
     assert plotting.color("bimorec") == plotting.color("BiMoRec") == plotting.COLORS["BiMoRec"]
     assert plotting.look("last-visit").label == "last visit"
+    assert plotting.look("LR, C = 0.1") == plotting.look("LR") != plotting.look("ECC")
     with pytest.raises(MedrecError, match="bimorek"):
         plotting.color("bimorek")
 
@@ -68,3 +70,17 @@ def test_style_and_intervals():
         assert ax.lines[1].get_color() == plotting.color("LR")
         np.testing.assert_allclose(ax.lines[1].get_xdata(), [0.3, 0.5])
         plt.close(figure)
+
+
+def test_changes_lie_around_zero_and_the_band_of_no_interest():
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    plotting.plot_changes(ax, {"a": Interval(0.02, 0.01, 0.04, 0), "b": Interval(-0.01, -0.02, 0.0, 0)}, smallest=0.005)
+    (band,) = ax.patches
+    assert (band.get_x(), band.get_width()) == (-0.005, 0.01)
+    zero, *lines = ax.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    assert [list(line.get_xdata()) for line in lines] == [[0.01, 0.04], [0.02], [-0.02, 0.0], [-0.01]]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+    plt.close(figure)

@@ -10,12 +10,14 @@ from medrec import metrics, protocol
 from medrec.data import example
 from medrec.protocol import (
     HOUSE,
+    METRICS,
     Evaluation,
     Interval,
     Protocol,
     bootstrap,
     contrast,
     evaluate,
+    in_columns,
     paired_difference,
     verdict,
     verdict_of_equality,
@@ -223,6 +225,14 @@ def test_threshold_includes_equality():
     scores = np.where(cohort.codes["medication"].multi_hot(5), 0.4, 0.39).astype(np.float32)
     assert protocol.tune_threshold(cohort, scores) == 0.4
     assert (scores >= np.float32(0.4)).sum() == 9
+
+
+def test_the_columns_of_the_field_come_in_their_order_and_digits():
+    found = {name: Interval(i, i - 0.25, i + 0.25, 0.1) for i, name in enumerate(reversed(METRICS))}
+    row = in_columns(found)
+    assert list(row) == ["Jaccard", "DDI rate", "F1", "PRAUC", "medications"]
+    assert row["medications"] == "2.0 [1.8, 2.2]"
+    assert row["Jaccard"] == "6.000 [5.750, 6.250]"
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,11 @@ def test_estimators_are_stored_and_speak_the_same_again(cohort, model):
         assert run.evaluation().by_visit_number()["visits_scored"].to_list() == ["all", "second", "later"]
     for name in COLUMNS:
         assert name in run.metrics["tuned"]
+    if model == "lr":
+        judges = cohort.select(split.validation)
+        heard = predict(system, judges, context)
+        at_tuned = training.evaluate(judges, heard.at(run.threshold), context.ddi.numpy(), scored=heard.scored)
+        assert run.metrics["tuned"]["validation"] == at_tuned.summary()["jaccard"] != run.metrics["tuned"]["jaccard"]
 
 
 def test_estimators_never_see_test_patients(cohort):

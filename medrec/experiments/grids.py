@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -26,7 +26,18 @@ from medrec.data.cohort import Cohort, atomic_folder
 from medrec.experiments.rows import ABLATION, GRIDS, SYNERGY, Row, rows_of, settings_for
 from medrec.experiments.sweep import Task, sweep
 from medrec.models import registry
-from medrec.protocol import COLUMNS, GROUPS, Evaluation, bootstrap, contrast, paired_difference
+from medrec.protocol import (
+    COLUMNS,
+    GROUPS,
+    Evaluation,
+    Interval,
+    Verdict,
+    bootstrap,
+    contrast,
+    paired_difference,
+    verdict,
+    verdict_of_equality,
+)
 from medrec.runs import Run
 from medrec.training import train
 from medrec.types import MedrecError
@@ -77,6 +88,24 @@ class Grid:
         """Rows of one metric, in the order of the grid."""
         return self.scores.filter(threshold=threshold, visits=visits, metric=metric)
 
+    def by_label(self, **chosen: str) -> dict[str, dict[str, Any]]:
+        """Rows of :meth:`select` by label, for :func:`interval`, :func:`words` and :meth:`judge`."""
+        return {row["label"]: row for row in self.select(**chosen).iter_rows(named=True)}
+
+    def judge(self, row: Mapping[str, Any], sign: int = 1, *, equal: bool = False, **more: Any) -> Verdict:
+        """Verdict on the change of a row against the first one.
+
+        Args:
+            row: from :meth:`by_label`.
+            sign: 1: the claim is that this row is better; -1: that the first one is.
+            equal: the claim is that the two are alike.
+            more: of :func:`~medrec.protocol.verdict` or :func:`~medrec.protocol.verdict_of_equality`.
+        """
+        delta = interval(row, "delta", sign)
+        about = {"cohort": f"the {self.cohort} cohort", "n_seeds": self.provenance["seeds"]}
+        about |= {"n_patients": row["patients"], **more}
+        return verdict_of_equality(delta, **about) if equal else verdict(delta, source=self.source, **about)
+
     def wide(self, *, threshold: str = "tuned", visits: str = "all visits") -> pl.DataFrame:
         """One row a system, the five columns of the field side by side; intervals in ``… low`` and ``… high``."""
         rows = self.scores.filter(threshold=threshold, visits=visits)
@@ -90,6 +119,19 @@ class Grid:
             )
             frames.append(part if not frames else part.drop("label"))
         return pl.concat(frames, how="horizontal")
+
+
+def interval(row: Mapping[str, Any], of: Literal["value", "delta"] = "value", sign: int = 1) -> Interval:
+    """Level of a row, or its change against the first one; with ``sign`` -1 what the first one has over it."""
+    start = "" if of == "value" else "delta_"
+    value, *ends = (0.0 + sign * row[name] for name in (of, f"{start}low", f"{start}high"))  # 0.0 +: no minus zero
+    low, high = sorted(ends)
+    return Interval(value, low, high, (high - low) / (2 * 1.96))
+
+
+def words(row: Mapping[str, Any] | None, of: Literal["value", "delta"] = "value", digits: int = 3) -> str | None:
+    """:func:`interval` for a cell of a table; None where there is no row or no value."""
+    return None if row is None or row[of] is None else interval(row, of).format(digits)
 
 
 def tasks(grid: str, cohort: str, seeds: int, settings: dict[str, Any] | None = None) -> list[Task]:

@@ -41,10 +41,19 @@ LONG = {"batch_size": 64, "epochs": 10}
 """Of the networks whose epoch at paper size takes half a minute: as many optimiser steps as BiMoRec has there."""
 SETTINGS = {
     "paper": {"bimorec": {"batch_size": 128}} | dict.fromkeys(("leap", "cognet", "molerec", "drugrec"), LONG),
-    "quick": {"bimorec": {"width": 64, "batch_size": 32, "patience": 20}},
+    "quick": {
+        "bimorec": {"width": 64, "batch_size": 32, "patience": 20},
+        "retain": {"learning_rate": 4e-3},
+        "leap": {"learning_rate": 4e-3},
+        "micron": {"learning_rate": 1e-3},
+        "cognet": {"learning_rate": 1e-3},
+        "safedrug": {"learning_rate": 5e-4, "batch_size": 32},
+        "molerec": {"learning_rate": 2e-3, "batch_size": 32},
+    },
 }
 """Of these systems in every row of a grid on cohorts of these names, ``quick+structure`` and the like included; others
-take their defaults.  ``quick`` has a narrower BiMoRec, so that a grid is an afternoon on two cores and not a week."""
+take their defaults, which validation chose at paper size.  On ``quick``, a tenth of it, higher or lower rates serve,
+and BiMoRec is narrower, so that a grid is an afternoon on two cores and not a week."""
 
 
 def settings_for(cohort: str, model: str = "bimorec") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from medrec.experiments import grids
-from medrec.experiments.grids import collect, keep, read, read_or_default, tasks
+from medrec.experiments.grids import collect, interval, keep, read, read_or_default, tasks, words
 from medrec.experiments.rows import FULL, GRIDS, REFERENCE, SYNERGY, Row, rows_of, settings_for
 from medrec.models import registry
 from medrec.protocol import COLUMNS
@@ -18,7 +18,7 @@ from tests.toys import random_cohort
 
 
 def settings_of(row):
-    return {**settings_for("quick"), **row.settings} if row.model == "bimorec" else row.settings
+    return settings_for("quick", row.model) | row.settings
 
 
 @pytest.mark.parametrize("name", list(GRIDS))
@@ -52,8 +52,9 @@ def test_networks_are_trained_for_each_seed_and_estimators_once():
     count = {}
     for task in tasks("table2", "quick", 3, {"width": 8}):
         count[task.model] = count.get(task.model, 0) + 1
-        assert task.settings == ({"width": 8} if task.model == "bimorec" else {})
-    assert count["lr"] == count["last-visit"] == 1
+        if task.model == "bimorec":
+            assert task.settings == {"width": 8}
+    assert count["ecc"] == count["last-visit"] == 1
     assert count["bimorec"] == count["retain"] == 3
 
 
@@ -119,6 +120,38 @@ def test_wide_has_one_row_a_system_and_the_five_columns(grid):
     assert wide.filter(label="last visit")["PRAUC"].to_list() == [None]
 
 
+ROWS = [
+    {"label": "A", "value": 0.5, "low": 0.4, "high": 0.6, "delta": 0.0, "delta_low": 0.0, "delta_high": 0.0},
+    {"label": "B", "value": 0.52, "low": 0.42, "high": 0.6, "delta": 0.02, "delta_low": 0.01, "delta_high": 0.04},
+]
+
+
+def test_a_row_says_its_level_its_change_and_what_the_first_row_has_over_it():
+    first, other = ROWS
+    assert words(other) == "0.520 [0.420, 0.600]"
+    assert words(other, "delta", 2) == "0.02 [0.01, 0.04]"
+    lead = interval(other, "delta", -1)
+    assert (lead.value, lead.low, lead.high) == (-0.02, -0.04, -0.01)
+    assert interval(first, "delta", -1).format(1) == "0.0 [0.0, 0.0]", "a zero has no sign"
+    assert words(None) is words(first | {"value": None}) is None
+
+
+def test_a_judged_row_knows_its_cohort_seeds_and_patients():
+    same = {"threshold": "tuned", "visits": "all visits", "metric": "jaccard", "patients": 7}
+    found = grids.Grid("g", "c", pl.DataFrame(ROWS).with_columns(**{k: pl.lit(v) for k, v in same.items()}), None, {})
+    found.provenance.update(seeds=2, cohort={"source": "synthetic"})
+    rows = found.by_label()
+    assert list(rows) == ["A", "B"]
+    better = found.judge(rows["B"], sdi=0.03)
+    assert better.word == "holds"
+    assert better.sentence.startswith("On the c cohort")
+    assert "2 seeds and 7 patients" in better.sentence
+    assert found.judge(rows["B"], -1).word == "does not hold"
+    assert found.judge(rows["A"], equal=True).word == "holds"
+    assert found.judge(rows["B"], equal=True).word == "does not hold"
+    assert found.judge(rows["B"], mechanism="a role for structure").word == "cannot be tested here"
+
+
 def test_synergy_is_what_the_three_differences_leave_over(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
     cohort = random_cohort(40, seed=2)
@@ -147,13 +180,16 @@ def test_costs_count_parameters_and_seconds(grid):
 
 
 def test_the_score_that_chooses_is_that_of_the_validation_patients_at_the_kept_epoch(grid):
-    assert grid.costs.filter(label="LR")["validation"].to_list() == [None]
-    assert grid.costs.filter(label=REFERENCE)["validation"].is_between(0, 1).all()
+    assert grid.costs.filter(pl.col("label").is_in(["LR", REFERENCE]))["validation"].is_between(0, 1).all()
     run = SimpleNamespace(
         history=pl.DataFrame({"epoch": [0, 1, 2], "jaccard": [0.1, 0.5, 0.3]}), metrics={"best_epoch": 1}
     )
     other = SimpleNamespace(history=run.history, metrics={"best_epoch": 2})
     assert grids._chosen([run, other]) == pytest.approx(0.4)
+    estimator = SimpleNamespace(history=run.history.head(0), metrics={"tuned": {"validation": 0.7}})
+    assert grids._chosen([estimator]) == pytest.approx(0.7)
+    estimator.metrics["tuned"] = {}
+    assert grids._chosen([estimator]) is None, "a system that has no threshold"
 
 
 def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(grid, tmp_path, monkeypatch):
