@@ -50,6 +50,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.models.base import Context, Recommender, TrainingConfig
 from medrec.models.gamenet import co_prescription, row_normalised
+from medrec.nn.set_attention import masked_softmax
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,6 @@ GARBAGE = -2.6e6
 # -- equations ---------------------------------------------------------------------------------------------------------
 
 
-def attend(scores: Tensor, mask: Tensor) -> Tensor:
-    r"""Softmax over what is there.
-
-    Args:
-        scores: ``(..., C)``.
-        mask: ``(..., C)`` bool, True for what is there.
-
-    Returns:
-        ``(..., C)``; rows add up to 1, or to 0 where nothing is there.
-    """
-    # Not -inf: a row of nothing would become NaN.
-    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
-
-
 def visit_scores(diagnoses: Tensor, procedures: Tensor) -> Tensor:
     r"""How much each visit resembles each other one, :math:`s_{tj} = (D_t^\top D_j + P_t^\top P_j) / \sqrt d`.
 
@@ -127,7 +114,7 @@ def copy_weights(token_scores: Tensor, of_visit: Tensor, mask: Tensor) -> Tensor
     Returns:
         ``(..., P)``; rows add up to 1, or to 0 where there is no past.
     """
-    return attend(token_scores + of_visit, mask)
+    return masked_softmax(token_scores + of_visit, mask)
 
 
 def gather_copies(weights: Tensor, tokens: Tensor, n_medications: int) -> Tensor:
@@ -253,7 +240,7 @@ class Attention(nn.Module):
         (queries,) = self._heads(x, 0, 1)
         keys, values = kept
         scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
-        weights = self.dropout(attend(scores, mask[..., None, :, :]))
+        weights = self.dropout(masked_softmax(scores, mask[..., None, :, :]))
         return self.output((weights @ values).transpose(-2, -3).flatten(-2))
 
 
@@ -286,7 +273,7 @@ class Pool(nn.Module):
 
     def forward(self, codes: Tensor, mask: Tensor) -> Tensor:
         """``(N, C, d)`` → ``(N, d)``; 0 for an empty set."""
-        return torch.einsum("nc,ncd->nd", attend(self.score(codes)[..., 0], mask), codes)
+        return torch.einsum("nc,ncd->nd", masked_softmax(self.score(codes)[..., 0], mask), codes)
 
 
 class DrugMemory(nn.Module):

@@ -49,7 +49,7 @@ from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, safe_recommendation_loss
 from medrec.models.base import Context, Recommender, TrainingConfig
 from medrec.nn.gin import GIN
-from medrec.nn.set_attention import SetAttention
+from medrec.nn.set_attention import SetAttention, masked_softmax
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,7 @@ def masked_attention(
     Returns:
         ``(M, S)``; rows add up to 1, or to 0.
     """
-    # Not -inf: a row without fragments would become NaN. With equal scores everywhere it becomes uniform.
-    scores = (queries @ keys.T / queries.shape[-1] ** 0.5).masked_fill(~mask, torch.finfo(queries.dtype).min)
-    attention = scores.softmax(-1)
-    return attention if empty == "uniform" else attention * mask
+    return masked_softmax(queries @ keys.T / queries.shape[-1] ** 0.5, mask, empty)
 
 
 def gather_fragments(attention: Tensor, wanted: Tensor, fragments: Tensor) -> Tensor:

@@ -13,8 +13,26 @@ Released code differs in two places: the residual is on the projected queries in
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, empty: Literal["zero", "uniform"] = "zero") -> Tensor:
+    """Softmax over what is there.
+
+    Args:
+        scores: ``(..., C)``.
+        mask: ``(..., C)`` bool, True for what is there.
+        empty: what a row gets where nothing is there.
+
+    Returns:
+        ``(..., C)``; rows add up to 1, or to 0 where nothing is there and ``empty`` is ``zero``.
+    """
+    # Not -inf: a row of nothing would become NaN.  With equal scores everywhere it becomes uniform.
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
+    return weights if empty == "uniform" else weights * mask
 
 
 def self_attention(
@@ -40,12 +58,7 @@ def self_attention(
 
     q, k, v = split(queries), split(keys), split(values)
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    if mask is not None:
-        # Not -inf: a set without members would become NaN.
-        scores = scores.masked_fill(~mask[..., None, None, :], torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1)
-    if mask is not None:
-        weights = weights * mask[..., None, None, :]
+    weights = scores.softmax(-1) if mask is None else masked_softmax(scores, mask[..., None, None, :])
     return (weights @ v).transpose(-2, -3).flatten(-2), weights
 
 

@@ -3,13 +3,22 @@
 import pytest
 import torch
 
-from medrec.nn.set_attention import SetAttention, self_attention
+from medrec.nn.set_attention import SetAttention, masked_softmax, self_attention
 
 MOLECULES = torch.tensor([[2.0, 0, 1, 1], [1, 1, 0, 2]])
 
 
 def close(actual, expected, atol=5e-5):
     torch.testing.assert_close(actual, torch.as_tensor(expected), atol=atol, rtol=0)
+
+
+def test_softmax_over_what_is_there():
+    scores = torch.tensor([[1.0, 1.0, 9.0], [2.0, 3.0, 4.0]], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    close(masked_softmax(scores, mask), [[0.5, 0.5, 0], [0, 0, 0]])
+    close(masked_softmax(scores, mask, "uniform"), [[0.5, 0.5, 0], [1 / 3] * 3])
+    masked_softmax(scores, mask)[:, 0].sum().backward()
+    close(scores.grad, [[0.25, -0.25, 0], [0, 0, 0]])
 
 
 def test_two_molecules_by_hand():
