@@ -112,7 +112,8 @@ def gather_fragments(attention: Tensor, wanted: Tensor, fragments: Tensor) -> Te
     Returns:
         ``(V, M, d)``.
     """
-    return torch.einsum("ms,vs,sd->vmd", attention, wanted, fragments)
+    # One large product: visits meet fragments last, and no table of visits by medications by fragments is made.
+    return torch.einsum("vs,smd->vmd", wanted, attention.T[:, :, None] * fragments[:, None])
 
 
 # -- the network -------------------------------------------------------------------------------------------------------
