@@ -57,7 +57,6 @@ from medrec.models.gamenet import (
     visit_weights,
 )
 from medrec.training import load_system, train
-from medrec.types import MedrecError
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the trainings on this page; kept rows carry their own
@@ -1299,10 +1298,8 @@ def strip(name, run, threshold):
         if present.any() and (label != "all" or name != "last visit"):
             found = protocol.bootstrap(evaluation, groups=groups, seed=seed)
             tuned = ", tuned" if threshold == "tuned" else ""
-            yield {"system": name + tuned, "visits": label} | {
-                head: found[key].format(1 if key == "n_medications" else 3)
-                for key, head in protocol.COLUMNS.items()
-            }
+            row = {"system": name + tuned, "visits": label}
+            yield row | protocol.in_columns(found)
 
 
 shown = [("GAMENet", "own"), ("GAMENet", "tuned"), ("COGNet", "own")]
@@ -1355,57 +1352,25 @@ page.glue(
 # - X08.3, weights: sizes at one half follow $\pi^*$ of {eq}`eq-gamenet-threshold`; at tuned thresholds Jaccard is nearly equal.
 # - X08.4, COGNet: an unset $\lambda$ hurts, greedy writing costs little, and the order matters more than the beam.
 
-
 # %%
-def kept_grid(system):
-    try:
-        return {
-            system: grids.read_or_default(system.lower(), records.name, records.source)
-        }
-    except MedrecError as nothing:
-        show(f"{system}: {nothing}")
-        return {}
-
-
-kept_rows = kept_grid("GAMENet") | kept_grid("COGNet")
-
-
-def rows_of(system, metric="jaccard", threshold="tuned"):
-    if system not in kept_rows:
-        return {}
-    asked_for = {"metric": metric, "threshold": threshold}
-    frame = kept_rows[system].select(visits="all visits", **asked_for)
-    return {row["label"]: row for row in frame.iter_rows(named=True)}
-
-
-level, step = ("value", "low", "high"), ("delta", "delta_low", "delta_high")
-
-
-def interval_of(row, ends=step, sign=1):
-    low, high = sorted(sign * row[end] for end in ends[1:])
-    return protocol.Interval(sign * row[ends[0]], low, high, (high - low) / (2 * 1.96))
-
-
-def words_of(system, label, *, metric="jaccard", threshold="tuned", ends=step):
-    row = rows_of(system, metric, threshold).get(label)
-    return interval_of(row, ends).format(4 if ends == step else 1) if row else "–"
-
+kept_rows = {
+    system: grids.read_or_default(system.lower(), records.name, records.source)
+    for system in ("GAMENet", "COGNet")
+}
+at_own = {"metric": "n_medications", "threshold": "own"}
 
 # %% tags=["hide-input"]
 for system, grid in kept_rows.items():
-    table = {"variant": list(rows_of(system))}
-    for head, metric, threshold, ends, digits in (
-        ("Jaccard", "jaccard", "tuned", level, 3),
-        ("change", "jaccard", "tuned", step, 4),
-        ("change of PRAUC", "prauc", "tuned", step, 4),
-        ("medications", "n_medications", "own", level, 1),
-    ):
-        found = rows_of(system, metric, threshold)
-        table[head] = [
-            interval_of(found[label], ends).format(digits) for label in table["variant"]
-        ]
-    epochs = dict(grid.costs.select("label", "best_epoch").iter_rows())
-    table["epoch kept"] = [epochs[label] for label in table["variant"]]
+    jaccard, prauc = grid.by_label(), grid.by_label(metric="prauc")
+    size = grid.by_label(**at_own)
+    table = {
+        "variant": list(jaccard),
+        "Jaccard": [grids.words(row) for row in jaccard.values()],
+        "change": [grids.words(row, "delta", 4) for row in jaccard.values()],
+        "change of PRAUC": [grids.words(row, "delta", 4) for row in prauc.values()],
+        "medications": [grids.words(row, digits=1) for row in size.values()],
+        "epoch kept": grid.costs["best_epoch"],
+    }
     show(
         page.table(
             pl.DataFrame(table),
@@ -1417,49 +1382,29 @@ for system, grid in kept_rows.items():
     )
 
 # %% tags=["remove-cell"]
-tested = [grid.scores["patients"].max() for grid in kept_rows.values()]
-n_kept = int(min(tested, default=n_tested))
-same = records.name
+n_kept = int(min(grid.scores["patients"].max() for grid in kept_rows.values()))
 common = references["popularity"].metrics["own"]["jaccard"]
 
 
 def start_of(system):
     """How far from popularity the rows of a system start."""
-    if system not in kept_rows:
-        return "are not kept here"
-    if kept_rows[system].cohort != same:
+    if kept_rows[system].cohort != records.name:
         return "are of another cohort than this page's popularity"
-    lead = rows_of(system)[system]["value"] - common
+    lead = kept_rows[system].by_label()[system]["value"] - common
     few = ", so that a switch has little to turn" if lead < 2 * smallest else ""
     return f"start {lead:+.3f} from popularity{few}"
 
 
-lines = {
-    f"{system.lower()}_line": kept_rows[system].line if system in kept_rows else "–"
-    for system in ("GAMENet", "COGNet")
-}
-lines |= {f"learnt_{name.lower()}": start_of(name) for name in ("GAMENet", "COGNet")}
+lines = {f"{name.lower()}_line": grid.line for name, grid in kept_rows.items()}
+lines |= {f"learnt_{name.lower()}": start_of(name) for name in kept_rows}
 page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in lines.items()})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper variant, GAMENet first and then COGNet, with a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-memory-switches", "caption": "Change of Jaccard against the paper variant (→ better), all visits, tuned thresholds where there is one. GAMENet: {glue:text}`gamenet_line`; COGNet: {glue:text}`cognet_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave the band."}}
-fig, axes = plt.subplots(
-    1,
-    max(len(kept_rows), 1),
-    figsize=(plotting.FULL, 2.8),
-    layout="constrained",
-    squeeze=False,
-)
-for ax, system in zip(axes[0], kept_rows, strict=False):
-    found = list(rows_of(system).values())[1:]
-    ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-    plotting.plot_intervals(
-        ax,
-        [row["label"] for row in found],
-        [row["delta"] for row in found],
-        [(row["delta_low"], row["delta_high"]) for row in found],
-        systems=[system] * len(found),
-        reference=0,
-    )
+fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8), layout="constrained")
+for ax, (system, grid) in zip(axes, kept_rows.items(), strict=True):
+    changes = grid.changes()
+    ours = [system] * len(changes)
+    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
     ax.set_xlabel(f"{system}: change of Jaccard →")
 show(fig)
 
@@ -1467,44 +1412,39 @@ show(fig)
 # A warning before the verdicts: a switch can only matter in a network that has learnt something.
 # In Jaccard, GAMENet's rows {glue:text}`learnt_gamenet`; COGNet's {glue:text}`learnt_cognet`.
 
-
 # %%
-def judged(system, label, *, equal=True, sign=-1, **more):
-    """The paper variant's gain over a row (sign −1), or a row's over it (+1)."""
-    row, grid = rows_of(system)[label], kept_rows[system]
-    about = {"cohort": f"the {grid.cohort} cohort", "sdi": smallest}
-    about |= {"n_seeds": grid.provenance["seeds"], "n_patients": row["patients"]}
-    delta = interval_of(row, sign=sign)
-    if equal:
-        return protocol.verdict_of_equality(delta, **about)
-    return protocol.verdict(delta, source=grid.source, **about, **more)
+found = {system: grid.by_label() for system, grid in kept_rows.items()}
 
 
-answers = {}
-if gamenet_rows := rows_of("GAMENet"):
-    by_shuffled = gamenet_rows["shuffled graph"]["delta"]
-    control = {
-        "control": by_shuffled - gamenet_rows["empty graph"]["delta"],
-        "control_name": "a graph of shuffled medications",
-    }
-    answers = {
-        "X08.2: the graph gains over an empty one": judged(
-            "GAMENet", "empty graph", equal=False, **control
-        ),
-        "X08.2: a lift gains over any meeting": judged(
-            "GAMENet", "lift graph", equal=False, sign=1
-        ),
-    }
+def alike(system, label):
+    """Whether the paper variant is worth the same as a row."""
+    row = found[system][label]
+    return kept_rows[system].judge(row, -1, equal=True, sdi=smallest)
+
+
+of_graphs = found["GAMENet"]
+answers = {
+    "X08.2: the graph gains over an empty one": kept_rows["GAMENet"].judge(
+        of_graphs["empty graph"],
+        -1,
+        sdi=smallest,
+        control=of_graphs["shuffled graph"]["delta"]
+        - of_graphs["empty graph"]["delta"],
+        control_name="a graph of shuffled medications",
+    ),
+    "X08.2: a lift gains over any meeting": kept_rows["GAMENet"].judge(
+        of_graphs["lift graph"], sdi=smallest
+    ),
+}
 numbers = {"graph of all records": 1, "complete graph": 2, "shuffled graph": 2}
 numbers |= {"margin weight 0.01": 3, "no margin loss": 3}
 answers |= {
-    f"X08.{number}: GAMENet, {label}, is worth the same": judged("GAMENet", label)
+    f"X08.{number}: GAMENet, {label}, is worth the same": alike("GAMENet", label)
     for label, number in numbers.items()
-    if label in gamenet_rows
 }
 answers |= {
-    f"X08.4: COGNet, {label}, is worth the same": judged("COGNet", label)
-    for label in list(rows_of("COGNet"))[1:]
+    f"X08.4: COGNet, {label}, is worth the same": alike("COGNet", label)
+    for label in list(found["COGNet"])[1:]
 }
 
 # %% tags=["hide-input"]
@@ -1523,11 +1463,10 @@ show(
 )
 
 # %% tags=["remove-cell"]
-ties = {
-    name: answers.get(f"X08.2: GAMENet, {name} graph, is worth the same")
+carried = [
+    answers[f"X08.2: GAMENet, {name} graph, is worth the same"].word
     for name in ("complete", "shuffled")
-}
-carried = [answer.word if answer else "undecided" for answer in ties.values()]
+]
 graph_sentence = (
     "It ties with the complete and with the shuffled one: the graph carried nothing here."
     if carried == ["holds", "holds"]
@@ -1535,34 +1474,43 @@ graph_sentence = (
     if "does not hold" in carried
     else "These runs cannot tell it from the complete and the shuffled one."
 )
-own_sizes = rows_of("GAMENet", "n_medications", "own")
+sizes = {system: grid.by_label(**at_own) for system, grid in kept_rows.items()}
 margins = ("GAMENet", "margin weight 0.01", "no margin loss")
-in_order = [own_sizes[label]["value"] for label in margins if own_sizes]
+in_order = [sizes["GAMENet"][label]["value"] for label in margins]
 size_sentence = (
     "As predicted, they shrink in this order."
     if in_order == sorted(in_order, reverse=True)
     else "They do not shrink in this order."
 )
-listed = {"metric": "n_medications", "threshold": "own", "ends": level}
-words = {
+
+
+def change(system, label):
+    return grids.words(found[system][label], "delta", 4)
+
+
+def listed(system, label):
+    return grids.words(sizes[system][label], digits=1)
+
+
+said = {
     "graph_sentence": graph_sentence,
     "size_sentence": size_sentence,
-    "leak_delta": words_of("GAMENet", "graph of all records"),
-    "by_empty": words_of("GAMENet", "empty graph"),
-    "by_lift": words_of("GAMENet", "lift graph"),
-    "tuned_99": words_of("GAMENet", "margin weight 0.01"),
-    "tuned_none": words_of("GAMENet", "no margin loss"),
-    "size_90": words_of("GAMENet", "GAMENet", **listed),
-    "size_99": words_of("GAMENet", "margin weight 0.01", **listed),
-    "size_none": words_of("GAMENet", "no margin loss", **listed),
-    "order_frequent": words_of("COGNet", "frequent first"),
-    "order_record": words_of("COGNet", "order of the record"),
-    "greedy": words_of("COGNet", "greedy"),
-    "unset": words_of("COGNet", "weight of interactions unset"),
-    "listed": words_of("COGNet", "COGNet", **listed),
-    "listed_greedy": words_of("COGNet", "greedy", **listed),
+    "leak_delta": change("GAMENet", "graph of all records"),
+    "by_empty": change("GAMENet", "empty graph"),
+    "by_lift": change("GAMENet", "lift graph"),
+    "tuned_99": change("GAMENet", "margin weight 0.01"),
+    "tuned_none": change("GAMENet", "no margin loss"),
+    "size_90": listed("GAMENet", "GAMENet"),
+    "size_99": listed("GAMENet", "margin weight 0.01"),
+    "size_none": listed("GAMENet", "no margin loss"),
+    "order_frequent": change("COGNet", "frequent first"),
+    "order_record": change("COGNet", "order of the record"),
+    "greedy": change("COGNet", "greedy"),
+    "unset": change("COGNet", "weight of interactions unset"),
+    "listed": listed("COGNet", "COGNet"),
+    "listed_greedy": listed("COGNet", "greedy"),
 }
-page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in words.items()})
+page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()})
 
 # %% [markdown]
 # :::{admonition} X08.1. "The graph of all records leaks"
@@ -1587,7 +1535,7 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in words.items(
 # :::{admonition} X08.4. "The order and the beam decide what a list is worth"
 # :class: verdict
 # Against rare medications first and four lists at once, Jaccard changes by {glue:text}`order_frequent` with frequent ones first, by {glue:text}`order_record` in the order of the record, by {glue:text}`greedy` with one list, and by {glue:text}`unset` if $\lambda$ starts from what was in memory.
-# Lists hold {glue:text}`listed` medications, greedy ones {glue:text}`listed_greedy`; a dash stands where no row is kept.
+# Lists hold {glue:text}`listed` medications, greedy ones {glue:text}`listed_greedy`.
 # :::
 #
 # ## What the papers do not say

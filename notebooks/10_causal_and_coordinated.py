@@ -1324,18 +1324,11 @@ for name, run in trained.items():
         interval = protocol.bootstrap(
             run.evaluation(threshold), groups=groups, seed=seed
         )
-        strip.append(
-            {"system": name, "visits": which}
-            | {
-                label.replace("medications", "size"): interval[key].format(
-                    1 if key == "n_medications" else 3
-                )
-                for key, label in protocol.COLUMNS.items()
-            }
-        )
+        row = {"system": name, "visits": which}
+        strip.append(row | protocol.in_columns(interval))
 show(
     page.table(
-        pl.DataFrame(strip),
+        pl.DataFrame(strip).rename({"medications": "size"}),
         caption=f"Test patients ({len(split.test)}) of {page.cohort_line(records)}; one training seed, short trainings, DrugRec small and unrepaired. Thresholds tuned on validation patients, except in rows “own”; size: medications a visit. Brackets: 95 % bootstrap intervals over patients. No system is ranked before chapter 13.",
     ),
     patients=len(split.test),
@@ -1347,39 +1340,32 @@ show(
 # Rows of longer trainings, kept with the book: CausalMed in small batches, DrugRec narrow ({py:data}`medrec.experiments.rows.NARROW`).
 # Predictions before the numbers: roles made with targets gain by the leak alone; if shuffled effects do as well as real ones, the relations are noise of the right shape; targets by place harm, because they are wrong; symptoms help a little, because conditions that were not coded can have told them.
 
-
 # %%
-def rows_of(grid, metric="jaccard", threshold="own"):
-    frame = grid.select(visits="all visits", metric=metric, threshold=threshold)
-    return {row["label"]: row for row in frame.iter_rows(named=True)}
-
-
-def interval_of(row, ends=("delta", "delta_low", "delta_high")):
-    value, low, high = (row[end] for end in ends)
-    return protocol.Interval(value, low, high, (high - low) / (2 * 1.96))
-
+by_metric = {
+    system: {
+        metric: grid.by_label(metric=metric, threshold="own")
+        for metric in protocol.COLUMNS
+    }
+    for system, grid in kept_rows.items()
+}
+causal_rows, drug_rows = (rows["jaccard"] for rows in by_metric.values())
 
 # %% tags=["hide-input"]
-level = ("value", "low", "high")
 for system, grid in kept_rows.items():
-    by_metric = {metric: rows_of(grid, metric) for metric in protocol.COLUMNS}
-    table = {"variant": list(by_metric["jaccard"])}
-    for metric, ends, digits, head in (
-        ("jaccard", level, 3, "Jaccard"),
-        ("jaccard", ("delta", "delta_low", "delta_high"), 4, "change"),
-        ("ddi_rate", level, 3, "DDI rate"),
-        ("prauc", level, 3, "PRAUC"),
-        ("n_medications", level, 1, "medications"),
-    ):
-        table[head] = [
-            interval_of(by_metric[metric][label], ends).format(digits)
-            for label in table["variant"]
-        ]
-    best = dict(grid.costs.select("label", "best_epoch").iter_rows())
-    table["epoch"] = [round(best[label]) for label in table["variant"]]
+    rows = {metric: list(found.values()) for metric, found in by_metric[system].items()}
+    table = {
+        "variant": [row["label"] for row in rows["jaccard"]],
+        "Jaccard": [grids.words(row) for row in rows["jaccard"]],
+        "change": [grids.words(row, "delta", 4) for row in rows["jaccard"]],
+        "DDI rate": [grids.words(row) for row in rows["ddi_rate"]],
+        "PRAUC": [grids.words(row) for row in rows["prauc"]],
+        "medications": [grids.words(row, digits=1) for row in rows["n_medications"]],
+        "epoch": grid.costs["best_epoch"],
+    }
     show(
         page.table(
             pl.DataFrame(table),
+            digits=0,
             caption=f"{system}, switch by switch: {grid.line}; threshold one half, all visits. Change: of Jaccard against the first row, our paper variant; epoch: the one with the best validation Jaccard, which is kept (median over seeds). "
             "Brackets: 95 % of 1000 resamples of test patients, and of training seeds where there are several, paired by patient.",
         ),
@@ -1389,10 +1375,7 @@ for system, grid in kept_rows.items():
 # %% tags=["remove-cell"]
 elsewhere = [g.cohort for g in kept_rows.values() if g.cohort != records.name]
 single = [s for s, g in kept_rows.items() if g.provenance["seeds"] == 1]
-repaired = [
-    rows_of(kept_rows["DrugRec"])[label] for label in ("no repair", "greedy repair")
-]
-idle = all(row["delta"] == 0 for row in repaired)
+idle = all(drug_rows[s]["delta"] == 0 for s in ("no repair", "greedy repair"))
 page.glue(
     seeds_note=page.about(
         records,
@@ -1422,16 +1405,9 @@ page.glue(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper variant, CausalMed on the left and DrugRec on the right, with a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-causal-switches", "caption": "Change of Jaccard against the paper variant (→ better), threshold one half, all visits. Left: {glue:text}`causalmed_line`; right: {glue:text}`drugrec_line`. Bars: 95 % of 1000 resamples of test patients, and of training seeds where there are several, paired by patient. Band: smallest difference of interest. Notice which bars leave the band."}}
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8), layout="constrained")
 for ax, (system, grid) in zip(axes, kept_rows.items(), strict=True):
-    found = list(rows_of(grid).values())[1:]
-    ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-    plotting.plot_intervals(
-        ax,
-        [row["label"] for row in found],
-        [row["delta"] for row in found],
-        [(row["delta_low"], row["delta_high"]) for row in found],
-        systems=[system] * len(found),
-        reference=0,
-    )
+    changes = grid.changes(threshold="own")
+    ours = [system] * len(changes)
+    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
     ax.locator_params(axis="x", nbins=4)
     ax.set_xlabel("change of Jaccard →")
 show(fig)
@@ -1443,40 +1419,26 @@ show(fig)
 
 
 # %%
-def judged(grid, label, sign=1, equal=False, metric="jaccard"):
-    row = rows_of(grid, metric)[label]
-    low, high = sorted(sign * row[end] for end in ("delta_low", "delta_high"))
-    delta = protocol.Interval(sign * row["delta"], low, high, (high - low) / (2 * 1.96))
-    about = {"cohort": f"the {grid.cohort} cohort", "sdi": smallest}
-    about |= {"n_seeds": grid.provenance["seeds"], "n_patients": row["patients"]}
-    if equal:
-        return protocol.verdict_of_equality(delta, **about)
-    return protocol.verdict(delta, source=grid.source, **about)
+def judged(system, label, sign=1, metric="jaccard", **more):
+    row = by_metric[system][metric][label]
+    return kept_rows[system].judge(row, sign, sdi=smallest, **more)
 
 
 questions = {
-    "roles with targets gain": judged(kept_rows["CausalMed"], "roles with targets"),
-    "roles gain over none": judged(kept_rows["CausalMed"], "no roles", -1),
-    "effects up to 0.2 earn something": judged(
-        kept_rows["CausalMed"], "effects above 0.2", -1
-    ),
-    "real effects gain over shuffled ones": judged(
-        kept_rows["CausalMed"], "shuffled effects", -1
-    ),
-    "adjusted effects are as good": judged(
-        kept_rows["CausalMed"], "adjusted effects", equal=True
-    ),
+    "roles with targets gain": judged("CausalMed", "roles with targets"),
+    "roles gain over none": judged("CausalMed", "no roles", -1),
+    "effects up to 0.2 earn something": judged("CausalMed", "effects above 0.2", -1),
+    "real effects gain over shuffled ones": judged("CausalMed", "shuffled effects", -1),
+    "adjusted effects are as good": judged("CausalMed", "adjusted effects", equal=True),
     "pairs by name gain over pairs by place": judged(
-        kept_rows["DrugRec"], "pairs by position", -1
+        "DrugRec", "pairs by position", -1
     ),
-    "greedy repair gains over the official": judged(
-        kept_rows["DrugRec"], "greedy repair"
-    ),
-    "no repair gains over the official": judged(kept_rows["DrugRec"], "no repair"),
+    "greedy repair gains over the official": judged("DrugRec", "greedy repair"),
+    "no repair gains over the official": judged("DrugRec", "no repair"),
     "the DDI test on medications lowers the DDI rate": judged(
-        kept_rows["DrugRec"], "interactions by position", metric="ddi_rate"
+        "DrugRec", "interactions by position", metric="ddi_rate"
     ),
-    "symptoms gain over none": judged(kept_rows["DrugRec"], "no symptoms", -1),
+    "symptoms gain over none": judged("DrugRec", "no symptoms", -1),
 }
 
 # %% tags=["hide-input"]
@@ -1495,28 +1457,20 @@ show(
 )
 
 # %% tags=["remove-cell"]
-repairs = rows_of(kept_rows["DrugRec"], "ddi_rate")
+repairs, blind = by_metric["DrugRec"]["ddi_rate"], "interactions by position"
 said_so = {
     "leak_word": questions["roles with targets gain"].word,
-    "leak_delta": interval_of(
-        rows_of(kept_rows["CausalMed"])["roles with targets"]
-    ).format(4),
+    "leak_delta": grids.words(causal_rows["roles with targets"], "delta", 4),
     "shuffle_word": questions["real effects gain over shuffled ones"].word,
-    "shuffle_delta": interval_of(
-        rows_of(kept_rows["CausalMed"])["shuffled effects"]
-    ).format(4),
+    "shuffle_delta": grids.words(causal_rows["shuffled effects"], "delta", 4),
     "pair_word": questions["pairs by name gain over pairs by place"].word,
     "symptom_word": questions["symptoms gain over none"].word,
-    "symptom_delta": interval_of(rows_of(kept_rows["DrugRec"])["no symptoms"]).format(
-        4
-    ),
-    "ddi_unrepaired": interval_of(repairs["no repair"], level).format(3),
-    "ddi_repaired": interval_of(repairs["DrugRec"], level).format(3),
-    "ddi_blind": interval_of(repairs["interactions by position"], level).format(3),
+    "symptom_delta": grids.words(drug_rows["no symptoms"], "delta", 4),
+    "ddi_unrepaired": grids.words(repairs["no repair"]),
+    "ddi_repaired": grids.words(repairs["DrugRec"]),
+    "ddi_blind": grids.words(repairs[blind]),
     "ddi_word": questions["the DDI test on medications lowers the DDI rate"].word,
-    "size_blind": interval_of(
-        rows_of(kept_rows["DrugRec"], "n_medications")["interactions by position"]
-    ).format(1),
+    "size_blind": grids.words(by_metric["DrugRec"]["n_medications"][blind], "delta", 1),
 }
 page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said_so.items()})
 

@@ -92,6 +92,10 @@ class Grid:
         """Rows of :meth:`select` by label, for :func:`interval`, :func:`words` and :meth:`judge`."""
         return {row["label"]: row for row in self.select(**chosen).iter_rows(named=True)}
 
+    def changes(self, **chosen: str) -> dict[str, Interval]:
+        """Change of each row of :meth:`select` but the first one, against that one, by label."""
+        return {label: interval(row, "delta") for label, row in list(self.by_label(**chosen).items())[1:]}
+
     def judge(self, row: Mapping[str, Any], sign: int = 1, *, equal: bool = False, **more: Any) -> Verdict:
         """Verdict on the change of a row against the first one.
 

@@ -142,6 +142,7 @@ def test_a_judged_row_knows_its_cohort_seeds_and_patients():
     found.provenance.update(seeds=2, cohort={"source": "synthetic"})
     rows = found.by_label()
     assert list(rows) == ["A", "B"]
+    assert found.changes() == {"B": interval(ROWS[1], "delta")}
     better = found.judge(rows["B"], sdi=0.03)
     assert better.word == "holds"
     assert better.sentence.startswith("On the c cohort")
