@@ -755,7 +755,7 @@ show({"copies": float(mean_jaccard(copied)), "one array": float(mean_jaccard(sha
 
 # %%
 quick = profile == "quick"
-few = {"epochs": 12} if quick else {}
+few = {"epochs": 12, "learning_rate": 4e-3} if quick else {}
 runs = {
     "RETAIN": train("retain", records, seed=seed, settings=few, device=device),
     "RETAIN, official": train(
@@ -765,7 +765,7 @@ runs = {
         "leap",
         records,
         seed=seed,
-        settings={"epochs": 3} if quick else {},
+        settings={**few, "epochs": 3} if quick else {},
         device=device,
     ),
     "MICRON": train("micron", records, seed=seed, settings=few, device=device),

@@ -47,6 +47,7 @@ from medrec.chem.similarity import tanimoto
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.experiments import grids, published
+from medrec.experiments.rows import settings_for
 from medrec.models import registry
 from medrec.models.gamenet import keep_probability
 from medrec.models.molerec import gather_fragments, masked_attention
@@ -890,8 +891,9 @@ show([f"{x:.2g}" for x in kept.tolist()])
 # Short trainings, for their curves: fifteen epochs of SafeDrug and of its twin with free vectors in the place of molecules, five epochs of a narrow MoleRec with one graph layer; the profile `full` trains all to the end.
 
 # %%
-short = {"epochs": 15, "patience": 15}
+short = {"epochs": 15, "patience": 15, "batch_size": 32}
 narrow = {"epochs": 5, "batch_size": 8, "size": 32, "gin_layers": 1, "dropout": 0.2}
+narrow |= {"learning_rate": 2e-3}
 learn = partial(train, cohort=records, seed=seed, device=device)
 if profile == "full":
     short, narrow = {}, {}
@@ -1170,7 +1172,7 @@ page.glue(
     freed_word=about(str(freed.word)),
     freed_sentence=about(freed.sentence),
     fixed=about(", ".join(fixed) or "none"),
-    more_steps=entry["safedrug"].configure().batch_size
+    more_steps=settings_for("quick", "safedrug")["batch_size"]
     * records.n_visits
     / records.n_patients,
 )

@@ -70,7 +70,7 @@ class COGNetConfig(TrainingConfig):
     beam: int = 4  # lists followed at once; released code
     max_len: int = 45  # medications on a list that is written, at most; released code
     batch_size: int = 16  # patients per optimiser step; released code
-    learning_rate: float = 1e-3  # released code
+    learning_rate: float = 1e-3  # validation, see configs/cognet.yaml; released code the same, 16 patients a step
     epochs: int = 200  # at most; released code
 
 

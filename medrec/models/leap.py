@@ -59,7 +59,7 @@ class LEAPConfig(TrainingConfig):
     keep_attention: bool = True  # see the module; paper
     order: Literal["frequency", "rare_first", "record"] = "frequency"  # of the medications to be written; ours
     max_len: int = 0  # medications on a list at most; 0: the 95th percentile of training visits; ours
-    learning_rate: float = 4e-3  # validation, see configs/leap.yaml; released code 5e-4, one visit a step
+    learning_rate: float = 1e-3  # validation, see configs/leap.yaml; released code 5e-4, one visit a step
 
 
 VARIANTS = {

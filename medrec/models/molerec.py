@@ -70,7 +70,7 @@ class MoleRecConfig(TrainingConfig):
     target_ddi: float = 0.06  # released code
     temperature: float = 2.5  # released code
     batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
-    learning_rate: float = 2e-3  # ours, for batches of 64 patients; released code 5e-4, one visit a step
+    learning_rate: float = 8e-3  # validation, see configs/molerec.yaml; released code 5e-4, one visit a step
 
 
 VARIANTS = {"paper": {}, "official": {"sab_feedforward": False}}

@@ -46,7 +46,7 @@ class RETAINConfig(TrainingConfig):
     alpha_axis: Literal["visits", "features"] = "visits"  # softmax over visits (paper) or over the one feature (code)
     reverse_time: bool = True  # latest visit first (paper); released code reads forward
     inputs: Literal["past_only", "with_current"] = "past_only"  # see the module
-    learning_rate: float = 4e-3  # validation, see configs/retain.yaml; released code 5e-4, one patient a step
+    learning_rate: float = 1e-3  # validation, see configs/retain.yaml; released code 5e-4, one patient a step
     threshold: float = 0.4  # released code
 
 

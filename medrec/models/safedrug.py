@@ -68,9 +68,7 @@ class SafeDrugConfig(TrainingConfig):
     target_ddi: float = 0.06  # released code
     correction: float = 0.05  # K_p; released code
     batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
-    learning_rate: float = (
-        5e-4  # validation, see configs/safedrug.yaml; released code the same, paper 2e-4, one visit a step
-    )
+    learning_rate: float = 2e-3  # validation, see configs/safedrug.yaml; released 5e-4, paper 2e-4, one visit a step
 
 
 VARIANTS = {
