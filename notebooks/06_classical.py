@@ -720,11 +720,8 @@ show(
         pl.DataFrame(
             [
                 {"system": name, "visits": int(results[name].summary()["visits"])}
-                | {
-                    label: interval[key].format(1 if key == "n_medications" else 3)
-                    for key, label in protocol.COLUMNS.items()
-                }
-                for name, interval in intervals.items()
+                | protocol.in_columns(found)
+                for name, found in intervals.items()
             ]
         ),
         caption=f"Test patients of {page.cohort_line(records)}; one split. Brackets: 95 % bootstrap intervals over patients. "

@@ -1020,14 +1020,6 @@ counted = {
 }
 
 
-def in_columns(interval):
-    """The five columns of the field."""
-    return {
-        label: interval[key].format(1 if key == "n_medications" else 3)
-        for key, label in protocol.COLUMNS.items()
-    }
-
-
 def strip_rows(name, run):
     """Rows of one system, for each threshold and group of visits."""
     history = not run.evaluation("own").per_patient["group"].eq("first").any()
@@ -1036,15 +1028,16 @@ def strip_rows(name, run):
         for visits, groups in list(counted.items())[2 if history else 0 :]:
             interval = protocol.bootstrap(evaluation, groups=groups, seed=seed)
             label = name if cut == "none" else f"{name}, {cut}"
-            yield {"system": label, "visits": visits} | in_columns(interval)
+            yield {"system": label, "visits": visits} | protocol.in_columns(interval)
 
 
 papers = {name: run for name, run in runs.items() if "official" not in name}
 rows = [row for name, run in papers.items() for row in strip_rows(name, run)]
 for name, run in references.items():
     rows += [row for row in strip_rows(name, run) if "own" not in row["system"]]
+last_row = {"system": "first visit again", "visits": "later"}
 interval = protocol.bootstrap(first_repeated, seed=seed)
-rows.append({"system": "first visit again", "visits": "later"} | in_columns(interval))
+rows.append(last_row | protocol.in_columns(interval))
 show(
     page.table(
         pl.DataFrame(rows),
@@ -1099,19 +1092,10 @@ kept_rows = {
 }
 visits_of = {"retain": "later visits", "leap": "all visits", "micron": "later visits"}
 n_kept = {name: int(grid.scores["patients"].max()) for name, grid in kept_rows.items()}
-change = ("delta", "delta_low", "delta_high")
-level = ("value", "low", "high")
 
 
 def rows_of(name, metric="jaccard"):
-    frame = kept_rows[name].select(visits=visits_of[name], metric=metric)
-    return {row["label"]: row for row in frame.iter_rows(named=True)}
-
-
-def as_interval(row, ends=change, sign=1):
-    value, low, high = sorted(sign * row[end] for end in ends)
-    middle = sign * row[ends[0]]
-    return protocol.Interval(middle, min(value, low), max(value, high), 0)
+    return kept_rows[name].by_label(visits=visits_of[name], metric=metric)
 
 
 def switch_table(name):
@@ -1120,9 +1104,9 @@ def switch_table(name):
     size = rows_of(name, "n_medications")
     turned = list(jaccard)[1:]
     columns = {
-        "Jaccard": [as_interval(row, level).format(3) for row in jaccard.values()],
-        "change": [None, *(as_interval(jaccard[x]).format(4) for x in turned)],
-        "change of PRAUC": [None, *(as_interval(prauc[x]).format(4) for x in turned)],
+        "Jaccard": [grids.words(row) for row in jaccard.values()],
+        "change": [None, *(grids.words(jaccard[x], "delta", 4) for x in turned)],
+        "change of PRAUC": [None, *(grids.words(prauc[x], "delta", 4) for x in turned)],
         "medications": [round(row["value"], 1) for row in size.values()],
         "first row better?": [None, *(judge(name, x).word for x in turned)],
     }
@@ -1133,22 +1117,18 @@ def switch_table(name):
 
 def judge(name, label, sign=-1):
     """Whether the paper's row is better than another; with sign 1, the other way."""
-    grid, row = kept_rows[name], rows_of(name)[label]
-    return protocol.verdict(
-        as_interval(row, sign=sign),
-        cohort=f"the {grid.cohort} cohort",
-        source=grid.source,
-        n_seeds=grid.provenance["seeds"],
-        n_patients=row["patients"],
-    )
+    return kept_rows[name].judge(rows_of(name)[label], sign)
 
 
-def changes(name):
-    """What a forest plot wants: labels, values, intervals, systems."""
-    turned = dict(list(rows_of(name).items())[1:])
-    values = [row["delta"] for row in turned.values()]
-    ends = [(row["delta_low"], row["delta_high"]) for row in turned.values()]
-    return list(turned), values, ends, [registry.get(name).label] * len(turned)
+def forest(name):
+    """Change of Jaccard by every switch of a system."""
+    changes = kept_rows[name].changes(visits=visits_of[name])
+    fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
+    ours = [registry.get(name).label] * len(changes)
+    smallest = protocol.SMALLEST_DIFFERENCE["jaccard"]
+    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
+    ax.set_xlabel("change of Jaccard →")
+    return fig
 
 
 def glue_verdict(key, name, label, sign=-1):
@@ -1157,8 +1137,6 @@ def glue_verdict(key, name, label, sign=-1):
     n = n_kept[name]
     page.glue(**{k: page.about(records, v, patients=n) for k, v in words.items()})
 
-
-smallest = protocol.SMALLEST_DIFFERENCE["jaccard"]
 
 # %% tags=["remove-cell"]
 foreign = any(
@@ -1189,12 +1167,7 @@ page.glue(
 show(switch_table("retain"), patients=n_kept["retain"])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's RETAIN for a softmax over features, visits read forward, the released variant, and with the codes of the visit itself, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-retain-switches", "caption": "Change of Jaccard against the paper's RETAIN (→ better), later visits. {glue:text}`retain_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave it."}}
-fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
-names, values, ends, systems = changes("retain")
-ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-plotting.plot_intervals(ax, names, values, ends, systems=systems, reference=0)
-ax.set_xlabel("change of Jaccard →")
-show(fig, patients=n_kept["retain"])
+show(forest("retain"), patients=n_kept["retain"])
 
 # %% tags=["remove-cell"]
 entropies = {}
@@ -1213,12 +1186,7 @@ page.glue(
 glue_verdict("attention", "retain", "softmax over features")
 glue_verdict("reversed", "retain", "visits read forward")
 glue_verdict("present", "retain", "with the visit itself", sign=1)
-released = protocol.verdict_of_equality(
-    as_interval(rows_of("retain")["official"]),
-    cohort=f"the {kept_rows['retain'].cohort} cohort",
-    n_seeds=kept_rows["retain"].provenance["seeds"],
-    n_patients=rows_of("retain")["official"]["patients"],
-)
+released = kept_rows["retain"].judge(rows_of("retain")["official"], equal=True)
 page.glue(
     released_word=page.about(records, released.word, patients=n_kept["retain"]),
     released_sentence=page.about(records, released.sentence, patients=n_kept["retain"]),
@@ -1252,12 +1220,7 @@ page.glue(
 show(switch_table("leap"), patients=n_kept["leap"])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's LEAP for linear attention, overwritten memory, rare medications first, the order of the record, and the released variant, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-leap-switches", "caption": "Change of Jaccard against LEAP with additive attention and frequent medications first (→ better), all visits. {glue:text}`leap_line`. Bars and band as in {numref}`fig-retain-switches`. Notice whether the order or the attention moves more."}}
-fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
-names, values, ends, systems = changes("leap")
-ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-plotting.plot_intervals(ax, names, values, ends, systems=systems, reference=0)
-ax.set_xlabel("change of Jaccard →")
-show(fig, patients=n_kept["leap"])
+show(forest("leap"), patients=n_kept["leap"])
 
 # %% tags=["remove-cell"]
 moved_by = {
@@ -1301,12 +1264,7 @@ page.glue(
 show(switch_table("micron"), patients=n_kept["micron"])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's MICRON for a bias in the residual, overwritten states, fixed loss weights, a start from an estimate, and the released variant, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-micron-switches", "caption": "Change of Jaccard against the paper's MICRON (→ better), later visits. {glue:text}`micron_line`. Bars and band as in {numref}`fig-retain-switches`. Notice the row without a true start."}}
-fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
-names, values, ends, systems = changes("micron")
-ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-plotting.plot_intervals(ax, names, values, ends, systems=systems, reference=0)
-ax.set_xlabel("change of Jaccard →")
-show(fig, patients=n_kept["micron"])
+show(forest("micron"), patients=n_kept["micron"])
 
 # %% tags=["remove-cell"]
 turned = {

@@ -1062,13 +1062,7 @@ page.glue(
 
 # %%
 def rows_of(name, metric="jaccard", threshold="tuned"):
-    frame = kept[name].select(metric=metric, threshold=threshold)
-    return {row["label"]: row for row in frame.iter_rows(named=True)}
-
-
-def interval(row, kind="delta"):
-    ends = ("delta_low", "delta_high") if kind == "delta" else ("low", "high")
-    return protocol.Interval(row[kind], *(row[end] for end in ends), 0)
+    return kept[name].by_label(metric=metric, threshold=threshold)
 
 
 def overview(name):
@@ -1077,11 +1071,11 @@ def overview(name):
     return pl.DataFrame(
         {
             "row": list(tuned),
-            "Jaccard": [interval(row, "value").format(3) for row in tuned.values()],
-            "change": [interval(row).format(3) for row in tuned.values()],
-            "DDI rate": [interval(sets[s], "value").format(3) for s in tuned],
-            "change of DDI rate": [interval(sets[s]).format(3) for s in tuned],
-            "medications": [interval(size[s], "value").format(1) for s in tuned],
+            "Jaccard": [grids.words(row) for row in tuned.values()],
+            "change": [grids.words(row, "delta") for row in tuned.values()],
+            "DDI rate": [grids.words(row) for row in sets.values()],
+            "change of DDI rate": [grids.words(row, "delta") for row in sets.values()],
+            "medications": [grids.words(row, digits=1) for row in size.values()],
         }
     )
 
@@ -1108,16 +1102,9 @@ show(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two forest plots of the change of Jaccard against the paper variant, SafeDrug's switches on the left and MoleRec's on the right, with 95 percent intervals, a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-molecule-switches", "caption": "Change of Jaccard at the tuned threshold against the paper variant (→ better), paired by patient. SafeDrug: {glue:text}`line_safedrug`; MoleRec: {glue:text}`line_molerec`. Bars: 95 % of 1000 resamples of seeds and patients together; band: smallest difference of interest. Notice which bars leave the band."}}
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 3.2), layout="constrained")
 for ax, name in zip(axes, kept, strict=True):
-    rows = list(rows_of(name).values())[1:]
-    ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
-    plotting.plot_intervals(
-        ax,
-        [row["label"] for row in rows],
-        [row["delta"] for row in rows],
-        [(row["delta_low"], row["delta_high"]) for row in rows],
-        systems=[entry[name].label] * len(rows),
-        reference=0,
-    )
+    changes = kept[name].changes()
+    ours = [entry[name].label] * len(changes)
+    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
     ax.set_xlabel(f"change of Jaccard, {entry[name].label} →")
 show(fig, patients=n_tested)
 
@@ -1129,28 +1116,12 @@ show(fig, patients=n_tested)
 
 
 # %%
-def alike(name, label, metric="jaccard", threshold="tuned"):
-    return protocol.verdict_of_equality(
-        interval(rows_of(name, metric, threshold)[label]),
-        cohort=f"the {kept[name].cohort} cohort",
-        sdi=smallest,
-        n_seeds=kept[name].provenance["seeds"],
-        n_patients=n_tested,
-    )
-
-
 def gains(name, label, metric="jaccard", threshold="tuned", sign=-1, **more):
-    row = interval(rows_of(name, metric, threshold)[label])
-    low, high = sorted(sign * end + 0.0 for end in (row.low, row.high))  # no -0
-    return protocol.verdict(
-        protocol.Interval(sign * row.value, low, high, 0),
-        cohort=f"the {kept[name].cohort} cohort",
-        source=kept[name].source,
-        sdi=smallest,
-        n_seeds=kept[name].provenance["seeds"],
-        n_patients=n_tested,
-        **more,
-    )
+    row = rows_of(name, metric, threshold)[label]
+    return kept[name].judge(row, sign, sdi=smallest, **more)
+
+
+alike = partial(gains, sign=1, equal=True)
 
 
 others = ("random molecules", "no molecules", "shuffled molecules")
@@ -1221,7 +1192,7 @@ brakes = {
 }
 plane = {
     label: [
-        interval(rows_of("safedrug", m, "own")[label], "value")
+        grids.interval(rows_of("safedrug", m, "own")[label])
         for m in ("jaccard", "ddi_rate")
     ]
     for label in brakes
@@ -1278,8 +1249,7 @@ page.glue(printed_jaccard=goal[0], printed_ddi=goal[1])
 
 # %%
 shuffled = alike("molerec", "shuffled fragments")
-reached = interval(rows_of("molerec")["MoleRec"], "value").format(3)
-page.glue(molerec_jaccard=page.about(records, reached, patients=n_tested))
+page.glue(molerec_jaccard=about(grids.words(rows_of("molerec")["MoleRec"])))
 empty_rows = gains("molerec", "zero without a fragment")
 free = alike("molerec", "free fragments")
 linear = alike("molerec", "linear set attention (official)")

@@ -669,13 +669,8 @@ for where, chosen_groups in groups.items():
         evaluation = one.evaluation("tuned")
         if evaluation.per_patient["group"].is_in(list(chosen_groups)).any():
             values = protocol.bootstrap(evaluation, groups=chosen_groups, seed=seed)
-            rows.append(
-                {"visits": where, "system": name}
-                | {
-                    label: values[key].format(1 if key == "n_medications" else 3)
-                    for key, label in protocol.COLUMNS.items()
-                }
-            )
+            row = {"visits": where, "system": name}
+            rows.append(row | protocol.in_columns(values))
 show(
     page.table(
         pl.DataFrame(rows),
