@@ -50,7 +50,7 @@ from medrec.experiments import grids, published
 from medrec.experiments.rows import REFERENCE
 from medrec.models import registry
 from medrec.nn.gin import GIN
-from medrec.protocol import COLUMNS, Interval, verdict
+from medrec.protocol import COLUMNS, verdict
 from medrec.training import build_context
 
 # %% tags=["parameters"]
@@ -540,7 +540,7 @@ def panel(knob, metric="jaccard", threshold="tuned"):
     )
 
 
-knobs = [knob for knob in TITLES if panel(knob).height > 1]
+knobs = list(TITLES)
 
 # %% [markdown]
 # **Check.** Every trained setting stands in one panel, and the default in all of them, with no change against itself.
@@ -828,9 +828,8 @@ def lead_over_best(knob, value):
     else:
         rival = found.filter(~pl.col("default")).sort("delta", descending=True)[:1]
         sign = -1
-    ends = sorted(sign * rival[end][0] for end in ("delta_low", "delta_high"))
     over = default[knob] if sign == 1 else rival["setting"][0]
-    return Interval(sign * rival["delta"][0], *ends, 0), over
+    return grids.interval(rival.row(0, named=True), "delta", sign), over
 
 
 basis = {
@@ -884,9 +883,7 @@ page.glue(
         patients=n_tested,
     ),
     without_pretraining=page.about(
-        records,
-        Interval(zero["delta"], zero["delta_low"], zero["delta_high"], 0).format(),
-        patients=n_tested,
+        records, grids.words(zero, "delta", 4), patients=n_tested
     ),
 )
 

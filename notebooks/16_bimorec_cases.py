@@ -46,11 +46,12 @@ from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
 from medrec.experiments import bimorec_cases as cases
 from medrec.experiments import grids, published
+from medrec.experiments.grids import interval, words
 from medrec.experiments.rows import REFERENCE
 from medrec.knowledge.classes import atc3
 from medrec.knowledge.drugs import drug_atc, drugs
 from medrec.models import registry
-from medrec.protocol import Interval, verdict
+from medrec.protocol import verdict
 from medrec.training import build_context
 
 # %% tags=["parameters"]
@@ -561,14 +562,6 @@ def rate(label, kind):
     return at_later.filter(label=label, kind=kind).row(0, named=True)
 
 
-def words(row, start=""):
-    first = "delta" if start else "value"
-    if row[first] is None:
-        return None
-    ends = row[f"{start}low"], row[f"{start}high"]
-    return Interval(row[first], *ends, 0).format(3)
-
-
 # %% [markdown]
 # **Check.** The difference of two rates is the difference of the rates, and no system differs from itself.
 
@@ -638,13 +631,13 @@ show(
             {
                 "full model against": without,
                 "more errors on similar pairs": [
-                    words(rate(label, cases.SIMILAR), "delta_") for label in without
+                    words(rate(label, cases.SIMILAR), "delta") for label in without
                 ],
                 "on control pairs": [
-                    words(rate(label, cases.CONTROL), "delta_") for label in without
+                    words(rate(label, cases.CONTROL), "delta") for label in without
                 ],
                 "interaction": [
-                    words(rate(label, cases.BEYOND), "delta_") for label in without
+                    words(rate(label, cases.BEYOND), "delta") for label in without
                 ],
             }
         ),
@@ -750,7 +743,7 @@ table = pl.DataFrame(
     {
         "system": gain["label"],
         "Jaccard": [words(row) for row in gain.iter_rows(named=True)],
-        "change": [words(row, "delta_") for row in gain.iter_rows(named=True)],
+        "change": [words(row, "delta") for row in gain.iter_rows(named=True)],
         "confusion of the twins": [
             words(twin(label)) if label in twin_labels else None
             for label in gain["label"]
@@ -778,8 +771,7 @@ show(
 flat = "flat drawings"
 twin_test = None
 if {REFERENCE, flat} <= set(twin_labels) and twin(flat)["delta"] is not None:
-    row = twin(flat)
-    twin_test = Interval(row["delta"], row["delta_low"], row["delta_high"], 0)
+    twin_test = interval(twin(flat), "delta")
 shape_seeds = twins.provenance["seeds"]
 direct = verdict(
     twin_test,
@@ -891,8 +883,8 @@ def judged(label):
     row = rate(label, cases.SIMILAR)
     if row["delta"] is None:
         return verdict(None, **on_these)
-    delta = Interval(row["delta"], row["delta_low"], row["delta_high"], 0)
-    return verdict(delta, control=rate(label, cases.CONTROL)["delta"], **on_these)
+    control = rate(label, cases.CONTROL)["delta"]
+    return verdict(interval(row, "delta"), control=control, **on_these)
 
 
 claims = {
