@@ -136,7 +136,7 @@ def plot_intervals(
 
 
 def plot_changes(
-    ax: Axes, changes: Mapping[str, Interval], *, smallest: float, systems: Sequence[str] | None = None
+    ax: Axes, changes: Mapping[str, Interval], *, smallest: float, systems: str | Sequence[str] | None = None
 ) -> None:
     """Changes with their intervals, around zero and a band of the smallest difference of interest.
 
@@ -144,8 +144,10 @@ def plot_changes(
         ax: where to draw.
         changes: by name of the row.
         smallest: half the width of the band.
-        systems: of each row, as in :func:`plot_intervals`.
+        systems: of all rows, or of each, as in :func:`plot_intervals`.
     """
+    if isinstance(systems, str):
+        systems = [systems] * len(changes)
     ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
     values, ends = [c.value for c in changes.values()], [(c.low, c.high) for c in changes.values()]
     plot_intervals(ax, list(changes), values, ends, systems=systems, reference=0)

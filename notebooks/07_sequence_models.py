@@ -1120,22 +1120,14 @@ def judge(name, label, sign=-1):
     return kept_rows[name].judge(rows_of(name)[label], sign)
 
 
-def forest(name):
-    """Change of Jaccard by every switch of a system."""
-    changes = kept_rows[name].changes(visits=visits_of[name])
-    fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
-    ours = [registry.get(name).label] * len(changes)
-    smallest = protocol.SMALLEST_DIFFERENCE["jaccard"]
-    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
-    ax.set_xlabel("change of Jaccard →")
-    return fig
-
-
 def glue_verdict(key, name, label, sign=-1):
     result = judge(name, label, sign)
     words = {f"{key}_word": result.word, f"{key}_sentence": result.sentence}
     n = n_kept[name]
     page.glue(**{k: page.about(records, v, patients=n) for k, v in words.items()})
+
+
+smallest = protocol.SMALLEST_DIFFERENCE["jaccard"]
 
 
 # %% tags=["remove-cell"]
@@ -1167,7 +1159,11 @@ page.glue(
 show(switch_table("retain"), patients=n_kept["retain"])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's RETAIN for a softmax over features, visits read forward, the released variant, and with the codes of the visit itself, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-retain-switches", "caption": "Change of Jaccard against the paper's RETAIN (→ better), later visits. {glue:text}`retain_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave it."}}
-show(forest("retain"), patients=n_kept["retain"])
+fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
+changes = kept_rows["retain"].changes(visits=visits_of["retain"])
+plotting.plot_changes(ax, changes, smallest=smallest, systems="RETAIN")
+ax.set_xlabel("change of Jaccard →")
+show(fig, patients=n_kept["retain"])
 
 # %% tags=["remove-cell"]
 entropies = {}
@@ -1220,7 +1216,11 @@ page.glue(
 show(switch_table("leap"), patients=n_kept["leap"])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's LEAP for linear attention, overwritten memory, rare medications first, the order of the record, and the released variant, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-leap-switches", "caption": "Change of Jaccard against LEAP with additive attention and frequent medications first (→ better), all visits. {glue:text}`leap_line`. Bars and band as in {numref}`fig-retain-switches`. Notice whether the order or the attention moves more."}}
-show(forest("leap"), patients=n_kept["leap"])
+fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
+changes = kept_rows["leap"].changes(visits=visits_of["leap"])
+plotting.plot_changes(ax, changes, smallest=smallest, systems="LEAP")
+ax.set_xlabel("change of Jaccard →")
+show(fig, patients=n_kept["leap"])
 
 # %% tags=["remove-cell"]
 moved_by = {
@@ -1264,7 +1264,11 @@ page.glue(
 show(switch_table("micron"), patients=n_kept["micron"])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's MICRON for a bias in the residual, overwritten states, fixed loss weights, a start from an estimate, and the released variant, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-micron-switches", "caption": "Change of Jaccard against the paper's MICRON (→ better), later visits. {glue:text}`micron_line`. Bars and band as in {numref}`fig-retain-switches`. Notice the row without a true start."}}
-show(forest("micron"), patients=n_kept["micron"])
+fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
+changes = kept_rows["micron"].changes(visits=visits_of["micron"])
+plotting.plot_changes(ax, changes, smallest=smallest, systems="MICRON")
+ax.set_xlabel("change of Jaccard →")
+show(fig, patients=n_kept["micron"])
 
 # %% tags=["remove-cell"]
 turned = {

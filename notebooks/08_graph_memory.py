@@ -1402,9 +1402,7 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in lines.items(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper variant, GAMENet first and then COGNet, with a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-memory-switches", "caption": "Change of Jaccard against the paper variant (→ better), all visits, tuned thresholds where there is one. GAMENet: {glue:text}`gamenet_line`; COGNet: {glue:text}`cognet_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave the band."}}
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8), layout="constrained")
 for ax, (system, grid) in zip(axes, kept_rows.items(), strict=True):
-    changes = grid.changes()
-    ours = [system] * len(changes)
-    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
+    plotting.plot_changes(ax, grid.changes(), smallest=smallest, systems=system)
     ax.set_xlabel(f"{system}: change of Jaccard →")
 show(fig)
 

@@ -1103,9 +1103,9 @@ show(
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 3.2), layout="constrained")
 for ax, name in zip(axes, kept, strict=True):
     changes = kept[name].changes()
-    ours = [entry[name].label] * len(changes)
-    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
-    ax.set_xlabel(f"change of Jaccard, {entry[name].label} →")
+    system = entry[name].label
+    plotting.plot_changes(ax, changes, smallest=smallest, systems=system)
+    ax.set_xlabel(f"change of Jaccard, {system} →")
 show(fig, patients=n_tested)
 
 # %% [markdown]

@@ -1406,8 +1406,7 @@ page.glue(
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8), layout="constrained")
 for ax, (system, grid) in zip(axes, kept_rows.items(), strict=True):
     changes = grid.changes(threshold="own")
-    ours = [system] * len(changes)
-    plotting.plot_changes(ax, changes, smallest=smallest, systems=ours)
+    plotting.plot_changes(ax, changes, smallest=smallest, systems=system)
     ax.locator_params(axis="x", nbins=4)
     ax.set_xlabel("change of Jaccard →")
 show(fig)

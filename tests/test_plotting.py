@@ -76,11 +76,13 @@ def test_changes_lie_around_zero_and_the_band_of_no_interest():
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
-    plotting.plot_changes(ax, {"a": Interval(0.02, 0.01, 0.04, 0), "b": Interval(-0.01, -0.02, 0.0, 0)}, smallest=0.005)
+    changes = {"a": Interval(0.02, 0.01, 0.04, 0), "b": Interval(-0.01, -0.02, 0.0, 0)}
+    plotting.plot_changes(ax, changes, smallest=0.005, systems="LEAP")
     (band,) = ax.patches
     assert (band.get_x(), band.get_width()) == (-0.005, 0.01)
     zero, *lines = ax.lines
     assert list(zero.get_xdata()) == [0, 0]
     assert [list(line.get_xdata()) for line in lines] == [[0.01, 0.04], [0.02], [-0.02, 0.0], [-0.01]]
+    assert {line.get_color() for line in lines} == {plotting.color("LEAP")}
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
     plt.close(figure)
