@@ -79,9 +79,7 @@ def main(names: list[str], keep: bool) -> int:
                 taken.append(time.perf_counter() - start)
             seconds, what, batch_size = min(taken), "an epoch", config.batch_size
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(
-            f"{label}: {seconds:.1f} s {what} (budget {budget} s), peak so far {peak} MiB (budget {MEMORY} MiB)"
-        )
+        print(f"{label}: {seconds:.1f} s {what} (budget {budget} s), peak so far {peak} MiB (budget {MEMORY} MiB)")
         missed |= seconds > budget or peak > MEMORY
         rows.append(
             {
