@@ -57,7 +57,7 @@ from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
 from medrec.models.base import Context, Recommender, TrainingConfig
 from medrec.nn.gin import GIN
-from medrec.nn.set_attention import SetAttention
+from medrec.nn.set_attention import SetAttention, masked_softmax
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -218,8 +218,7 @@ def aggregate(
         ``(M, V, d)`` with zero rows for medications without fragments, and the attention ``(M, V, K)``.
     """
     scores = queries.transpose(0, 1) @ keys[slots].transpose(1, 2) / queries.shape[-1] ** 0.5
-    scores = scores.masked_fill(~real[:, None], torch.finfo(scores.dtype).min)
-    attention = scores.softmax(-1) * real[:, None]
+    attention = masked_softmax(scores, real[:, None])
     return (attention * weights.T[slots].transpose(1, 2)) @ values[slots], attention
 
 

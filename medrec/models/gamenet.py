@@ -45,6 +45,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.nn.set_attention import masked_softmax
 
 Graph = Literal["observed", "lift", "empty", "complete", "shuffled"]
 
@@ -143,9 +144,7 @@ def visit_weights(query: Tensor) -> Tensor:
     """
     T = query.shape[1]
     past = torch.ones(T, T, dtype=torch.bool, device=query.device).tril(-1)
-    # Not -inf: the first row has no past, and would become NaN.
-    scores = (query @ query.transpose(1, 2)).masked_fill(~past, torch.finfo(query.dtype).min)
-    return scores.softmax(-1) * past
+    return masked_softmax(query @ query.transpose(1, 2), past)
 
 
 def dynamic_read(weights: Tensor, given: Tensor, memory: Tensor) -> Tensor:

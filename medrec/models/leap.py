@@ -47,6 +47,7 @@ from torch import Tensor, nn
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort
 from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.nn.set_attention import masked_softmax
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,7 @@ def attend(scores: Tensor, codes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]
     Returns:
         ``(N, C)``, 0 at padding, and ``(N, d)``; both 0 for a row without codes.
     """
-    # A finite stand-in: a row without any code must have a gradient of 0, not none.
-    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
+    weights = masked_softmax(scores, mask)
     return weights, torch.einsum("nc,ncd->nd", weights, codes)
 
 
