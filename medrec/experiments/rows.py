@@ -283,8 +283,8 @@ DRUGREC = tuple(
 
 COMPARISON = (
     FULL,
-    Row("Popularity", model="popularity"),
-    Row("Last visit", model="last-visit"),
+    Row("popularity", model="popularity"),
+    Row("last visit", model="last-visit"),
     Row("LR", model="lr"),
     Row("LR, C = 0.1", model="lr", settings={"C": 0.1}),
     Row("ECC", model="ecc"),
