@@ -70,14 +70,14 @@ def look(system: str) -> Look:
 
     Args:
         system: as in the papers or on the command line; case, spaces and hyphens do not matter
-            (``"BiMoRec"``, ``"bimorec"``, ``"last-visit"``); settings after a comma do not matter
-            (``"LR, C = 0.1"``).
+            (``"BiMoRec"``, ``"bimorec"``, ``"last-visit"``); settings in brackets do not matter
+            (``"LR (C = 0.1)"``).
 
     Raises:
         MedrecError: a name that the book does not know.
     """
     try:
-        return LOOKS[_key(system.partition(",")[0])]
+        return LOOKS[_key(system.partition(" (")[0])]
     except KeyError:
         known = ", ".join(entry.label for entry in LOOKS.values())
         raise MedrecError(f"No colour is kept for the system {system!r}. Known are {known}.") from None

@@ -286,7 +286,7 @@ COMPARISON = (
     Row("popularity", model="popularity"),
     Row("last visit", model="last-visit"),
     Row("LR", model="lr"),
-    Row("LR, C = 0.1", model="lr", settings={"C": 0.1}),
+    Row("LR (C = 0.1)", model="lr", settings={"C": 0.1}),
     Row("ECC", model="ecc"),
     *(Row(label, model=model) for model, label in TUNED.items()),
 )

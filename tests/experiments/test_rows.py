@@ -29,7 +29,7 @@ def test_a_network_learns_at_the_rate_that_validation_chose(model):
 
 def test_the_penalty_of_lr_in_the_table_is_the_one_that_validation_chose():
     config = yaml.safe_load((base_dir() / "configs" / "lr.yaml").read_text())
-    (row,) = (row for row in COMPARISON if row.label.startswith("LR,"))
+    (row,) = (row for row in COMPARISON if row.label.startswith("LR ("))
     assert row.settings == config["settings"] == {"C": chosen("LR with")}
 
 
