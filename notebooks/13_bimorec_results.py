@@ -1124,11 +1124,17 @@ page.glue(
     printed_best=cost["BiMoRec"]["convergence epoch"],
     printed_ratio=printed_ratio,
     c3=page.about(records, c3, patients=n_tested),
-    over_budget=", ".join(
-        f"{r['system']} ({r['seconds']:.1f} s instead of {r['budget_seconds']})"
-        for r in slow.to_dicts()
-    )
-    or "none",
+    over_budget=page.about(
+        records,
+        ", ".join(
+            f"{r['system']} ({r['seconds']:.1f} s instead of {r['budget_seconds']})"
+            for r in slow.to_dicts()
+        )
+        or "none",
+        patients=n_tested,
+    ),
+    hidden=registry.get("cognet").configure().feedforward,
+    around=registry.get("cognet").configure().size,
     cognet_narrow=narrow["seconds"],
     cognet_wide=grids.epoch_alone("COGNet")["seconds"],
 )
@@ -1159,7 +1165,7 @@ show(
 
 # %% [markdown]
 # Over budget: {glue:text}`over_budget`.
-# COGNet's time goes into encoders whose hidden layer has 2 048 units around vectors of 64, a library's default that the released code never changed: with 128 units an epoch takes {glue:text}`cognet_narrow:.1f` s instead of {glue:text}`cognet_wide:.1f`.
+# COGNet's time goes into encoders whose hidden layer has {glue:text}`hidden:,` units around vectors of {glue:text}`around`, a library's default that the released code never changed: with 128 an epoch takes {glue:text}`cognet_narrow:.1f` s instead of {glue:text}`cognet_wide:.1f`.
 # What remains is the decoder: at each of some twenty words of a list it attends to the words before it, to the codes of the visit and to every medication of the past.
 #
 # The paper explains its cost by a complexity (equation 32) with a term $O((G_n + G_e)^4)$ for a network of four layers on a graph of $G_n$ nodes and $G_e$ edges.
