@@ -1167,6 +1167,7 @@ show(
 # Over budget: {glue:text}`over_budget`.
 # COGNet's time goes into encoders whose hidden layer has {glue:text}`hidden:,` units around vectors of {glue:text}`around`, a library's default that the released code never changed: with 128 an epoch takes {glue:text}`cognet_narrow:.1f` s instead of {glue:text}`cognet_wide:.1f`.
 # What remains is the decoder: at each of some twenty words of a list it attends to the words before it, to the codes of the visit and to every medication of the past.
+# DrugRec's time goes into its text encoders, and half as much into its molecules.
 #
 # The paper explains its cost by a complexity (equation 32) with a term $O((G_n + G_e)^4)$ for a network of four layers on a graph of $G_n$ nodes and $G_e$ edges.
 # Layers follow each other; their costs add and do not multiply:
