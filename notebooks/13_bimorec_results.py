@@ -42,7 +42,7 @@ from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.experiments import grids, published
 from medrec.experiments.grids import interval, words
-from medrec.experiments.rows import REFERENCE
+from medrec.experiments.rows import LEARNING_RATES, LONG, RATES, REFERENCE
 from medrec.models import registry
 from medrec.protocol import COLUMNS, verdict, verdict_of_equality
 
@@ -880,6 +880,9 @@ page.glue(
     lr_order=page.about(records, signs[2], patients=n_tested),
     penalty=page.about(records, penalty, patients=n_tested),
     sunk=page.about(records, ", ".join(sunk) or "none", patients=n_tested),
+    n_rates=len(RATES),
+    compared_after=max(row.settings.get("epochs", 0) for row in LEARNING_RATES),
+    ended_after=LONG["epochs"],
 )
 
 # %% [markdown]
@@ -891,14 +894,14 @@ page.glue(
 # A lead in Jaccard without one in PRAUC would be a lead near the threshold, and not of the order as a whole.
 #
 # LR has one knob, the strength of its penalty, and the field leaves it where a library has it, at $C = 1$.
-# Asked like every network for its rate, validation patients prefer ten times the penalty, as in {doc}`06_classical`.
+# Asked like every network for its rate, validation patients prefer a stronger one, as in {doc}`06_classical`.
 # BiMoRec {glue:text}`penalty`.
 # A baseline that nobody tunes is beaten by many.
 #
 # ### What validation patients were asked
 #
-# For each network the rate of its optimiser was chosen among the same four, for LR its penalty, on validation patients and once.
-# Networks whose epoch takes half a minute were compared after three epochs, and their rows end after ten: as many steps as BiMoRec takes.
+# For each network the rate of its optimiser was chosen among the same {glue:text}`n_rates`, for LR its penalty, on validation patients and once.
+# Networks whose epoch takes half a minute were compared after {glue:text}`compared_after` epochs, and their rows end after {glue:text}`ended_after`: as many steps as BiMoRec takes.
 # On the visits that all score, these end below popularity, which has one list for everybody: {glue:text}`sunk`.
 # The released codes take a step for each visit, far more steps than these; whether the rows would rise with them cannot be said from here.
 
@@ -1165,8 +1168,8 @@ show(
 
 # %% [markdown]
 # Over budget: {glue:text}`over_budget`.
-# COGNet's time goes into encoders whose hidden layer has {glue:text}`hidden:,` units around vectors of {glue:text}`around`, a library's default that the released code never changed: with 128 an epoch takes {glue:text}`cognet_narrow:.1f` s instead of {glue:text}`cognet_wide:.1f`.
-# What remains is the decoder: at each of some twenty words of a list it attends to the words before it, to the codes of the visit and to every medication of the past.
+# Much of COGNet's time goes into encoders whose hidden layer has {glue:text}`hidden:,` units around vectors of {glue:text}`around`, a library's default that the released code never changed: with 128 an epoch takes {glue:text}`cognet_narrow:.1f` s instead of {glue:text}`cognet_wide:.1f`.
+# What remains is spread over the attention of encoders and decoder and over copying from the past, and no single part of it would bring the epoch under its budget.
 # DrugRec's time goes into its text encoders, and half as much into its molecules.
 #
 # The paper explains its cost by a complexity (equation 32) with a term $O((G_n + G_e)^4)$ for a network of four layers on a graph of $G_n$ nodes and $G_e$ edges.

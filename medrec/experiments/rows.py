@@ -291,8 +291,8 @@ COMPARISON = (
     *(Row(label, model=model) for model, label in TUNED.items()),
 )
 """Table 2: BiMoRec, the reference points, and every system that it is compared with.  LR stands in it twice,
-because its penalty decides more than most architectures do: the library's default, and the C that validation prefers in
-chapter 06."""
+because its penalty decides more than most architectures do: the library's default, and the C that validation prefers
+among those of :data:`LEARNING_RATES`."""
 
 
 GRIDS = {
