@@ -1,0 +1,520 @@
+r"""Does what a system knows of molecules reach a medication of which the records tell it nothing?
+
+A class is *hidden*: struck from every list of medications that a system reads, and left out of its loss.  Codes of the
+patients stay.  What the system then says of that class can have one source only, the classes that share molecules or
+fragments with it.  This is what a fragment is for; and where classes are seen often, as all are in the records, each
+can be learnt by heart and nothing shows.
+
+Hidden are, one half after the other, the classes that hold a building block for which conditions of ``quick+structure``
+ask (:mod:`medrec.data.synthetic.controls`): there the other half of the block's holders tells which patients will get
+a hidden one.  On the plain cohort nobody asks for blocks.
+
+The measure is how well the logits of a hidden class sort the later visits of patients who took no part in training, as
+the area under the ROC curve, mean over hidden classes; one half is chance.  Means over visits and over the hidden
+classes are taken off first, so that it counts neither that some classes are frequent nor that some patients get more of
+everything.  The control are *shuffled* molecules: each class gets another one's.
+
+How much there is to be found is known from regressions on the codes of a visit and of all earlier ones, with weights of
+each class and weights that holders of a fragment share: *told* which blocks are asked for; given all fragments;
+shuffled; and one that *sees* the classes, for which nothing is hidden.
+
+``python -m medrec.experiments.hidden_classes [--cohort NAME] [--seeds N] [--jobs N]`` trains what is missing, and keeps
+the rows in ``results/hidden_classes/``.  A broken run goes on with the training that broke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+from scipy import sparse
+from torch import Tensor
+from tqdm import tqdm
+
+from medrec import paths, runs
+from medrec.chem.molecules import build
+from medrec.data import load_cohort
+from medrec.data.batch import VisitBatch, batches
+from medrec.data.cohort import Cohort, atomic_folder
+from medrec.data.split import split_patients
+from medrec.data.synthetic.controls import building_blocks
+from medrec.experiments.rows import THIN, settings_for
+from medrec.metrics import jaccard
+from medrec.models import registry
+from medrec.models.base import Context, Recommender
+from medrec.models.lr import current_codes
+from medrec.protocol import Interval
+from medrec.training import EVALUATION_BATCH, build_context, seeded
+from medrec.types import MedrecError, Ragged
+
+HALVES = 2
+"""Of the holders of building blocks, hidden one after the other."""
+EVERY = 2
+"""Epochs from one look at the hidden classes to the next."""
+PENALTY = 10.0
+"""Of the regressions' squared weights, own and shared alike."""
+RESAMPLES = 1000
+SILENT = -20.0
+"""Logit of hidden classes in the loss: a constant, without a gradient."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A network with a molecular path.
+
+    Args:
+        label: as pages print it.
+        model: of the registry.
+        variant: of the model.
+        settings: that differ from the variant's.
+        shuffled: that give each class another one's molecules.
+        shared: whether fragments that a single class holds are taken away, so that none is a name tag.
+    """
+
+    label: str
+    model: str
+    variant: str = "paper"
+    settings: dict[str, Any] = field(default_factory=dict)
+    shuffled: dict[str, Any] = field(default_factory=dict)
+    shared: bool = False
+
+
+_ORDER = {"molecules": "shuffled"}
+SYSTEMS = (
+    System("BiMoRec", "bimorec", shuffled=_ORDER),
+    System("mean of past visits", "bimorec", "mean_past", shuffled=_ORDER),
+    System("w/o E", "bimorec", "wo_E", shuffled=_ORDER),
+    System("mean of past visits, no name tags", "bimorec", "mean_past", shuffled=_ORDER, shared=True),
+    System("w/o E, no name tags", "bimorec", "wo_E", shuffled=_ORDER, shared=True),
+    System("MoleRec", "molerec", settings=THIN, shuffled={"mask": "shuffled"}),
+    System("MoleRec, no name tags", "molerec", settings=THIN, shuffled={"mask": "shuffled"}, shared=True),
+)
+"""BiMoRec as published, without the recurrent network that has weights of its own for each medication (eq. 25), and
+with one patient vector in the place of both enhancements; MoleRec, from which its aggregation descends."""
+YARDSTICK = "regression"
+ARMS = {YARDSTICK: ("own", "shuffled", "told", "seen")} | {s.label: ("own", "shuffled") for s in SYSTEMS}
+"""Systems, and the molecules that each of them is given."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: ``system`` and ``molecules`` as in :data:`ARMS`, a seed, and which half is hidden."""
+
+    system: str
+    molecules: str
+    seed: int
+    half: int
+
+
+# -- records -------------------------------------------------------------------------------------------------------
+
+
+def holders(codes: Sequence[str]) -> NDArray[np.int64]:
+    """Medications that hold a planted building block, shuffled once so that each half has some of every block."""
+    blocks = building_blocks(tuple(codes))
+    return np.random.default_rng(0).permutation([m for m, code in enumerate(codes) if blocks[code]])
+
+
+def struck(cohort: Cohort, hidden: NDArray[np.integer]) -> Cohort:
+    """The cohort without these medications in any visit; the vocabulary stays."""
+    rows = cohort.codes["medication"]
+    kept = ~np.isin(rows.values, hidden)
+    lengths = np.bincount(rows.row_of_value[kept], minlength=len(rows))
+    left = Ragged(np.concatenate([[0], np.cumsum(lengths)]), rows.values[kept])
+    return replace(cohort, codes={**cohort.codes, "medication": left})
+
+
+def without_name_tags(context: Context) -> Context:
+    """The context without fragments that a single medication holds."""
+    mask = context.molecules.fragment_mask
+    return replace(context, molecules=replace(context.molecules, fragment_mask=mask & (mask.sum(0) > 1)))
+
+
+# -- trainings -----------------------------------------------------------------------------------------------------
+
+
+def blind_loss(
+    network: Recommender, batch: VisitBatch, logits: Tensor, context: Context, hidden: NDArray[np.integer]
+) -> Tensor:
+    """The system's own loss, in which hidden classes are constants."""
+    logits = logits.clone()
+    logits[..., hidden] = SILENT
+    return network.loss(batch, logits, context)
+
+
+def silence(network: Recommender, hidden: NDArray[np.integer]) -> None:
+    """Zero weights for hidden classes in layers that have some for every class and do not look at molecules.
+
+    They get no gradient, so they would stay at their random start and drown what molecules say.  The recurrent network
+    of BiMoRec's eq. 25 is left as it is: it *is* the way from its molecules to the logits.
+    """
+    with torch.no_grad():
+        for name in ("current", "gate"):
+            if hasattr(network, name):
+                last = getattr(network, name)[-1]
+                last.weight[hidden] = 0
+                last.bias[hidden] = 0
+
+
+def logits_of(network: Recommender, cohort: Cohort, context: Context) -> NDArray[np.float32]:
+    """Logits of every visit, ``(V, M)``."""
+    network.eval()
+    found = np.zeros((cohort.n_visits, cohort.n_medications), dtype=np.float32)
+    with torch.inference_mode():
+        for batch in batches(cohort, np.arange(cohort.n_patients), EVALUATION_BATCH, None):
+            found[batch.visits[batch.visit_mask].numpy()] = network(batch, context)[batch.visit_mask].numpy()
+    return found
+
+
+def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.integer]) -> Iterator[dict[str, Any]]:
+    """Train without the hidden classes; a look after every second epoch.
+
+    Args:
+        cohort: all patients, with all their medications.
+        system: what to train.
+        cell: with which molecules and seed.
+        hidden: medications.
+
+    Yields:
+        ``epoch``; ``validation``, mean Jaccard of the validation patients' visits in the classes that are seen;
+        ``logits`` ``(V', H)`` of the hidden classes at the visits of :func:`judged`.
+    """
+    entry = registry.get(system.model)
+    changed = {**settings_for(cohort.name, system.model), **system.settings}
+    config = entry.configure(system.variant, changed | (system.shuffled if cell.molecules == "shuffled" else {}))
+    split = split_patients(cohort.n_patients, 0)
+    context, _ = build_context(entry, config, cohort.vocab)
+    if system.shared:
+        context = without_name_tags(context)
+    patients, later = judged(cohort)
+    records = struck(cohort, hidden)
+    others, validation = records.select(patients), records.select(split.validation)
+    answers = validation.codes["medication"].multi_hot(cohort.n_medications)
+    with seeded(cell.seed):
+        network = entry.cls(config, context)
+        silence(network, hidden)
+        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, foreach=False)
+        network.prepare(records, split.train, context)
+        for epoch in range(config.epochs):
+            network.train()
+            for batch in batches(records, split.train, config.batch_size, [cell.seed, epoch]):
+                optimiser.zero_grad()
+                blind_loss(network, batch, network(batch, context), context, hidden).backward()
+                optimiser.step()
+            if epoch % EVERY == EVERY - 1:
+                said = logits_of(network, validation, context) >= np.log(config.threshold / (1 - config.threshold))
+                said[:, hidden] = False
+                yield {
+                    "epoch": epoch,
+                    "validation": float(np.nanmean(jaccard(answers, said))),
+                    "logits": logits_of(network, others, context)[later][:, hidden],
+                }
+
+
+def judged(cohort: Cohort) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Patients who take no part in training, and which of their visits have a past.
+
+    Validation patients are among them: they choose an epoch, by classes that are not hidden.
+    """
+    split = split_patients(cohort.n_patients, 0)
+    patients = np.sort(np.concatenate([split.validation, split.test]))
+    return patients, cohort.select(patients).visit_number > 0
+
+
+def shared_regression(
+    features: Tensor, target: Tensor, groups: Tensor, hidden: NDArray[np.integer], learners: Tensor
+) -> Tensor:
+    r"""Logistic regressions, one for each class, with weights in common for classes of a group.
+
+    .. math:: z_{vm} = b_m + x_v \cdot \Big(w_m + \tfrac{1}{\sqrt{|G_m|}} \sum_{g \in G_m} u_g\Big)
+
+    Args:
+        features: ``(V, F)``.
+        target: ``(V, M)``, 0/1.
+        groups: ``(M, G)``, 0/1: which groups a class is in, :math:`G_m`.
+        hidden: classes that the loss leaves out; of their weights only those in common are learnt.
+        learners: ``(V,)`` bool, visits to learn from.
+
+    Returns:
+        Logits ``(V, M)``.  Squared weights are penalised by :data:`PENALTY`; the optimum is unique.
+    """
+    scaled = groups / groups.sum(1, keepdim=True).clamp(min=1).sqrt()
+    seen = torch.ones(len(groups), dtype=torch.bool)
+    seen[hidden] = False
+    own = torch.zeros(len(groups), features.shape[1], requires_grad=True)
+    common = torch.zeros(groups.shape[1], features.shape[1], requires_grad=True)
+    bias = torch.zeros(len(groups), requires_grad=True)
+    x, y = features[learners], target[learners][:, seen]
+    optimiser = torch.optim.LBFGS([own, common, bias], max_iter=100, history_size=8, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        optimiser.zero_grad()
+        z = x @ own[seen].T + (x @ common.T) @ scaled[seen].T + bias[seen]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum")
+        loss = loss + PENALTY / 2 * (own.square().sum() + common.square().sum())
+        loss.backward()
+        return loss
+
+    optimiser.step(objective)
+    with torch.no_grad():
+        return features @ own.T + (features @ common.T) @ scaled.T + bias
+
+
+def regress_blind(cohort: Cohort, cell: Cell, hidden: NDArray[np.integer]) -> dict[str, Any]:
+    """One look, as :func:`train_blind` gives it, by the yardstick."""
+    codes = cohort.vocab["medication"].codes
+    if cell.molecules == "told":
+        blocks = building_blocks(tuple(codes))
+        names = sorted({name for of_class in blocks.values() for name in of_class})
+        groups = np.array([[name in blocks[code] for name in names] for code in codes])
+    else:
+        groups = build(codes).fragment_mask.numpy()
+        groups = groups[:, groups.sum(0) > 1]
+    if cell.molecules == "shuffled":
+        groups = groups[np.random.default_rng(cell.seed).permutation(len(groups))]
+    if cell.molecules == "seen":
+        groups = groups[:, :0]
+    split = split_patients(cohort.n_patients, 0)
+    learners = np.isin(cohort.patient_of_visit, split.train)
+    z = shared_regression(
+        torch.from_numpy(present_and_past(cohort)),
+        torch.from_numpy(cohort.codes["medication"].multi_hot(len(codes)).astype(np.float32)),
+        torch.from_numpy(groups.astype(np.float32)),
+        hidden[:0] if cell.molecules == "seen" else hidden,
+        torch.from_numpy(learners),
+    ).numpy()
+    patients, later = judged(cohort)
+    of_judged = z[np.isin(cohort.patient_of_visit, patients)]
+    return {"epoch": 0, "validation": 0.0, "logits": of_judged[later][:, hidden]}
+
+
+def present_and_past(cohort: Cohort) -> NDArray[np.float32]:
+    """Codes of each visit, and beside them those of all earlier visits of the patient, ``(V, 2 F)``, 0/1."""
+    codes = current_codes(cohort)
+    # Row v of this matrix adds up the visits of v's patient before v.
+    patient, number = cohort.patient_of_visit, cohort.visit_number
+    row = np.repeat(np.arange(cohort.n_visits), number)
+    earlier = np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number) + cohort.visit_offsets[patient[row]]
+    sums = sparse.csr_matrix((np.ones(len(row)), (row, earlier)), shape=(cohort.n_visits,) * 2)
+    past = (sums @ codes).minimum(1)
+    return sparse.hstack([codes, past]).toarray().astype(np.float32)
+
+
+# -- store ---------------------------------------------------------------------------------------------------------
+
+
+def cells(seeds: int) -> list[Cell]:
+    """All trainings: what does not depend on chance is done once."""
+    return [
+        Cell(system, molecules, seed, half)
+        for system, given in ARMS.items()
+        for molecules in given
+        for seed in range(seeds if system != YARDSTICK or molecules == "shuffled" else 1)
+        for half in range(HALVES)
+    ]
+
+
+def looks(cohort: Cohort, cell: Cell) -> dict[str, NDArray]:
+    """Looks of one training, from the run store or made now.
+
+    Returns:
+        ``epoch`` and ``validation`` ``(E,)``, ``logits`` ``(E, V', H)``.
+    """
+    hidden = np.array_split(holders(cohort.vocab["medication"].codes), HALVES)[cell.half]
+    system = next((s for s in SYSTEMS if s.label == cell.system), None)
+    resolved = {
+        "cell": asdict(cell),
+        "system": asdict(system) if system else {"penalty": PENALTY},
+        "settings": settings_for(cohort.name, system.model) if system else {},
+        "cohort": runs.fingerprint(cohort),
+        "hidden": hidden.tolist(),
+    }
+    name = re.sub(r"\W+", "-", f"{cell.system}-{cell.molecules}-{cell.seed}-{cell.half}")
+    folder = paths.runs_dir() / "hidden_classes" / runs.cohort_key(cohort) / name
+    stored = folder / "config.json"
+    if stored.exists() and json.loads(stored.read_text()) == resolved:
+        return load((folder / "looks.safetensors").read_bytes())
+    made = list(train_blind(cohort, system, cell, hidden)) if system else [regress_blind(cohort, cell, hidden)]
+    arrays = {key: np.stack([np.asarray(look[key]) for look in made]) for key in ("epoch", "validation", "logits")}
+    with atomic_folder(folder, what="logits of hidden classes") as tmp:
+        (tmp / "looks.safetensors").write_bytes(save(arrays))
+        (tmp / "config.json").write_text(json.dumps(resolved, indent=2, sort_keys=True) + "\n")
+    return arrays
+
+
+# -- measure -------------------------------------------------------------------------------------------------------
+
+
+def centred(logits: NDArray) -> NDArray:
+    """Logits ``(V, H)`` without the mean of each visit and of each class."""
+    return logits - logits.mean(0) - logits.mean(1, keepdims=True) + logits.mean()
+
+
+def sorting(scores: NDArray, given: NDArray[np.bool_], weights: NDArray) -> NDArray[np.float64]:
+    r"""Area under the ROC curve of each class over visits, mean over classes.
+
+    Args:
+        scores: ``(V, H)``.
+        given: ``(V, H)``.
+        weights: ``(R, V)`` how often each visit counts; one result for each row.
+
+    Returns:
+        ``(R,)``.  Classes that all or none of the visits have take no part.
+    """
+    areas = np.full((len(weights), scores.shape[1]), np.nan)
+    for h in range(scores.shape[1]):
+        yes, no = given[:, h], ~given[:, h]
+        above = scores[yes, h][:, None] - scores[no, h][None, :]
+        won = (above > 0) + 0.5 * (above == 0)
+        pairs = weights[:, yes].sum(1) * weights[:, no].sum(1)
+        with np.errstate(invalid="ignore"):
+            areas[:, h] = np.einsum("ry,yn,rn->r", weights[:, yes], won, weights[:, no], optimize=True) / pairs
+    return np.nanmean(areas, axis=1)
+
+
+def _areas(cohort: Cohort, cell: Cell, found: dict[str, NDArray], look: int, weights: NDArray) -> NDArray[np.float64]:
+    patients, later = judged(cohort)
+    hidden = np.array_split(holders(cohort.vocab["medication"].codes), HALVES)[cell.half]
+    given = cohort.select(patients).codes["medication"].multi_hot(cohort.n_medications)[later][:, hidden]
+    return sorting(centred(found["logits"][look]), given, weights)
+
+
+def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Areas of every system, with intervals, and epoch by epoch.
+
+    A network speaks at the epoch with the best validation Jaccard.  Intervals: 1000 resamples of patients and of
+    training seeds, the same for both sides of a difference.
+
+    Returns:
+        ``system``, ``molecules`` (one of :data:`ARMS`, or ``own - shuffled``, ``told - shuffled``), ``area``, ``low``,
+        ``high``, ``seeds``, ``classes``, ``patients``, ``visits``; and ``system``, ``molecules``, ``epoch``, ``area``.
+    """
+    patients, later = judged(cohort)
+    owner = cohort.select(patients).patient_of_visit[later]
+    rng = np.random.default_rng(0)
+    n = len(patients)
+    draws = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    weights = np.concatenate([np.ones((1, n)), draws])[:, owner]  # row 0: everybody once
+    picks = np.concatenate([np.arange(seeds)[None], rng.integers(0, seeds, (RESAMPLES, seeds))])
+    drawn: dict[tuple[str, str], NDArray] = {}
+    curves = []
+    for system, given in ARMS.items():
+        for molecules in given:
+            own_cells = [c for c in cells(seeds) if (c.system, c.molecules) == (system, molecules)]
+            by_seed = np.zeros((len({c.seed for c in own_cells}), RESAMPLES + 1))
+            for cell in own_cells:
+                found = looks(cohort, cell)
+                best = int(found["validation"].argmax())
+                by_seed[cell.seed] += _areas(cohort, cell, found, best, weights) / HALVES
+                curves += [
+                    {"system": system, "molecules": molecules, "epoch": int(epoch), "area": float(area[0])}
+                    for look, epoch in enumerate(found["epoch"])
+                    for area in [_areas(cohort, cell, found, look, weights[:1])]
+                ]
+            of_seeds = picks if len(by_seed) > 1 else np.zeros_like(picks)
+            drawn[system, molecules] = by_seed[of_seeds, np.arange(RESAMPLES + 1)[:, None]].mean(1)
+        drawn[system, "own - shuffled"] = drawn[system, "own"] - drawn[system, "shuffled"]
+    drawn[YARDSTICK, "told - shuffled"] = drawn[YARDSTICK, "told"] - drawn[YARDSTICK, "shuffled"]
+    codes = cohort.vocab["medication"].codes
+    table = [
+        {
+            "system": system,
+            "molecules": molecules,
+            "area": values[0],
+            "low": np.quantile(values[1:], 0.025),
+            "high": np.quantile(values[1:], 0.975),
+            "seeds": seeds,
+            "classes": len(holders(codes)),
+            "patients": n,
+            "visits": int(later.sum()),
+        }
+        for (system, molecules), values in drawn.items()
+    ]
+    by_epoch = pl.DataFrame(curves).group_by("system", "molecules", "epoch", maintain_order=True).mean()
+    return tuple(frame.with_columns(pl.selectors.float().round(6)) for frame in (pl.DataFrame(table), by_epoch))
+
+
+# -- kept rows -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows of one cohort, as :func:`rows` gives them, and what they were made with."""
+
+    table: pl.DataFrame
+    curves: pl.DataFrame
+    provenance: dict[str, Any]
+
+    def interval(self, system: str, molecules: str) -> Interval:
+        """An area, or a difference of two."""
+        row = self.table.row(by_predicate=(pl.col("system") == system) & (pl.col("molecules") == molecules), named=True)
+        return Interval(row["area"], row["low"], row["high"], float("nan"))
+
+
+def place(cohort: str) -> Path:
+    """Where the rows of a cohort are kept."""
+    return paths.base_dir() / "results" / "hidden_classes" / {"synthetic": "quick"}.get(cohort, cohort)
+
+
+def read(cohort: str) -> Kept:
+    """Rows that were kept.
+
+    Raises:
+        MedrecError: there are none; the message says what makes them.
+    """
+    folder = place(cohort)
+    if not (folder / "areas.csv").exists():
+        raise MedrecError(
+            f"No rows of hidden classes are kept for cohort {cohort!r}. Make them with "
+            f"`python -m medrec.experiments.hidden_classes --cohort {cohort}`."
+        )
+    provenance = json.loads((folder / "provenance.json").read_text())
+    return Kept(pl.read_csv(folder / "areas.csv"), pl.read_csv(folder / "epochs.csv"), provenance)
+
+
+def _make(name: str, cell: Cell) -> None:
+    looks(load_cohort(name), cell)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, write the rows."""
+    parser = argparse.ArgumentParser(
+        prog="python -m medrec.experiments.hidden_classes", description="Classes of which the records say nothing."
+    )
+    parser.add_argument("--cohort", default="quick+structure", help="a synthetic one; default quick+structure")
+    parser.add_argument("--seeds", type=int, default=3, help="training seeds; default 3")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default 1")
+    options = parser.parse_args(arguments)
+    cohort = load_cohort(options.cohort)
+    if cohort.source != "synthetic":
+        raise MedrecError(
+            f"{options.cohort}: only synthetic records have planted building blocks; take quick+structure."
+        )
+    todo = cells(options.seeds)
+    made = Parallel(n_jobs=options.jobs, return_as="generator")(delayed(_make)(cohort.name, cell) for cell in todo)
+    for _ in tqdm(made, total=len(todo), desc="hidden classes", unit="training", disable=None):
+        pass
+    table, curves = rows(cohort, options.seeds)
+    environment = {k: v for k, v in runs.environment("cpu", 0).items() if k != "wall_seconds"}
+    provenance = {"cohort": {"name": cohort.name, "fingerprint": runs.fingerprint(cohort)}, "seeds": options.seeds}
+    with atomic_folder(place(cohort.name), what="rows of hidden classes") as tmp:
+        table.write_csv(tmp / "areas.csv")
+        curves.write_csv(tmp / "epochs.csv")
+        text = json.dumps(provenance | {"environment": environment}, indent=2, sort_keys=True)
+        (tmp / "provenance.json").write_text(text + "\n")
+    print(place(cohort.name))
+
+
+if __name__ == "__main__":
+    main()
