@@ -39,6 +39,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from scipy import sparse
+from scipy.special import expit
 from torch import Tensor
 from tqdm import tqdm
 
@@ -50,11 +51,12 @@ from medrec.data.cohort import Cohort, atomic_folder
 from medrec.data.split import split_patients
 from medrec.data.synthetic.controls import building_blocks
 from medrec.experiments.rows import THIN, settings_for
+from medrec.knowledge.interactions import ddi_matrix
 from medrec.metrics import jaccard
 from medrec.models import registry
 from medrec.models.base import Context, Recommender
 from medrec.models.lr import current_codes
-from medrec.protocol import Interval
+from medrec.protocol import FROM_SECOND, GROUPS, Evaluation, Interval, evaluate, paired_difference, tune_threshold
 from medrec.training import EVALUATION_BATCH, build_context, seeded
 from medrec.types import MedrecError, Ragged
 
@@ -271,32 +273,78 @@ def shared_regression(
         return features @ own.T + (features @ common.T) @ scaled.T + bias
 
 
-def regress_blind(cohort: Cohort, cell: Cell, hidden: NDArray[np.integer]) -> dict[str, Any]:
-    """One look, as :func:`train_blind` gives it, by the yardstick."""
+def regress(cohort: Cohort, groups: NDArray, hidden: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Logits of :func:`shared_regression` for every visit, ``(V, M)``; it learns from the training patients."""
+    split = split_patients(cohort.n_patients, 0)
+    return shared_regression(
+        torch.from_numpy(present_and_past(cohort)),
+        torch.from_numpy(cohort.codes["medication"].multi_hot(cohort.n_medications).astype(np.float32)),
+        torch.from_numpy(groups.astype(np.float32)),
+        hidden,
+        torch.from_numpy(np.isin(cohort.patient_of_visit, split.train)),
+    ).numpy()
+
+
+def groups_of(cohort: Cohort, molecules: str, seed: int = 0) -> NDArray[np.bool_]:
+    """Which classes share weights, ``(M, G)``.
+
+    Args:
+        cohort: whose medications.
+        molecules: ``"told"``: holders of each planted block; ``"own"``: of each fragment with two holders or more;
+            ``"shuffled"``: the same, of other classes; ``"seen"``: nobody shares.
+        seed: of the shuffling.
+    """
     codes = cohort.vocab["medication"].codes
-    if cell.molecules == "told":
+    if molecules == "told":
         blocks = building_blocks(tuple(codes))
         names = sorted({name for of_class in blocks.values() for name in of_class})
-        groups = np.array([[name in blocks[code] for name in names] for code in codes])
-    else:
-        groups = build(codes).fragment_mask.numpy()
-        groups = groups[:, groups.sum(0) > 1]
-    if cell.molecules == "shuffled":
-        groups = groups[np.random.default_rng(cell.seed).permutation(len(groups))]
-    if cell.molecules == "seen":
-        groups = groups[:, :0]
-    split = split_patients(cohort.n_patients, 0)
-    learners = np.isin(cohort.patient_of_visit, split.train)
-    z = shared_regression(
-        torch.from_numpy(present_and_past(cohort)),
-        torch.from_numpy(cohort.codes["medication"].multi_hot(len(codes)).astype(np.float32)),
-        torch.from_numpy(groups.astype(np.float32)),
-        hidden[:0] if cell.molecules == "seen" else hidden,
-        torch.from_numpy(learners),
-    ).numpy()
+        return np.array([[name in blocks[code] for name in names] for code in codes])
+    mask = build(codes).fragment_mask.numpy()
+    groups = mask[:, mask.sum(0) > 1]
+    if molecules == "seen":
+        return groups[:, :0]
+    return groups[np.random.default_rng(seed).permutation(len(groups))] if molecules == "shuffled" else groups
+
+
+def regress_blind(cohort: Cohort, cell: Cell, hidden: NDArray[np.integer]) -> dict[str, Any]:
+    """One look, as :func:`train_blind` gives it, by the yardstick."""
+    unknown = hidden[:0] if cell.molecules == "seen" else hidden
+    z = regress(cohort, groups_of(cohort, cell.molecules, cell.seed), unknown)
     patients, later = judged(cohort)
     of_judged = z[np.isin(cohort.patient_of_visit, patients)]
     return {"epoch": 0, "validation": 0.0, "logits": of_judged[later][:, hidden]}
+
+
+def gains(cohort: Cohort) -> pl.DataFrame:
+    """What sharing weights is worth in Jaccard where nothing is hidden: regressions with groups against one without.
+
+    This bounds what a table of accuracies can show of molecules: no network is told the blocks.
+
+    Returns:
+        ``molecules``, ``visits``, ``delta``, ``low``, ``high``, ``patients``; thresholds tuned, test patients,
+        intervals from resampled patients.
+    """
+    split = split_patients(cohort.n_patients, 0)
+    ddi = ddi_matrix(cohort.vocab["medication"].codes)
+    owner = cohort.patient_of_visit
+    test, validation = cohort.select(split.test), cohort.select(split.validation)
+    in_order = [np.concatenate([np.flatnonzero(owner == p) for p in part]) for part in (split.test, split.validation)]
+
+    def judge(molecules: str) -> Evaluation:
+        z = regress(cohort, groups_of(cohort, molecules), np.zeros(0, dtype=np.int64))
+        said, heard = (expit(z[visits]) for visits in in_order)
+        threshold = tune_threshold(validation, heard)
+        return evaluate(test, said >= threshold, ddi, scores=said, patients=split.test)
+
+    alone = judge("seen")
+    found = []
+    for molecules in ("told", "own", "shuffled"):
+        with_groups = judge(molecules)
+        for visits, of in (("all visits", GROUPS), ("later visits", FROM_SECOND)):
+            change = paired_difference(alone, with_groups, groups=of)["jaccard"]
+            found.append((molecules, visits, change.value, change.low, change.high, len(split.test)))
+    schema = ("molecules", "visits", "delta", "low", "high", "patients")
+    return pl.DataFrame(found, schema=schema, orient="row").with_columns(pl.selectors.float().round(6))
 
 
 def present_and_past(cohort: Cohort) -> NDArray[np.float32]:
@@ -393,8 +441,8 @@ def _areas(cohort: Cohort, cell: Cell, found: dict[str, NDArray], look: int, wei
 def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Areas of every system, with intervals, and epoch by epoch.
 
-    A network speaks at the epoch with the best validation Jaccard.  Intervals: 1000 resamples of patients and of
-    training seeds, the same for both sides of a difference.
+    A network speaks at the epoch with the best validation Jaccard.  Intervals: 1000 resamples of patients, the same for
+    both sides of a difference, and of training seeds, each side its own.
 
     Returns:
         ``system``, ``molecules`` (one of :data:`ARMS`, or ``own - shuffled``, ``told - shuffled``), ``area``, ``low``,
@@ -406,7 +454,6 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     n = len(patients)
     draws = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     weights = np.concatenate([np.ones((1, n)), draws])[:, owner]  # row 0: everybody once
-    picks = np.concatenate([np.arange(seeds)[None], rng.integers(0, seeds, (RESAMPLES, seeds))])
     drawn: dict[tuple[str, str], NDArray] = {}
     curves = []
     for system, given in ARMS.items():
@@ -422,8 +469,9 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
                     for look, epoch in enumerate(found["epoch"])
                     for area in [_areas(cohort, cell, found, look, weights[:1])]
                 ]
-            of_seeds = picks if len(by_seed) > 1 else np.zeros_like(picks)
-            drawn[system, molecules] = by_seed[of_seeds, np.arange(RESAMPLES + 1)[:, None]].mean(1)
+            S = len(by_seed)
+            picks = np.concatenate([np.arange(S)[None], rng.integers(0, S, (RESAMPLES, S))])
+            drawn[system, molecules] = by_seed[picks, np.arange(RESAMPLES + 1)[:, None]].mean(1)
         drawn[system, "own - shuffled"] = drawn[system, "own"] - drawn[system, "shuffled"]
     drawn[YARDSTICK, "told - shuffled"] = drawn[YARDSTICK, "told"] - drawn[YARDSTICK, "shuffled"]
     codes = cohort.vocab["medication"].codes
@@ -450,10 +498,11 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 @dataclass(frozen=True)
 class Kept:
-    """Rows of one cohort, as :func:`rows` gives them, and what they were made with."""
+    """Rows of one cohort, as :func:`rows` and :func:`gains` give them, and what they were made with."""
 
     table: pl.DataFrame
     curves: pl.DataFrame
+    gains: pl.DataFrame
     provenance: dict[str, Any]
 
     def interval(self, system: str, molecules: str) -> Interval:
@@ -480,7 +529,7 @@ def read(cohort: str) -> Kept:
             f"`python -m medrec.experiments.hidden_classes --cohort {cohort}`."
         )
     provenance = json.loads((folder / "provenance.json").read_text())
-    return Kept(pl.read_csv(folder / "areas.csv"), pl.read_csv(folder / "epochs.csv"), provenance)
+    return Kept(*(pl.read_csv(folder / f"{name}.csv") for name in ("areas", "epochs", "gains")), provenance)
 
 
 def _make(name: str, cell: Cell) -> None:
@@ -506,11 +555,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for _ in tqdm(made, total=len(todo), desc="hidden classes", unit="training", disable=None):
         pass
     table, curves = rows(cohort, options.seeds)
+    worth = gains(cohort)
     environment = {k: v for k, v in runs.environment("cpu", 0).items() if k != "wall_seconds"}
     provenance = {"cohort": {"name": cohort.name, "fingerprint": runs.fingerprint(cohort)}, "seeds": options.seeds}
     with atomic_folder(place(cohort.name), what="rows of hidden classes") as tmp:
         table.write_csv(tmp / "areas.csv")
         curves.write_csv(tmp / "epochs.csv")
+        worth.write_csv(tmp / "gains.csv")
         text = json.dumps(provenance | {"environment": environment}, indent=2, sort_keys=True)
         (tmp / "provenance.json").write_text(text + "\n")
     print(place(cohort.name))

@@ -169,6 +169,22 @@ def test_there_is_something_to_be_found_where_blocks_are_planted(tmp_path, monke
     assert area["told"] - area["shuffled"] > 0.05
 
 
+def test_sharing_with_nobody_is_worth_nothing_and_sharing_what_decides_is(monkeypatch):
+    cohort = toy(200, seed=4)
+    # Lists for which one diagnosis decides, the same one for every third class.
+    wants = cohort.codes["diagnosis"].multi_hot(12)[:, np.arange(9) % 3]
+    lists = wants ^ (np.random.default_rng(0).random(wants.shape) < 0.25)
+    offsets = np.concatenate([[0], lists.sum(1).cumsum()])
+    cohort = replace(cohort, codes={**cohort.codes, "medication": Ragged(offsets, np.nonzero(lists)[1])})
+    groups = {"told": np.eye(3)[np.arange(9) % 3], "own": np.zeros((9, 2)), "shuffled": np.eye(9)[:, :0]}
+    monkeypatch.setattr(
+        hidden_classes, "groups_of", lambda c, molecules, seed=0: groups.get(molecules, np.zeros((9, 0)))
+    )
+    worth = {(r["molecules"], r["visits"]): r["delta"] for r in hidden_classes.gains(cohort).iter_rows(named=True)}
+    assert worth["told", "all visits"] > 0
+    assert worth["own", "all visits"] == worth["shuffled", "later visits"] == 0
+
+
 def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "base_dir", lambda: tmp_path)
@@ -189,6 +205,7 @@ def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
         between = area[system, "own"] - area[system, "shuffled"]
         assert area[system, "own - shuffled"] == pytest.approx(between, abs=2e-6)
     assert kept.curves.filter(system="MoleRec", molecules="own")["epoch"].to_list() == [1, 3]
+    assert kept.gains["molecules"].to_list() == ["told", "told", "own", "own", "shuffled", "shuffled"]
     found = kept.interval("MoleRec", "own - shuffled")
     assert found.low <= found.value <= found.high
 
