@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -103,7 +105,7 @@ def safe_recommendation_loss(
     target_ddi: float = 0.06,
     temperature: float | Tensor = 2.5,
     ddi_scale: float = 5e-4,
-    bce_reduction: str = "mean",
+    bce_reduction: Literal["sum", "mean"] = "mean",
     threshold: float = 0.5,
 ) -> Tensor:
     r"""Accuracy and safety in one value: what MoleRec, CausalMed and BiMoRec minimise.
@@ -130,7 +132,12 @@ def safe_recommendation_loss(
 
     Returns:
         One value per visit, ``(...)``.
+
+    Raises:
+        ValueError: there is no such reduction.
     """
+    if bce_reduction not in ("sum", "mean"):
+        raise ValueError(f"safe_recommendation_loss: bce_reduction {bce_reduction!r}; choose 'sum' or 'mean'.")
     prob = logits.sigmoid()
     bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
     bce = bce.sum(-1) if bce_reduction == "sum" else bce.mean(-1)

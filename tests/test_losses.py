@@ -1,4 +1,4 @@
-"""The interaction loss on numbers worked out by hand."""
+"""Loss terms on numbers worked out by hand."""
 
 import pytest
 import torch
@@ -134,6 +134,11 @@ def test_loss_above_the_target_mixes_in_the_interactions(ratio, reduction, scale
         prob.logit(), target, ddi, target_ddi=1 / ratio, bce_reduction=reduction, ddi_scale=scale
     )
     torch.testing.assert_close(value, torch.tensor(expected, dtype=torch.float64), atol=5e-5, rtol=0)
+
+
+def test_a_misspelt_reduction_is_refused():
+    with pytest.raises(ValueError, match="'total'; choose 'sum' or 'mean'"):
+        safe_recommendation_loss(PROB.logit(), PROB > 0.5, DDI, bce_reduction="total")
 
 
 def test_no_gradient_flows_through_the_tolerance():

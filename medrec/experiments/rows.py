@@ -94,7 +94,11 @@ SWITCHES = (
     Row("raw positions", settings={"center_coords": False}),
     Row("official", "official"),
 )
-"""Paper against released code, one switch at a time, then all of them."""
+"""Paper against released code: some switches one at a time, then everything that the released code does otherwise
+("official").  ``gvp_layers``, ``no_fragment_rows`` and ``tau_schedule`` are turned only there; ``coords`` is turned
+there, and alone among the :data:`CONTROLS` ("flat drawings").  The DDI factor and the denominator are the same in the
+first row and in "official": their rows take eq. 29 as printed, also with the mean cross-entropy, and eq. 7 with its
+positive."""
 
 SENSITIVITY = (
     FULL,

@@ -1,7 +1,10 @@
 r"""BiMoRec: molecules pre-trained in two and three dimensions, calibrated by every past visit and by the latest one.
 
 Mu, Li, Li, Liang, "Medication recommendation via dual molecular modalities and multi-step enhancement".  This file is
-stages 2 and 3 of the paper, its equations 12-31 in order; stage 1 is :mod:`medrec.models.bimorec_pretraining`.
+stages 2 and 3 of the paper, its equations 12-31; stage 1 is :mod:`medrec.models.bimorec_pretraining`.  First come
+functions for what is more than a line: eq. 18 (:func:`prescribed_rows`, :func:`write_back`), eqs. 19-20
+(:func:`fragment_slots`, :func:`aggregate`), the gate in eq. 24 (:func:`gated_linear`).  The network then has eqs. 12-14
+and 21-26.  Eqs. 15-17 are :mod:`medrec.nn.set_attention`, eqs. 27-31 :mod:`medrec.losses`.
 
 For a visit t with past visits 1..t-1, widths d, S fragments, M medications:
 
@@ -19,25 +22,32 @@ For a visit t with past visits 1..t-1, widths d, S fragments, M medications:
 :math:`r_t` and :math:`r'_t` are perceptrons of the codes of visit t, one and the same where ``share_current_mlp``.
 **A first visit has no past: its logits are** :math:`r_1`, and no molecule takes part.
 
-Where paper, released code and sense part ways (each a setting; ``paper`` → ``official``):
+Where paper, released code and sense part ways.  Settings, ``paper`` → ``official``:
 
-* eq. 16, ``sab_feedforward``: a perceptron with residual → one linear map without.
-* eq. 19 prints a maximum around the softmax; it is the mask, here and in the code.  ``no_fragment_rows``: medications
-  without fragments get a zero row → uniform attention over all fragments.
+* eqs. 15 and 16, ``sab_feedforward``, one switch for both: the residual is on the input → on the projected queries; a
+  perceptron with residual → one linear map without.
+* eq. 19, ``no_fragment_rows``: medications without fragments get a zero row → uniform attention over all fragments.
 * eqs. 23 and 26, ``share_current_mlp``: two perceptrons are printed → one vector serves as gate and as logit.
-* eq. 27, ``bce_reduction``: a sum over medications → a mean.  Eq. 29 prints no factor; ``ddi_scale`` is the released
-  one in both variants.  With the printed sum the margin and DDI terms are small beside the cross-entropy.
+* eq. 27, ``bce_reduction``: a sum over medications → a mean.  With the printed sum the margin and DDI terms are small
+  beside the cross-entropy.
 * eq. 31, ``tau_schedule``: a fixed temperature → moved after each epoch by the Jaccard of the validation patients.
-* stage 1: ``coords``, ``gvp_layers``, ``center_coords``, ``nce_denominator``.
+* stage 1: ``coords``, ``gvp_layers``, ``center_coords``.
+
+Settings that both variants have alike: ``ddi_scale`` (eq. 29 prints no factor; the released one), ``nce_denominator``
+(eq. 7 and the released code agree), ``dropout`` and ``molecules_per_class`` (not in the paper; released code).
+
+Without a setting:
+
+* eq. 19 prints a maximum around the softmax; it is the mask, here and in the code.
 * the text says that history and current visit are concatenated; eq. 26 and the code add them.
-* the released regulariser counts non-zero weights and has no gradient: left out.  The molecule list holds every
-  structure once, and the running statistics of the pre-trained encoders travel with their weights.
-* dropout, optimiser, number of heads and of molecules a medication are not in the paper: released code.  An optimiser
-  step takes a batch of patients (released: one visit), so the learning rate is ours and stays constant.
+* the released regulariser counts non-zero weights and has no gradient: left out.
+* the molecule list holds every structure once, and the running statistics of the pre-trained encoders travel with
+  their weights.
+* optimiser and number of heads are not in the paper: released code.  An optimiser step takes a batch of patients
+  (released: one visit), so the value of ``learning_rate`` is ours, and it stays constant (released: it decays).
 
 Everything is batched: molecules are encoded once a step, :math:`Y^{(j)}` is computed once for each past visit and
-serves all later targets, because the first layer of the score perceptron obeys
-:math:`W(w\,y) + b = w\,(W y) + b` for a scalar gate :math:`w`.
+serves all later targets, because the gate of a medication is a scalar (:func:`gated_linear`).
 """
 
 from __future__ import annotations
@@ -103,9 +113,9 @@ class BiMoRecConfig(TrainingConfig):
     gse: bool = True  # attention among the molecules of a visit, eq. 18
     gate: bool = True  # calibration by the latest visit, eq. 23
     past_visits: Literal["gru", "mean"] = "gru"  # eq. 25, of weights for each medication; mean: of their scores, none
-    # Of the medications, of other medications, free vectors in the place of the encoders, or none.
+    # Of the medications, dealt out again at random (some keep their own), free vectors for the encoders, or none.
     molecules: Literal["own", "shuffled", "free", "none"] = "own"
-    train_encoders: bool = True  # False: encoders stay as they are when training starts
+    train_encoders: bool = True  # False: their weights stay as they are when training starts; running statistics move
 
 
 VARIANTS = {
@@ -220,6 +230,27 @@ def aggregate(
     scores = queries.transpose(0, 1) @ keys[slots].transpose(1, 2) / queries.shape[-1] ** 0.5
     attention = masked_softmax(scores, real[:, None])
     return (attention * weights.T[slots].transpose(1, 2)) @ values[slots], attention
+
+
+def gated_linear(gates: Tensor, rows: Tensor, visit: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    r"""First layer of the score perceptron on gated rows, for every pair of a target and a past visit.
+
+    Source: BiMoRec, eqs. 23-24; book: :eq:`eq-bimorec-gate-identity`.  A gate is a scalar for each medication, so the
+    product with the weights is made once for each past visit, and scaled for each pair; the bias is not scaled.
+
+    .. math:: W (w_m\, y_m) + b = w_m\, (W y_m) + b
+
+    Args:
+        gates: ``(P, M)``, :math:`W_n` of the target of each of the ``P`` pairs, in (0, 1); 1 without a gate.
+        rows: ``(M, V, d)``, :math:`Y^{(j)}` of the ``V`` past visits.
+        visit: ``(P,)``, past visit of each pair.
+        weight: ``(h, d)``.
+        bias: ``(h,)``.
+
+    Returns:
+        ``(M, P, h)``.
+    """
+    return gates.T[..., None] * (rows @ weight.T)[:, visit] + bias
 
 
 # -- the network ---------------------------------------------------------------------------------------------------
@@ -398,7 +429,7 @@ class BiMoRec(Recommender):
         return Y, attention * weights.T[slots].transpose(1, 2)
 
     def _knowledge(self, context: Context) -> tuple[Tensor, Tensor]:
-        """Average ``(M, n)`` and mask ``(M, S)``, of other medications where they are shuffled."""
+        """Average ``(M, n)`` and mask ``(M, S)``; where they are shuffled, of a random medication for each."""
         return context.molecules.average[self.order], context.molecules.fragment_mask[self.order]
 
     def _enhanced_history(
@@ -410,12 +441,9 @@ class BiMoRec(Recommender):
         table, fragments = self._encode(context.molecules)
         medications = self._medications(batch.target.flatten(0, 1)[pairs.past], table, average)
         Y, _ = self._aggregated(medications, fragments, visits[pairs.past], mask)
-        # Eqs. 23-24. The gate is a scalar for each medication, so the first layer is applied once to each past visit
-        # and scaled for each target.
-        first, *rest = self.score
-        G = Y @ first.weight.T
+        first, *rest = self.score  # eqs. 23-24
         gates = gate[pairs.target].sigmoid() if self.config.gate else gate.new_ones(len(pairs.target), M)
-        hidden = gates[pairs.k].T[..., None] * G[:, pairs.v] + first.bias
+        hidden = gated_linear(gates[pairs.k], Y, pairs.v, first.weight, first.bias)
         for layer in rest:
             hidden = layer(hidden)
         scores = hidden[..., 0].T  # (P, M)
@@ -447,17 +475,23 @@ class BiMoRec(Recommender):
         return self.score(Y)[..., 0].T
 
     def explain(self, batch: VisitBatch, context: Context) -> pl.DataFrame | None:
-        """Molecules and fragments that carried the last past visit into the current one, for one patient.
+        """Fragments that the last past visit selects for each medication, and which of its molecules were looked at.
+
+        Both are read before the gate and the GRU (eqs. 23-25): they depend on that past visit alone, neither on the
+        codes of the visit that is asked about nor on visits further back, and do not say how much reached the logits.
 
         Args:
-            batch: one patient; the last visit is the one that is asked about.
+            batch: one patient; the last visit is the one that is asked about, the one before it the one that is read.
             context: as :meth:`forward` gets it.
 
         Returns:
             ``medication`` (code), ``kind``, ``what``, ``weight``, largest first within a medication and kind.
-            ``fragment``: its share of the medication's attention times its selection by the visit, eqs. 14 and 20.
-            ``molecule``, for what was prescribed at that visit: the attention that it got from the visit's molecules,
-            1 being an equal share, eq. 18.  ``None`` where no molecule took part.
+            ``fragment``, for every medication that has any: its share of the medication's attention times its
+            selection by the past visit, :math:`A_{ms} w_s`, eqs. 14, 19 and 20.
+            ``molecule``, for what was prescribed at the past visit: the attention that it got from that visit's
+            molecules, 1 being an equal share, eq. 18; no rows without ``gse``.
+            ``None`` for a first visit, and where ``history`` is not ``"enhanced"``: the plain form reads fragments
+            too, but by one vector of the whole history.
         """
         from medrec.chem.fragments import brics_fragments
 

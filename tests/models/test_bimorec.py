@@ -1,4 +1,8 @@
-"""BiMoRec, stages 2 and 3: every equation by hand, batched against one visit at a time, switches, ablations."""
+"""BiMoRec, stages 2 and 3: eqs. 12-14 and 18-26 by hand, batched against one visit at a time, switches, ablations.
+
+Eqs. 15-17 are in ``tests/nn/test_set_attention.py``, 27-31 in ``tests/test_losses.py``, stage 1 in
+``test_bimorec_pretraining.py``.
+"""
 
 from dataclasses import replace
 
@@ -9,10 +13,10 @@ from torch import nn
 
 from medrec.data.batch import VisitBatch
 from medrec.models.base import Context
-from medrec.models.bimorec import VARIANTS, aggregate, fragment_slots, prescribed_rows, write_back
+from medrec.models.bimorec import VARIANTS, aggregate, fragment_slots, gated_linear, prescribed_rows, write_back
 from medrec.models.registry import get
 from medrec.types import MedrecError
-from tests.models.battery import Battery, Case, output
+from tests.models.battery import Battery, Case, output, recode
 from tests.toys import random_cohort
 
 
@@ -75,10 +79,149 @@ def test_attention_over_own_fragments_only():
 
 
 def test_gate_times_linear():
-    y, W, b, w = torch.tensor([1.0, 2]), torch.tensor([[1.0, -1], [0.5, 2]]), torch.tensor([0.1, -0.1]), 0.25
-    close(W @ (w * y) + b, [-0.15, 1.025])
-    close(w * (W @ y) + b, [-0.15, 1.025])
-    close(w * (W @ y + b), [-0.225, 1.1])
+    W, b = torch.tensor([[1.0, -1], [0.5, 2]]), torch.tensor([0.1, -0.1])
+    # Two medications, two past visits; the pairs read visits 1, 0, 1.
+    rows = torch.tensor([[[0.0, 0], [1, 2]], [[3, 1], [0, 1]]])
+    gates, visit = torch.tensor([[0.25, 0.5], [0.25, 0.5], [1, 0]]), torch.tensor([1, 0, 1])
+    hidden = gated_linear(gates, rows, visit, W, b)
+    # W (1/4 y) + b = (1/4 (1 - 2) + 0.1, 1/4 (0.5 + 4) - 0.1); with the bias scaled it would be (-0.225, 1.1).
+    close(hidden[0], [[-0.15, 1.025], [0.1, -0.1], [-0.9, 4.4]], atol=1e-6)
+    close(hidden[1], [[-0.4, 0.9], [1.1, 1.65], [0.1, -0.1]], atol=1e-6)
+    close(hidden, torch.stack([(gates[p, :, None] * rows[:, visit[p]]) @ W.T + b for p in range(3)], 1), atol=1e-6)
+
+
+# The rest with a small network's own weights: what goes into a layer and comes out of it is recorded while the network
+# runs, and made again here code by code, medication by medication and visit by visit.
+
+
+class Recorded:
+    """One patient with three visits, and what the layers of a small network saw and said."""
+
+    def __init__(self):
+        cohort = random_cohort(20, seed=4, max_visits=3)
+        patient = int(np.flatnonzero(np.diff(cohort.visit_offsets) == 3)[0])
+        self.one = cohort.select(np.array([patient]))
+        self.network = case().build(cohort, width=8, gin_layers=1).eval()
+        with torch.no_grad():  # as in the battery: an untrained network passes on little
+            for parameter in self.network.parameters():
+                parameter.mul_(2)
+        self.context, self.batch = case().context(cohort), VisitBatch.build(self.one, np.array([0]))
+        self.into, self.out, hooks = {}, {}, []
+        for name in ("selector", "gate", "current", "past", "output"):
+            hooks.append(getattr(self.network, name).register_forward_hook(self._keep(name)))
+        with torch.no_grad():
+            self.logits = self.network(self.batch, self.context)[0].numpy()
+        for hook in hooks:
+            hook.remove()
+
+    def _keep(self, name):
+        def hook(_layer, inputs, output):
+            self.into[name] = inputs[0].numpy()
+            self.out[name] = (output[0] if isinstance(output, tuple) else output).numpy()
+
+        return hook
+
+    def embedded(self, kind, visit):
+        """Sum over the codes of a visit, one by one."""
+        table, total = self.network.embedding[kind].weight.detach().numpy(), np.zeros(8)
+        for code in self.one.codes[kind][visit]:
+            total = total + table[code]
+        return total
+
+    def visit(self, visit, *kinds):
+        return np.concatenate([self.embedded(kind, visit) for kind in kinds])
+
+
+@pytest.fixture(scope="module")
+def run():
+    return Recorded()
+
+
+ALL = ("diagnosis", "procedure", "medication")
+
+
+def by_hand(actual, expected, atol=1e-6):
+    np.testing.assert_allclose(actual, expected, atol=atol, rtol=0)
+
+
+def linear(layer, x):
+    return layer.weight.detach().numpy().astype(float) @ x + layer.bias.detach().numpy()
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def perceptron(layers, x):
+    """Of the codes of a visit, eqs. 23 and 26: ReLU, linear, ReLU, linear."""
+    return linear(layers[3], relu(linear(layers[1], relu(x))))
+
+
+def test_codes_of_a_visit_by_hand(run):
+    # Eqs. 12 and 13 for the two past visits; the ReLU is the first of the perceptron of eq. 14.
+    by_hand(run.into["selector"], [relu(run.visit(j, *ALL)) for j in (0, 1)])
+    # Eqs. 21 and 22.
+    for name in ("gate", "current"):
+        by_hand(run.into[name], [run.visit(t, *ALL[:2]) for t in (0, 1, 2)])
+
+
+def test_selection_of_fragments_by_hand(run):
+    # Eq. 14. Each medication has one fragment here, so its attention is 1 and its part is the selection.
+    network, M, S = run.network, run.one.n_medications, run.context.molecules.fragment_mask.shape[1]
+    visits = torch.tensor(np.stack([run.visit(j, *ALL) for j in (0, 1)]), dtype=torch.float32)
+    with torch.no_grad():
+        _, parts = network._aggregated(torch.randn(2, M, 8), torch.randn(S, 8), visits, torch.eye(M, S).bool())
+    selected = [sigmoid(linear(network.selector[1], linear(network.selector[0], relu(v)))) for v in visits.numpy()]
+    by_hand(parts[:, :, 0].T, np.array(selected)[:, :M])
+
+
+def test_gated_scores_by_hand(run):
+    # Eqs. 23 and 24; what goes into the GRU: targets 1 and 2, the first of which has one past visit.
+    network, molecules, score = run.network, run.context.molecules, run.network.score
+    with torch.no_grad():
+        table, fragments = network._encode(molecules)
+        medications = network._medications(run.batch.target[0, :2], table, molecules.average)
+        visits = torch.tensor(np.stack([run.visit(j, *ALL) for j in (0, 1)]), dtype=torch.float32)
+        Y = network._aggregated(medications, fragments, visits, molecules.fragment_mask)[0].numpy()
+    for k, t in enumerate((1, 2)):
+        W_n = sigmoid(perceptron(network.gate, run.visit(t, *ALL[:2])))
+        for j in range(t):
+            for m in range(run.one.n_medications):
+                hidden = relu(linear(score[2], relu(linear(score[0], W_n[m] * Y[m, j]))))
+                by_hand(run.into["past"][k, j, m], linear(score[4], hidden)[0])
+    assert not run.into["past"][0, 1].any()
+    # Both targets read the same past visit; their gates tell them apart.
+    assert np.abs(run.into["past"][0, 0] - run.into["past"][1, 0]).max() > 0.01
+
+
+def test_recurrence_by_hand(run):
+    # Eq. 25, gate by gate.
+    gru, M = run.network.past, run.one.n_medications
+    W_x, W_h, b_x, b_h = (
+        getattr(gru, f"{n}_l0").detach().numpy() for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    for k, t in enumerate((1, 2)):
+        h = np.zeros(M)
+        for j in range(t):
+            x_r, x_z, x_n = np.split(W_x @ run.into["past"][k, j] + b_x, 3)
+            h_r, h_z, h_n = np.split(W_h @ h + b_h, 3)
+            reset, keep = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+            h = (1 - keep) * np.tanh(x_n + reset * h_n) + keep * h
+            by_hand(run.out["past"][k, j], h)
+        # Eq. 26 reads the state after the last past visit, twice.
+        by_hand(run.into["output"][k], relu(np.concatenate([h, h])))
+
+
+def test_logits_by_hand(run):
+    # Eq. 26; a first visit has the second term alone.
+    r = [perceptron(run.network.current, run.visit(t, *ALL[:2])) for t in (0, 1, 2)]
+    by_hand(run.logits[0], r[0])
+    for k, t in enumerate((1, 2)):
+        by_hand(run.logits[t], linear(run.network.output, run.into["output"][k]) + r[t])
 
 
 # -- the whole -----------------------------------------------------------------------------------------------------
@@ -113,12 +256,36 @@ def test_parameters_of_the_released_network():
 SMALL = {"width": 16, "gin_layers": 2, "pretrain": False}
 
 
-def case(**more):
-    return Case("bimorec", {**SMALL, **more.pop("settings", {})}, uses_ddi_in_loss=True, steps=300, gain=2.0, **more)
+class PretrainedCase(Case):
+    """A network after :meth:`prepare`, as training starts with it."""
+
+    def build(self, cohort, seed=0, **settings):
+        network = super().build(cohort, seed, **settings)
+        network.prepare(cohort, np.arange(cohort.n_patients), self.context(cohort))
+        return network
+
+
+TINY = {"pretrain": True, "pretraining_epochs": 1, "gvp_layers": 1, "gvp_scalars": 8, "gvp_vectors": 4}
+
+
+def case(kind=Case, **more):
+    return kind("bimorec", {**SMALL, **more.pop("settings", {})}, uses_ddi_in_loss=True, steps=300, gain=2.0, **more)
 
 
 class TestPaper(Battery):
     case = case()
+
+
+class TestPretrained(Battery):
+    case = case(PretrainedCase, settings=TINY)
+
+
+class TestFrozen(Battery):
+    case = case(PretrainedCase, settings={**TINY, **VARIANTS["frozen"]}, idle=("molecule_encoder", "fragment_encoder"))
+
+
+class TestShuffledMolecules(Battery):
+    case = case(settings=VARIANTS["shuffled_molecules"])
 
 
 class TestOfficial(Battery):
@@ -153,41 +320,66 @@ class TestMeanOfPastVisits(Battery):
     case = case(settings={"past_visits": "mean"})
 
 
+def embedded(network, cohort, kind, visit):
+    ids = torch.as_tensor(np.array(cohort.codes[kind][visit]), dtype=torch.long)
+    return network.embedding[kind].weight[ids].sum(0)
+
+
+def attended(network, medications, fragments, W_s, mask):
+    """Dense attention and aggregation, eqs. 19 and 20: ``(M, S)`` and ``(M, d)``."""
+    scores = network.query(medications) @ network.key(fragments).T / network.config.width**0.5
+    A = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    A[~mask.any(1)] = 1 / len(fragments) if network.config.no_fragment_rows == "uniform" else 0.0
+    return A, A @ torch.diag(W_s) @ fragments
+
+
+def read_past_visit(network, cohort, context, past):
+    """A past visit with a fresh molecule table: what it selects, what medications attend to, ``Y``; eqs. 12-20."""
+    table, fragments = network._encode(context.molecules)
+    average, mask = context.molecules.average[network.order], context.molecules.fragment_mask[network.order]
+    e = torch.cat([embedded(network, cohort, kind, past) for kind in network.embedding])
+    E_n = table.clone()
+    if network.config.gse:
+        taken = average[torch.as_tensor(cohort.codes["medication"][past], dtype=torch.long)].sum(0)
+        chosen = taken.nonzero()[:, 0].tolist()
+        if chosen:
+            E_n[chosen] = network.molecule_attention(table[chosen])
+    W_s = torch.sigmoid(network.selector(torch.relu(e)))
+    return W_s, *attended(network, average @ E_n, fragments, W_s, mask)
+
+
+def read_plain_history(network, cohort, context, visits):
+    """The past visits and the codes of the last one read to one vector, with neither gate nor attention, ``(M,)``."""
+    seen = [torch.cat([embedded(network, cohort, kind, visit) for kind in network.embedding]) for visit in visits]
+    seen[-1][2 * network.config.width :] = 0
+    patient = network.patient(torch.stack(seen)[None])[1][0, 0]
+    if network.config.molecules == "none":
+        return network.output(torch.relu(patient))
+    table, fragments = network._encode(context.molecules)
+    average, mask = context.molecules.average[network.order], context.molecules.fragment_mask[network.order]
+    W_s = torch.sigmoid(network.selector(torch.relu(patient)))
+    return network.score(attended(network, average @ table, fragments, W_s, mask)[1])[:, 0]
+
+
 def one_visit_at_a_time(network, cohort, context):
     """The route of the published code: for every visit its prefix, for every past visit a fresh molecule table."""
     config, logits = network.config, []
-    table, fragments = network._encode(context.molecules)
-    average, mask = context.molecules.average[network.order], context.molecules.fragment_mask[network.order]
-
-    def embedded(kind, ids):
-        return network.embedding[kind].weight[torch.as_tensor(np.array(ids), dtype=torch.long)].sum(0)
-
     for p in range(cohort.n_patients):
-        visits = range(cohort.visit_offsets[p], cohort.visit_offsets[p + 1])
+        visits = list(range(cohort.visit_offsets[p], cohort.visit_offsets[p + 1]))
         for t, visit in enumerate(visits):
-            d, pr = (embedded(kind, cohort.codes[kind][visit]) for kind in ("diagnosis", "procedure"))
-            r = network.current(torch.cat([d, pr]))
-            if t == 0:
+            codes = torch.cat([embedded(network, cohort, kind, visit) for kind in ("diagnosis", "procedure")])
+            r = network.current(codes)
+            if t == 0 or config.history == "none":
                 logits.append(r)
                 continue
-            gate_logits = r if config.share_current_mlp else (network.gate(torch.cat([d, pr])) if config.gate else r)
+            if config.history == "plain":
+                logits.append(read_plain_history(network, cohort, context, visits[: t + 1]) + r)
+                continue
+            gate_logits = r if config.share_current_mlp else (network.gate(codes) if config.gate else r)
             W_n = torch.sigmoid(gate_logits) if config.gate else torch.ones_like(r)
             scores = []
-            for past in list(visits)[:t]:
-                e = torch.cat([embedded(kind, cohort.codes[kind][past]) for kind in network.embedding])
-                W_s = torch.sigmoid(network.selector(torch.relu(e)))
-                E_n = table.clone()
-                if config.gse:
-                    taken = average[torch.as_tensor(cohort.codes["medication"][past], dtype=torch.long)].sum(0)
-                    chosen = taken.nonzero()[:, 0].tolist()
-                    if chosen:
-                        E_n[chosen] = network.molecule_attention(table[chosen])
-                medications = average @ E_n
-                S = network.query(medications) @ network.key(fragments).T / config.width**0.5
-                A = S.masked_fill(~mask, -torch.inf).softmax(-1)
-                empty = ~mask.any(1)
-                A[empty] = 1 / len(fragments) if config.no_fragment_rows == "uniform" else 0.0
-                Y = A @ torch.diag(W_s) @ fragments
+            for past in visits[:t]:
+                _, _, Y = read_past_visit(network, cohort, context, past)
                 scores.append(network.score(torch.diag(W_n) @ Y)[:, 0])
             if config.past_visits == "mean":
                 logits.append(torch.stack(scores).mean(0) + r)
@@ -197,25 +389,78 @@ def one_visit_at_a_time(network, cohort, context):
     return torch.stack(logits)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {**VARIANTS["official"], "tau_schedule": "fixed"},
-        {"gse": False},
-        {"gate": False},
-        {"molecules": "shuffled"},
-        {"past_visits": "mean"},
-    ],
-)
-def test_batched_equals_one_visit_at_a_time(settings):
+OFFICIAL = {**VARIANTS["official"], "tau_schedule": "fixed"}
+
+
+def compare_routes(settings, change=lambda context: context):
     cohort = random_cohort(10, seed=2, max_visits=6)
-    network, context = case().build(cohort, **settings).eval(), case().context(cohort)
+    network, context = case().build(cohort, **settings).eval(), change(case().context(cohort))
     together, _ = output(network, cohort, context)
     batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
     with torch.no_grad():
         alone = one_visit_at_a_time(network, cohort, context)
+    assert torch.isfinite(together).all()
     torch.testing.assert_close(together[batch.visit_mask], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        OFFICIAL,
+        {"gse": False},
+        {"gate": False},
+        {"molecules": "shuffled"},
+        {"molecules": "free"},
+        {"past_visits": "mean"},
+        VARIANTS["wo_E"],
+        VARIANTS["wo_TE"],
+        VARIANTS["current_only"],
+    ],
+)
+def test_batched_equals_one_visit_at_a_time(settings):
+    compare_routes({**settings, "pretrain": False})
+
+
+def without_fragments(context):
+    molecules = context.molecules
+    return replace(context, molecules=replace(molecules, fragment_mask=torch.zeros_like(molecules.fragment_mask)))
+
+
+@pytest.mark.parametrize("settings", [{}, OFFICIAL, {"past_visits": "mean"}, VARIANTS["wo_E"]])
+def test_routes_agree_where_no_medication_has_a_fragment(settings):
+    compare_routes({**settings, "pretrain": False}, without_fragments)
+
+
+def test_no_fragments_at_all_leave_zero_rows_or_uniform_attention():
+    cohort = random_cohort(20, seed=4, max_visits=3)
+    batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
+    zero, uniform = (case().build(cohort, no_fragment_rows=rows).eval() for rows in ("zero", "uniform"))
+    context = without_fragments(case().context(cohort))
+    M, S = context.molecules.fragment_mask.shape
+    visits, medications, fragments = torch.randn(2, 48), torch.randn(2, M, 16), torch.randn(S, 16)
+    with torch.no_grad():
+        Y, parts = zero._aggregated(medications, fragments, visits, context.molecules.fragment_mask)
+        assert not Y.any()
+        assert not parts.any()
+        Y, _ = uniform._aggregated(medications, fragments, visits, context.molecules.fragment_mask)
+        W_s = torch.sigmoid(uniform.selector(torch.relu(visits)))
+        torch.testing.assert_close(Y, (W_s[:, :, None] * fragments).mean(1).expand(M, -1, -1), atol=1e-6, rtol=1e-5)
+        # Zero rows: each past visit is the score of nothing, and only how many there were reaches the logits.
+        codes = torch.cat([zero._sum(batch, kind) for kind in ALL[:2]], 1)
+        logits = zero(batch, context)
+        history = logits - zero.current(codes).reshape(batch.target.shape)
+        nothing = zero.score(torch.zeros(16)).expand(1, 2, M)
+        states = zero.past(nothing)[0][0]
+        expected = zero.output(torch.relu(torch.cat([states, states], 1)))
+    for t in (1, 2):
+        there = batch.visit_mask[:, t]
+        torch.testing.assert_close(history[there, t], expected[t - 1].expand(int(there.sum()), -1), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        reasons = zero.explain(
+            VisitBatch.build(cohort, np.flatnonzero(np.diff(cohort.visit_offsets) == 3)[:1]), context
+        )
+    assert set(reasons["kind"]) == {"molecule"}
 
 
 def first_and_later(network, cohort, context):
@@ -320,6 +565,32 @@ def test_frozen_encoders_get_no_gradient():
     assert network.selector[0].weight.grad.abs().sum() > 0
 
 
+def test_prepared_encoders_are_the_pretrained_ones_with_their_statistics():
+    cohort = random_cohort(12, seed=3)
+    system = case(PretrainedCase, settings={**TINY, "train_encoders": False})
+    fresh, ready = case().build(cohort), system.build(cohort)
+    other = system.build(cohort, seed=1)
+    for name in ("molecule_encoder", "fragment_encoder"):
+        before, after, again = (getattr(n, name).state_dict() for n in (fresh, ready, other))
+        assert all(torch.equal(after[k], again[k]) for k in after)
+        assert not torch.equal(before["atoms.weight"], after["atoms.weight"])
+        assert after["norms.0.running_mean"].any()
+    # Everything else is what the seed gave.
+    rest = {k: v for k, v in ready.state_dict().items() if "_encoder" not in k}
+    assert all(torch.equal(v, fresh.state_dict()[k]) for k, v in rest.items())
+    # Frozen encoders keep their weights; their statistics go on.
+    kept = {k: v.clone() for k, v in ready.molecule_encoder.state_dict().items()}
+    context, batch = system.context(cohort), VisitBatch.build(cohort, np.arange(cohort.n_patients))
+    optimiser = torch.optim.Adam(ready.parameters(), lr=0.01)
+    ready.train()
+    ready.loss(batch, ready(batch, context), context).backward()
+    optimiser.step()
+    parameters = {k for k, _ in ready.molecule_encoder.named_parameters()}
+    now = ready.molecule_encoder.state_dict()
+    assert all(torch.equal(now[k], kept[k]) for k in parameters)
+    assert not torch.equal(now["norms.0.running_mean"], kept["norms.0.running_mean"])
+
+
 def test_the_temperature_moves_only_where_asked_for():
     cohort = random_cohort(4)
     fixed, moving = case().build(cohort), case().build(cohort, tau_schedule="validation")
@@ -339,30 +610,70 @@ def test_shuffled_molecules_stay_shuffled_after_loading():
     assert one.order.tolist() == other.order.tolist()
 
 
-def test_reasons_are_the_parts_of_the_aggregation():
+def attention_by_hand(layer, x):
+    """Weights ``(L, L)`` of a set attention, mean over its two heads."""
+    q, k = layer.query(x).chunk(2, 1), layer.key(x).chunk(2, 1)
+    return sum((q[h] @ k[h].T / (x.shape[1] / 2) ** 0.5).softmax(1) for h in (0, 1)) / 2
+
+
+def test_reasons_are_attention_times_selection_of_the_last_past_visit():
     cohort = random_cohort(20, seed=4, max_visits=3)
     patient = int(np.flatnonzero(np.diff(cohort.visit_offsets) == 3)[0])
+    one = cohort.select(np.array([patient]))
     network, context = case().build(cohort).eval(), case().context(cohort)
-    batch = VisitBatch.build(cohort, np.array([patient]))
+    molecules, codes = context.molecules, context.vocab["medication"].codes
     with torch.no_grad():
-        reasons = network.explain(batch, context)
-        first = network.explain(
-            VisitBatch.build(cohort, np.flatnonzero(np.diff(cohort.visit_offsets) == 1)[:1]), context
-        )
-    assert first is None
-    fragments, molecules = (reasons.filter(kind=kind) for kind in ("fragment", "molecule"))
-    assert set(fragments["medication"]) == {
-        code
-        for code, row in zip(context.vocab["medication"].codes, context.molecules.fragment_mask, strict=True)
-        if row.any()
+        reasons = network.explain(VisitBatch.build(one, np.array([0])), context)
+        W_s, A, _ = read_past_visit(network, one, context, 1)
+        parts = (A * W_s).numpy()
+    assert parts[molecules.fragment_mask].std() > 0.01
+    expected = {(codes[m], molecules.fragments[s]): parts[m, s] for m, s in molecules.fragment_mask.nonzero().tolist()}
+    found = {
+        (medication, what.split(" of ")[0]): weight
+        for medication, what, weight in reasons.filter(kind="fragment").select("medication", "what", "weight").rows()
     }
-    assert ((fragments["weight"] > 0) & (fragments["weight"] < 1)).all()
-    given = batch.target[0, 1] & (context.molecules.average.sum(1) > 0)
-    codes = [code for code, yes in zip(context.vocab["medication"].codes, given, strict=True) if yes]
-    assert set(molecules["medication"]) == set(codes)
-    # An equal share is 1.
-    unique = molecules.unique("what")
-    assert unique["weight"].mean() == pytest.approx(1, abs=1e-5)
+    assert found == pytest.approx(expected, abs=1e-6)
+    # What a molecule received from those of its visit, over the share that each would get if all were alike.
+    given = np.array(one.codes["medication"][1])
+    rows = molecules.average[given].sum(0).nonzero()[:, 0].tolist()
+    with torch.no_grad():
+        received = attention_by_hand(network.molecule_attention, network._encode(molecules)[0][rows]).sum(0)
+    share = dict(zip(rows, received.tolist(), strict=True))
+    expected = {(codes[m], f"drug {n}"): share[n] for m in given for n in molecules.average[m].nonzero()[:, 0].tolist()}
+    found = {row[:2]: row[2] for row in reasons.filter(kind="molecule").select("medication", "what", "weight").rows()}
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert sum(share.values()) == pytest.approx(len(rows), abs=1e-5)
+
+
+def test_reasons_depend_on_the_last_past_visit_alone():
+    cohort = random_cohort(20, seed=4, max_visits=3)
+    patient = int(np.flatnonzero(np.diff(cohort.visit_offsets) == 3)[0])
+    one = cohort.select(np.array([patient]))
+    network, context = case().build(cohort).eval(), case().context(cohort)
+
+    def explained(visit=None):
+        changed = one
+        if visit is not None:
+            changed = recode(one, "diagnosis", lambda rows: np.roll(rows, 1, axis=1), np.array([visit]))
+        with torch.no_grad():
+            return network.explain(VisitBatch.build(changed, np.array([0])), context)
+
+    assert explained().equals(explained(0))
+    assert explained().equals(explained(2))
+    assert not explained().equals(explained(1))
+
+
+def test_no_reasons_without_a_past_or_without_enhancement():
+    cohort = random_cohort(20, seed=4, max_visits=3)
+    context, length = case().context(cohort), np.diff(cohort.visit_offsets)
+    first, third = (VisitBatch.build(cohort, np.flatnonzero(length == n)[:1]) for n in (1, 3))
+    with torch.no_grad():
+        assert case().build(cohort).eval().explain(first, context) is None
+        for variant in ("wo_E", "wo_TE", "current_only"):
+            settings = {**VARIANTS[variant], "pretrain": False}
+            assert case().build(cohort, **settings).eval().explain(third, context) is None
+        reasons = case().build(cohort, gse=False).eval().explain(third, context)
+    assert set(reasons["kind"]) == {"fragment"}
 
 
 def test_context_without_molecules_needs_none_only_without_them():
