@@ -23,7 +23,8 @@
 # - *describe* an ablation so that another could build it, and *test* that it is what its name says,
 # - *separate* a moved threshold from a better order,
 # - *read* a damaged table with the consistency of its columns,
-# - *design* a control that keeps everything but the claimed cause.
+# - *design* a control that keeps everything but the claimed cause,
+# - *prove* that a control has the power to find something.
 # ```
 #
 # **Prerequisites.** The model of {doc}`12_bimorec`, intervals and verdicts as in {doc}`13_bimorec_results`.
@@ -47,7 +48,6 @@ from medrec.experiments import grids, hidden_classes, published
 from medrec.experiments.grids import interval, words
 from medrec.experiments.rows import REFERENCE, SYNERGY, settings_for
 from medrec.models import registry
-from medrec.nn.gin import GIN
 from medrec.protocol import evaluate
 from medrec.training import build_context, load_system, predict, train
 
@@ -954,7 +954,7 @@ page.glue(hidden_power=page.about(records, hidden_power, patients=n_tested))
 # %% [markdown]
 # {glue:text}`hidden_power`
 #
-# That the published model says nothing of hidden classes follows from equation {eq}`eq-bimorec-gru`: the recurrent network and the map behind it have weights of their own for each medication, and those of a hidden one are never trained.
+# That the published model says nothing of hidden classes follows from its equation 25: the recurrent network and the map behind it have weights of their own for each medication, and those of a hidden one are never trained.
 # Every score that its molecules give must pass there.
 # With the mean of the past, or with one patient vector, scores reach the logit by a perceptron that all medications share.
 
@@ -981,23 +981,22 @@ fig.supxlabel("epoch", size="medium")
 show(fig)
 
 # %% [markdown]
-# ### A shape that no drawing holds
+# ### What the planted shape can show
 #
-# The planted shape needs no such test.
-# BiMoRec meets conformers in pre-training only; when it recommends, a molecule is its drawing.
-# The planted pair are two classes with one drawing, so that every network on drawings gives them one vector:
+# Less than it seems.
+# BiMoRec meets coordinates in pre-training only; when it recommends, a molecule is its graph.
+# The planted twins differ there in the label of one double bond.
+# Both are seen often, so the label is a name tag as good as any, and no network needs a third dimension to tell them apart.
 
 # %%
 pair = (EXTENDED, COMPACT)
 twins = build([code for code, _ in pair], only={code: [drug] for code, drug in pair})
-assert len(twins.smiles) == 2  # two structures
-with torch.random.fork_rng():
-    torch.manual_seed(seed)
-    encoder = GIN(16, 3, 0.0).eval()
-with torch.inference_mode():
-    vectors = twins.average @ encoder(twins.graphs)
-np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
-assert float(vectors[0].std()) > 0.01
+one, other = (twins.graphs.get_example(i) for i in range(2))
+assert "pos" not in twins.graphs  # no coordinates
+assert torch.equal(one.x, other.x)
+assert torch.equal(one.edge_index, other.edge_index)
+differing = (one.edge_attr != other.edge_attr).any(1).sum()
+assert differing == 2  # one bond, in both directions
 
 # %% tags=["remove-cell"]
 power = (
@@ -1009,7 +1008,7 @@ power = (
         if len(finders) == 1
         else f", {listed(finders)} do"
     )
-    + "; the planted shape it cannot find, because no drawing holds it."
+    + ". For the planted shape there is no such test: the graphs of the twins differ already."
     + (
         ""
         if told.low > 0
@@ -1123,6 +1122,7 @@ page.glue(**{k: page.about(records, v, patients=n_tested) for k, v in said.items
 # - A moved threshold looks like a lost part; curves over size, tuned thresholds and PRAUC tell them apart.
 # - Columns that bind each other restore a lost F1 and expose a PRAUC that contradicts another table.
 # - Shuffled molecules, free vectors and flat drawings keep everything but chemistry; planted effects tell whether the test has power.
+# - Somebody must be able to find what was planted: a regression that is told where to look is the proof, and hiding classes is how chemistry comes to matter.
 #
 # ## Exercises
 #
@@ -1170,6 +1170,21 @@ show(round(diluted, 4))
 # :class: dropdown
 #
 # *Holds in part*: pre-training helps, its third dimension does not.
+# ````
+#
+# ```{exercise}
+# :label: ex-ablation-power
+#
+# A regression that is told which building blocks were planted gains nothing.
+# A network gains nothing either.
+# What does that say about the network?
+# ```
+#
+# ````{solution} ex-ablation-power
+# :class: dropdown
+#
+# Nothing: there was nothing to gain.
+# Hide the classes from both, and the regression shows how much there is.
 # ````
 #
 # ```{dropdown} Quiz: does shuffling molecules keep the number of parameters?

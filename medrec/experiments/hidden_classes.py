@@ -1,22 +1,21 @@
 r"""Does what a system knows of molecules reach a medication of which the records tell it nothing?
 
 A class is *hidden*: struck from every list of medications that a system reads, and left out of its loss.  Codes of the
-patients stay.  What the system then says of that class can have one source only, the classes that share molecules or
-fragments with it.  This is what a fragment is for; and where classes are seen often, as all are in the records, each
-can be learnt by heart and nothing shows.
+patients stay.  What the system then says of that class must come from classes whose molecules or fragments are like
+its own.  Classes that are seen often can be learnt by heart, and nothing of this shows.
 
 Hidden are, one half after the other, the classes that hold a building block for which conditions of ``quick+structure``
 ask (:mod:`medrec.data.synthetic.controls`): there the other half of the block's holders tells which patients will get
 a hidden one.  On the plain cohort nobody asks for blocks.
 
 The measure is how well the logits of a hidden class sort the later visits of patients who took no part in training, as
-the area under the ROC curve, mean over hidden classes; one half is chance.  Means over visits and over the hidden
-classes are taken off first, so that it counts neither that some classes are frequent nor that some patients get more of
-everything.  The control are *shuffled* molecules: each class gets another one's.
+the area under the ROC curve, mean over hidden classes; one half is chance.  Each visit's mean over the hidden classes
+is taken off first, so that it does not count that some patients get more of everything.  The control are *shuffled*
+molecules: each class has another one's, for the system as for the yardstick.
 
-How much there is to be found is known from regressions on the codes of a visit and of all earlier ones, with weights of
-each class and weights that holders of a fragment share: *told* which blocks are asked for; given all fragments;
-shuffled; and one that *sees* the classes, for which nothing is hidden.
+The yardstick are regressions on the diagnoses and procedures of a visit and of all earlier ones, with weights of each
+class and weights that holders of a fragment share: *told* which blocks are asked for; given all fragments; shuffled;
+and one that *sees* the classes, for which nothing is hidden.  What it finds is there to be found.
 
 ``python -m medrec.experiments.hidden_classes [--cohort NAME] [--seeds N] [--jobs N]`` trains what is missing, and keeps
 the rows in ``results/hidden_classes/``.  A broken run goes on with the training that broke.
@@ -54,12 +53,14 @@ from medrec.experiments.rows import THIN, settings_for
 from medrec.knowledge.interactions import ddi_matrix
 from medrec.metrics import jaccard
 from medrec.models import registry
-from medrec.models.base import Context, Recommender
+from medrec.models.base import Context, Recommender, TrainingConfig
 from medrec.models.lr import current_codes
 from medrec.protocol import FROM_SECOND, GROUPS, Evaluation, Interval, evaluate, paired_difference, tune_threshold
 from medrec.training import EVALUATION_BATCH, build_context, seeded
 from medrec.types import MedrecError, Ragged
 
+PLACES = ("quick+structure", "quick")
+"""Cohorts with and without planted building blocks."""
 HALVES = 2
 """Of the holders of building blocks, hidden one after the other."""
 EVERY = 2
@@ -80,7 +81,6 @@ class System:
         model: of the registry.
         variant: of the model.
         settings: that differ from the variant's.
-        shuffled: that give each class another one's molecules.
         shared: whether fragments that a single class holds are taken away, so that none is a name tag.
     """
 
@@ -88,22 +88,21 @@ class System:
     model: str
     variant: str = "paper"
     settings: dict[str, Any] = field(default_factory=dict)
-    shuffled: dict[str, Any] = field(default_factory=dict)
     shared: bool = False
 
 
-_ORDER = {"molecules": "shuffled"}
 SYSTEMS = (
-    System("BiMoRec", "bimorec", shuffled=_ORDER),
-    System("mean of past visits", "bimorec", "mean_past", shuffled=_ORDER),
-    System("w/o E", "bimorec", "wo_E", shuffled=_ORDER),
-    System("mean of past visits, no name tags", "bimorec", "mean_past", shuffled=_ORDER, shared=True),
-    System("w/o E, no name tags", "bimorec", "wo_E", shuffled=_ORDER, shared=True),
-    System("MoleRec", "molerec", settings=THIN, shuffled={"mask": "shuffled"}),
-    System("MoleRec, no name tags", "molerec", settings=THIN, shuffled={"mask": "shuffled"}, shared=True),
+    System("BiMoRec", "bimorec"),
+    System("mean of past visits", "bimorec", "mean_past"),
+    System("w/o E", "bimorec", "wo_E"),
+    System("mean of past visits, no name tags", "bimorec", "mean_past", shared=True),
+    System("w/o E, no name tags", "bimorec", "wo_E", shared=True),
+    System("MoleRec", "molerec", settings=THIN),
+    System("MoleRec, no name tags", "molerec", settings=THIN, shared=True),
 )
-"""BiMoRec as published, without the recurrent network that has weights of its own for each medication (eq. 25), and
-with one patient vector in the place of both enhancements; MoleRec, from which its aggregation descends."""
+"""BiMoRec as published; without the recurrent network of eq. 25, whose map to the logits has weights of its own for a
+class, untrained for hidden ones, so that the published system *cannot* say anything of them; with one patient
+vector in the place of both enhancements; and MoleRec, from which the aggregation descends."""
 YARDSTICK = "regression"
 ARMS = {YARDSTICK: ("own", "shuffled", "told", "seen")} | {s.label: ("own", "shuffled") for s in SYSTEMS}
 """Systems, and the molecules that each of them is given."""
@@ -143,6 +142,22 @@ def without_name_tags(context: Context) -> Context:
     return replace(context, molecules=replace(context.molecules, fragment_mask=mask & (mask.sum(0) > 1)))
 
 
+def another(n: int, seed: int) -> NDArray[np.int64]:
+    """Whose molecules each of ``n`` classes has when they are shuffled; nobody keeps its own."""
+    circle = np.random.default_rng(seed).permutation(n)
+    source = np.empty_like(circle)
+    source[circle] = np.roll(circle, 1)
+    return source
+
+
+def with_molecules_of_others(context: Context, seed: int) -> Context:
+    """The context with molecules and fragments of each class exchanged for those of :func:`another`."""
+    molecules = context.molecules
+    order = another(len(molecules.average), seed)
+    changed = replace(molecules, average=molecules.average[order], fragment_mask=molecules.fragment_mask[order])
+    return replace(context, molecules=changed)
+
+
 # -- trainings -----------------------------------------------------------------------------------------------------
 
 
@@ -156,10 +171,10 @@ def blind_loss(
 
 
 def silence(network: Recommender, hidden: NDArray[np.integer]) -> None:
-    """Zero weights for hidden classes in layers that have some for every class and do not look at molecules.
+    """Zero weights for hidden classes in BiMoRec's perceptrons of the visit at hand, eqs. 21-23.
 
-    They get no gradient, so they would stay at their random start and drown what molecules say.  The recurrent network
-    of BiMoRec's eq. 25 is left as it is: it *is* the way from its molecules to the logits.
+    These have weights for every class and do not look at molecules.  At their random start they would drown what
+    molecules say of a hidden class, whose logit no loss corrects.
     """
     with torch.no_grad():
         for name in ("current", "gate"):
@@ -179,6 +194,12 @@ def logits_of(network: Recommender, cohort: Cohort, context: Context) -> NDArray
     return found
 
 
+def configured(cohort: Cohort, system: System) -> TrainingConfig:
+    """Settings of a system: those of the grids, and its own."""
+    changed = {**settings_for(cohort.name, system.model), **system.settings}
+    return registry.get(system.model).configure(system.variant, changed)
+
+
 def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.integer]) -> Iterator[dict[str, Any]]:
     """Train without the hidden classes; a look after every second epoch.
 
@@ -192,13 +213,13 @@ def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.i
         ``epoch``; ``validation``, mean Jaccard of the validation patients' visits in the classes that are seen;
         ``logits`` ``(V', H)`` of the hidden classes at the visits of :func:`judged`.
     """
-    entry = registry.get(system.model)
-    changed = {**settings_for(cohort.name, system.model), **system.settings}
-    config = entry.configure(system.variant, changed | (system.shuffled if cell.molecules == "shuffled" else {}))
+    entry, config = registry.get(system.model), configured(cohort, system)
     split = split_patients(cohort.n_patients, 0)
     context, _ = build_context(entry, config, cohort.vocab)
     if system.shared:
         context = without_name_tags(context)
+    if cell.molecules == "shuffled":
+        context = with_molecules_of_others(context, cell.seed)
     patients, later = judged(cohort)
     records = struck(cohort, hidden)
     others, validation = records.select(patients), records.select(split.validation)
@@ -249,7 +270,8 @@ def shared_regression(
         learners: ``(V,)`` bool, visits to learn from.
 
     Returns:
-        Logits ``(V, M)``.  Squared weights are penalised by :data:`PENALTY`; the optimum is unique.
+        Logits ``(V, M)`` after at most 100 steps of L-BFGS.  Squared weights are penalised by :data:`PENALTY`, biases
+        are free.
     """
     scaled = groups / groups.sum(1, keepdim=True).clamp(min=1).sqrt()
     seen = torch.ones(len(groups), dtype=torch.bool)
@@ -303,7 +325,7 @@ def groups_of(cohort: Cohort, molecules: str, seed: int = 0) -> NDArray[np.bool_
     groups = mask[:, mask.sum(0) > 1]
     if molecules == "seen":
         return groups[:, :0]
-    return groups[np.random.default_rng(seed).permutation(len(groups))] if molecules == "shuffled" else groups
+    return groups[another(len(groups), seed)] if molecules == "shuffled" else groups
 
 
 def regress_blind(cohort: Cohort, cell: Cell, hidden: NDArray[np.integer]) -> dict[str, Any]:
@@ -317,8 +339,6 @@ def regress_blind(cohort: Cohort, cell: Cell, hidden: NDArray[np.integer]) -> di
 
 def gains(cohort: Cohort) -> pl.DataFrame:
     """What sharing weights is worth in Jaccard where nothing is hidden: regressions with groups against one without.
-
-    This bounds what a table of accuracies can show of molecules: no network is told the blocks.
 
     Returns:
         ``molecules``, ``visits``, ``delta``, ``low``, ``high``, ``patients``; thresholds tuned, test patients,
@@ -384,7 +404,8 @@ def looks(cohort: Cohort, cell: Cell) -> dict[str, NDArray]:
     resolved = {
         "cell": asdict(cell),
         "system": asdict(system) if system else {"penalty": PENALTY},
-        "settings": settings_for(cohort.name, system.model) if system else {},
+        "settings": asdict(configured(cohort, system)) if system else {},
+        "every": EVERY,
         "cohort": runs.fingerprint(cohort),
         "hidden": hidden.tolist(),
     }
@@ -394,7 +415,11 @@ def looks(cohort: Cohort, cell: Cell) -> dict[str, NDArray]:
     if stored.exists() and json.loads(stored.read_text()) == resolved:
         return load((folder / "looks.safetensors").read_bytes())
     made = list(train_blind(cohort, system, cell, hidden)) if system else [regress_blind(cohort, cell, hidden)]
-    arrays = {key: np.stack([np.asarray(look[key]) for look in made]) for key in ("epoch", "validation", "logits")}
+    # safetensors writes memory as it lies, whatever the strides say.
+    arrays = {
+        key: np.ascontiguousarray(np.stack([np.asarray(look[key]) for look in made]))
+        for key in ("epoch", "validation", "logits")
+    }
     with atomic_folder(folder, what="logits of hidden classes") as tmp:
         (tmp / "looks.safetensors").write_bytes(save(arrays))
         (tmp / "config.json").write_text(json.dumps(resolved, indent=2, sort_keys=True) + "\n")
@@ -405,8 +430,9 @@ def looks(cohort: Cohort, cell: Cell) -> dict[str, NDArray]:
 
 
 def centred(logits: NDArray) -> NDArray:
-    """Logits ``(V, H)`` without the mean of each visit and of each class."""
-    return logits - logits.mean(0) - logits.mean(1, keepdims=True) + logits.mean()
+    """Logits ``(V, H)`` without the mean of each visit, after that of each class, so that no class weighs more."""
+    by_class = logits - logits.mean(0)
+    return by_class - by_class.mean(1, keepdims=True)
 
 
 def sorting(scores: NDArray, given: NDArray[np.bool_], weights: NDArray) -> NDArray[np.float64]:
@@ -455,6 +481,7 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     draws = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     weights = np.concatenate([np.ones((1, n)), draws])[:, owner]  # row 0: everybody once
     drawn: dict[tuple[str, str], NDArray] = {}
+    made: dict[tuple[str, str], int] = {}
     curves = []
     for system, given in ARMS.items():
         for molecules in given:
@@ -469,7 +496,7 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
                     for look, epoch in enumerate(found["epoch"])
                     for area in [_areas(cohort, cell, found, look, weights[:1])]
                 ]
-            S = len(by_seed)
+            S = made[system, molecules] = len(by_seed)
             picks = np.concatenate([np.arange(S)[None], rng.integers(0, S, (RESAMPLES, S))])
             drawn[system, molecules] = by_seed[picks, np.arange(RESAMPLES + 1)[:, None]].mean(1)
         drawn[system, "own - shuffled"] = drawn[system, "own"] - drawn[system, "shuffled"]
@@ -482,7 +509,7 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
             "area": values[0],
             "low": np.quantile(values[1:], 0.025),
             "high": np.quantile(values[1:], 0.975),
-            "seeds": seeds,
+            "seeds": min(made[system, part] for part in molecules.split(" - ")),
             "classes": len(holders(codes)),
             "patients": n,
             "visits": int(later.sum()),
@@ -529,7 +556,8 @@ def read(cohort: str) -> Kept:
             f"`python -m medrec.experiments.hidden_classes --cohort {cohort}`."
         )
     provenance = json.loads((folder / "provenance.json").read_text())
-    return Kept(*(pl.read_csv(folder / f"{name}.csv") for name in ("areas", "epochs", "gains")), provenance)
+    table, curves, worth = (pl.read_csv(folder / f"{name}.csv") for name in ("areas", "epochs", "gains"))
+    return Kept(table, curves, worth, provenance)
 
 
 def _make(name: str, cell: Cell) -> None:

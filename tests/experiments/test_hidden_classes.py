@@ -25,11 +25,8 @@ BIMOREC = System(
     "BiMoRec",
     "bimorec",
     settings={"pretrain": False, "width": 8, "gin_layers": 1, "epochs": 4},
-    shuffled={"molecules": "shuffled"},
 )
-MOLEREC = System(
-    "MoleRec", "molerec", settings={"size": 8, "gin_layers": 1, "epochs": 4}, shuffled={"mask": "shuffled"}, shared=True
-)
+MOLEREC = System("MoleRec", "molerec", settings={"size": 8, "gin_layers": 1, "epochs": 4}, shared=True)
 HIDDEN = np.array([2, 5])
 
 
@@ -89,6 +86,29 @@ def test_without_name_tags_every_fragment_has_two_holders():
     assert not (left.sum(0) == 1).any()
     shared = before.sum(0) > 1
     assert torch.equal(left[:, shared], before[:, shared])
+
+
+def test_shuffled_every_class_has_the_molecules_and_the_fragments_of_one_other():
+    context, _ = build_context(registry.get("bimorec"), BIMOREC, toy().vocab)
+    source = hidden_classes.another(9, seed=3)
+    assert sorted(source) == list(range(9))
+    assert (source != np.arange(9)).all()
+    before, after = context.molecules, hidden_classes.with_molecules_of_others(context, 3).molecules
+    assert torch.equal(after.average, before.average[source])
+    assert torch.equal(after.fragment_mask, before.fragment_mask[source])
+
+
+def test_without_a_recurrent_network_only_molecules_speak_of_a_hidden_class():
+    cohort = toy()
+    entry, config = registry.get("bimorec"), hidden_classes.configured(cohort, replace(BIMOREC, variant="mean_past"))
+    context, _ = build_context(entry, config, cohort.vocab)
+    network = entry.cls(config, context)
+    hidden_classes.silence(network, HIDDEN)
+    logits = hidden_classes.logits_of(network, cohort, context)
+    first = cohort.visit_number == 0
+    assert (logits[first][:, HIDDEN] == 0).all()  # no past, no molecules
+    assert (logits[first][:, 0] != 0).all()
+    assert (logits[~first][:, HIDDEN] != 0).all()
 
 
 def test_codes_of_all_earlier_visits_stand_beside_those_of_the_visit():
@@ -188,7 +208,7 @@ def test_sharing_with_nobody_is_worth_nothing_and_sharing_what_decides_is(monkey
 def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "base_dir", lambda: tmp_path)
-    cohort = toy(60, seed=2)
+    cohort = replace(toy(60, seed=2), name="quick")
     monkeypatch.setattr(hidden_classes, "load_cohort", lambda name: cohort)
     monkeypatch.setattr(hidden_classes, "holders", lambda codes: np.array([0, 2, 5, 7]))
     monkeypatch.setattr(hidden_classes, "building_blocks", lambda codes: {c: {c[0]} for c in codes})
@@ -209,6 +229,12 @@ def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
     found = kept.interval("MoleRec", "own - shuffled")
     assert found.low <= found.value <= found.high
 
+    cell = Cell("MoleRec", "own", 1, 0)
+    again = list(hidden_classes.train_blind(cohort, MOLEREC, cell, np.array([0, 2])))
+    np.testing.assert_array_equal(
+        hidden_classes.looks(cohort, cell)["logits"], np.stack([look["logits"] for look in again])
+    )
+
     def never(*_):
         raise AssertionError("trained again")
 
@@ -219,10 +245,10 @@ def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
 
 
 def test_records_without_planted_blocks_are_refused_and_missing_rows_name_the_remedy(tmp_path, monkeypatch):
-    demo = replace(toy(), source="demo")
-    monkeypatch.setattr(hidden_classes, "load_cohort", lambda name: demo)
-    with pytest.raises(MedrecError, match="quick\\+structure"):
-        hidden_classes.main(["--cohort", "mimic3-demo"])
+    monkeypatch.setattr(hidden_classes, "load_cohort", lambda name: toy())
+    # Another synthetic cohort has other molecules, and no blocks.
+    with pytest.raises(MedrecError, match="planted in quick"):
+        hidden_classes.main(["--cohort", "quick+shape"])
     monkeypatch.setattr(paths, "base_dir", lambda: tmp_path)
     with pytest.raises(MedrecError, match="hidden_classes --cohort quick"):
         hidden_classes.read("quick")
