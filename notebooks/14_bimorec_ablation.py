@@ -43,7 +43,7 @@ from medrec.book import page
 from medrec.chem.molecules import build
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
-from medrec.data.synthetic.controls import COMPACT, EXTENDED
+from medrec.data.synthetic.controls import ASKED, COMPACT, EXTENDED
 from medrec.experiments import grids, hidden_classes, published
 from medrec.experiments.grids import interval, words
 from medrec.experiments.rows import REFERENCE, SYNERGY, settings_for
@@ -98,7 +98,12 @@ elsewhere = [
     for grid in (ablation, controls)
     if grid.cohort not in (records.name, {"synthetic": "quick"}.get(cohort, cohort))
 ]
+fewest = min(grid.provenance["seeds"] for grid in (ablation, controls))
 page.glue(
+    size_gap=max(n["medications"] for n in iii.values())
+    - min(n["medications"] for n in iii.values()),
+    fewest=fewest,
+    seed_share=1 - 1 / fewest,
     loss_both=J["BiMoRec"] - J["w/o T+E"],
     rows_line=page.about(records, ablation.line, patients=n_tested),
     controls_line=page.about(records, controls.line, patients=n_tested),
@@ -561,8 +566,10 @@ show(
 )
 
 # %% [markdown]
-# First visits meet none of these parts, so they dilute every effect; the column of later visits shows it undiluted.
+# First visits meet none of these parts: what a change moves there, it moves through the training of what they share with later visits, and by luck.
+# They dilute an effect of a part; the column of later visits shows it undiluted.
 # And every variant has a threshold of its own, so that a change is not one of size; PRAUC knows no threshold at all.
+# Resampling {glue:text}`fewest` seeds shows on average only {glue:text}`seed_share:.0%` of the variance between seeds, so that brackets are narrower than the 95 % after which they are named.
 #
 # ## Controls
 #
@@ -601,7 +608,7 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard on later visits against the full model for three ablations and nine controls, with 95 percent intervals, a line at zero and a band of the smallest difference of interest. Open markers are variants whose molecules are wrong or missing."}, "figure": {"name": "fig-ablation-forest", "caption": "Change of Jaccard against the full model (← the part earned something), later visits, tuned thresholds. {glue:text}`controls_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Filled: molecules intact; open: wrong or none. Notice on which side of the band each bar ends."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard on later visits against the full model for three ablations and ten controls, with 95 percent intervals, a line at zero and a band of the smallest difference of interest. Open markers are variants whose molecules are wrong or missing."}, "figure": {"name": "fig-ablation-forest", "caption": "Change of Jaccard against the full model (← the part earned something), later visits, tuned thresholds. {glue:text}`controls_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Filled: molecules intact; open: wrong or none. Notice on which side of the band each bar ends."}}
 forest = {s: later_here[s] for s in ("w/o T", "w/o E", "w/o T+E")}
 forest |= {s: against_later[s] for s in reasons}
 forest = {s: interval(row, "delta") for s, row in forest.items()}
@@ -638,7 +645,8 @@ page.glue(
 # The default cohort was written without any role for molecular structure.
 # There a model that finds nothing is right, and one that finds something fits noise.
 # Whether it *could* find a role needs cohorts that have one; and a gain on such a cohort counts only if the plain one does not show it as well.
-# In `quick+structure` some conditions ask for a building block: from that stay on the patient gets most of the classes that have it, and no others for this need.
+# In `quick+structure` some conditions ask for a building block ({glue:text}`blocks`): from that stay on the patient gets most of the classes that have it, and no others for this need.
+# No clinician would prescribe by such a block; that is the point, for no other knowledge of medicine gives the answer away.
 # In `quick+shape` two classes with nearly the same drawing differ in their shape in space.
 
 # %%
@@ -765,7 +773,7 @@ alone = interval(at_paper_later["current visit alone"], "delta", -1)
 door = (
     f"On the planted cohort the mean leads the GRU by {with_interval(mean_lead)}"
     + (
-        ": the history was there, and the recurrent network kept most of it back."
+        ": the history was there, and the recurrent network brings less of it to the output."
         if mean_lead.low > 0
         else ", which does not tell them apart."
     )
@@ -796,7 +804,7 @@ page.glue(
 # ### Is there anything to be found?
 #
 # A test that finds nothing owes a proof that there was something to find, for somebody.
-# The simplest finder is a regression on the codes of the visit and of all earlier ones, with weights that the holders of a group share:
+# The simplest finder is a regression on the diagnoses and procedures of the visit and of all earlier ones, with weights that the holders of a group share:
 #
 # $$
 # z_{vm} = b_m + x_v \cdot \Big(w_m + \tfrac{1}{\sqrt{|G_m|}} \sum_{g \in G_m} u_g\Big).
@@ -833,12 +841,14 @@ show(
 # %% tags=["remove-cell"]
 told = worth["quick+structure"]["told"]
 page.glue(
+    blocks=page.about(records, ", ".join(ASKED), patients=n_tested),
+    n_holders=blind["quick+structure"].table["classes"][0],
     told=page.about(records, with_interval(told), patients=n_tested),
     told_means=page.about(
         records,
-        "So the figure above has power: what it does not show is not there."
+        "So there is a gain of this size to be found, by a finder as good as this one."
         if told.low > 0
-        else "So nobody could have gained by the planted blocks, and the figure above has no power: every class is given so often that it can be learnt by heart.",
+        else f"So a finder as good as this one, told where to look, gains at most {told.high:+.3f}: where nothing is hidden, the figures above cannot tell a network that uses the blocks from one that does not.",
         patients=n_tested,
     ),
 )
@@ -851,12 +861,13 @@ page.glue(
 #
 # Knowledge of molecules must pay where a class cannot be learnt by heart.
 # So a class is *hidden*: struck from every list that a system reads, and left out of its loss.
-# What the system then says of it can come from one source, the classes that share its fragments.
-# Hidden are, one half after the other, the holders of the planted blocks; the other half of the holders shows which patients will get a hidden one.
+# What the system then says of it must come from the classes that are like it, in molecules or in fragments.
+# Hidden are, one half after the other, the {glue:text}`n_holders` holders of the planted blocks; the other half of the holders shows which patients will get a hidden one.
 #
 # The measure is the area under the ROC curve: the chance that of two later visits, one with the hidden class and one without, the first has the higher logit.
-# Means over visits and classes are taken off first, so that it counts neither frequent classes nor patients who get more of everything.
+# Each visit's mean over the hidden classes is taken off first, so that it does not count that some patients get more of everything.
 # One half is chance.
+# *Shuffled*, each class has the molecules of another one, in every system alike.
 
 # %%
 logits = np.array([[0.2, 1.0], [0.4, 3.0], [0.1, 2.0]])
@@ -869,9 +880,10 @@ everybody = np.ones((1, 3))
 np.testing.assert_allclose(hidden_classes.sorting(logits, given, everybody), 0.5)
 np.testing.assert_allclose(hidden_classes.sorting(by_hand, given, everybody), 1.0)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, synthetic cohorts `quick+structure` (planted building blocks) and `quick` (plain). Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and that they do so on the left only."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, synthetic cohorts `quick+structure` (planted building blocks) and `quick` (plain). Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only."}}
 systems = [name for name in hidden_classes.ARMS if name != hidden_classes.YARDSTICK]
 rows = [
+    ("regression that sees them", hidden_classes.YARDSTICK, "seen"),
     ("regression, told", hidden_classes.YARDSTICK, "told"),
     ("regression", hidden_classes.YARDSTICK, "own"),
     *((name, name, "own") for name in systems),
@@ -915,14 +927,12 @@ show(
             {
                 "system": list(apart["quick"]),
                 **{
-                    f"{name}: own - shuffled": [
-                        with_interval(found) for found in differences.values()
-                    ]
+                    name: [with_interval(found) for found in differences.values()]
                     for name, differences in apart.items()
                 },
             }
         ),
-        caption=f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the same classes of the plain one: difference of the areas in {{numref}}`fig-ablation-hidden`. Synthetic cohorts, {blind_table['patients'][0]} patients outside training, {blind['quick+structure'].provenance['seeds']} and {blind['quick'].provenance['seeds']} training seeds. Brackets as above.",
+        caption=f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the same classes of the plain one: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_table['patients'][0]} patients outside training, {blind['quick+structure'].provenance['seeds']} and {blind['quick'].provenance['seeds']} training seeds. Brackets as above.",
     )
 )
 
@@ -936,27 +946,22 @@ def listed(names):
 
 finders = [name for name in systems if structure[name].low > 0]
 false_alarms = [name for name in systems if plain_blind[name].low > 0]
-full = structure[REFERENCE]
-reaches = full.low > 0
+powerful = structure["regression"].low > 0
 hidden_power = (
-    f"The control has power: the regression that is told the blocks gains {with_interval(structure['regression, told'])}"
-    + f" on the planted cohort and {with_interval(plain_blind['regression, told'])} on the plain one."
-    + f" Networks whose own molecules lead there: {listed(finders)}; on the plain cohort: {listed(false_alarms)}."
-    + f" BiMoRec as published gains {with_interval(full)}: "
-    + (
-        "its molecular path finds the planted blocks."
-        if reaches
-        else "its molecular path does not find the planted blocks."
-    )
+    f"{'The control has power' if powerful else 'The control has no power'}: the regression that is told the blocks gains {with_interval(structure['regression, told'])}"
+    + f" on the planted cohort and {with_interval(plain_blind['regression, told'])} on the plain one;"
+    + f" the one that is given all fragments, as the networks are, {with_interval(structure['regression'])} and {with_interval(plain_blind['regression'])}."
+    + f" Networks whose own molecules lead shuffled ones on the planted cohort: {listed(finders)}; on the plain one: {listed(false_alarms)}."
 )
 page.glue(hidden_power=page.about(records, hidden_power, patients=n_tested))
 
 # %% [markdown]
 # {glue:text}`hidden_power`
 #
-# That the published model says nothing of hidden classes follows from its equation 25: the recurrent network and the map behind it have weights of their own for each medication, and those of a hidden one are never trained.
-# Every score that its molecules give must pass there.
-# With the mean of the past, or with one patient vector, scores reach the logit by a perceptron that all medications share.
+# That BiMoRec as published stands at chance is no finding: it follows from its equation 25.
+# The map behind the recurrent network has weights of its own for each medication, and those of a hidden one are never trained.
+# So nothing that its molecules say can reach a class that the records do not show.
+# With the mean of the past, or with one patient vector, a perceptron that all medications share makes the scores, and the way is open.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `quick+structure` (synthetic), mean over training seeds. Solid: own molecules; dashed: shuffled. Dark: all fragments; light: without name tags. Notice whether what was found early is kept."}}
 families = {
@@ -999,27 +1004,22 @@ differing = (one.edge_attr != other.edge_attr).any(1).sum()
 assert differing == 2  # one bond, in both directions
 
 # %% tags=["remove-cell"]
+open_ways = listed([name for name in finders if name != REFERENCE])
 power = (
-    f"{'BiMoRec finds' if reaches else 'BiMoRec does not find'} planted building blocks in classes that it cannot know by heart"
-    + (
-        ""
-        if reaches
-        else f", {listed(finders)} does"
-        if len(finders) == 1
-        else f", {listed(finders)} do"
-    )
-    + ". For the planted shape there is no such test: the graphs of the twins differ already."
+    f"In classes that the records do not show, a regression {'finds' if powerful else 'does not find'} the planted blocks by their fragments; BiMoRec as published cannot, by construction."
+    + f" Of the networks whose way is open, these do: {open_ways}."
+    + " For the planted shape there is no such test: the graphs of the twins differ already."
     + (
         ""
         if told.low > 0
-        else " In classes that all are seen, as in table 4, even being told the blocks is worth nothing that can be measured."
+        else " In classes that are all shown, as in table 4, even being told the blocks is worth nothing that can be measured."
     )
 )
 page.glue(power=page.about(records, power, patients=n_tested))
 
 # %% [markdown]
 # {glue:text}`power`
-# So neither a gain nor its absence in table 4 says anything about chemistry; it takes the shuffled control to see it, and hidden classes to give that control power.
+# So on our records neither a gain nor its absence in the rows of table 4 says anything about chemistry; it takes the shuffled control to see it, and hidden classes to give that control power.
 #
 # ## Verdicts
 
@@ -1097,7 +1097,7 @@ page.glue(**{k: page.about(records, v, patients=n_tested) for k, v in said.items
 #
 # - **What the ablations are.** Words only; ours are fixed configurations, {py:data}`medrec.models.bimorec.VARIANTS`, and another reading may give other numbers.
 # - **How many runs a cell is.** No seed and no interval is named.
-# - **At which threshold.** One half for all, as far as the text says; sizes then differ by two medications.
+# - **At which threshold.** One half for all, as far as the text says; sizes then differ by up to {glue:text}`size_gap:.1f` medications.
 # - **What else could have done it.** There is no control: neither shuffled molecules, nor flat coordinates, nor free vectors.
 # - **Which PRAUC is right** for the full model on MIMIC-IV.
 #
@@ -1107,7 +1107,7 @@ page.glue(**{k: page.about(records, v, patients=n_tested) for k, v in said.items
 # : Only against a twin that keeps everything but the story.
 #
 # "Ablations have the same size."
-# : Printed ones differ by two medications; compare orders, or tune every threshold.
+# : Printed ones differ by up to {glue:text}`size_gap:.1f` medications; compare orders, or tune every threshold.
 #
 # "An interaction is as sure as an effect."
 # : Its error is larger by $\sqrt 2$, {eq}`eq-ablation-interaction-se`, and it is usually smaller.
@@ -1121,7 +1121,7 @@ page.glue(**{k: page.about(records, v, patients=n_tested) for k, v in said.items
 # - Three ablations need three definitions; untrained networks can be asked whether a name takes out what it says.
 # - A moved threshold looks like a lost part; curves over size, tuned thresholds and PRAUC tell them apart.
 # - Columns that bind each other restore a lost F1 and expose a PRAUC that contradicts another table.
-# - Shuffled molecules, free vectors and flat drawings keep everything but chemistry; planted effects tell whether the test has power.
+# - Shuffled molecules keep everything but chemistry, flat drawings everything but the third dimension; planted effects tell whether the test has power.
 # - Somebody must be able to find what was planted: a regression that is told where to look is the proof, and hiding classes is how chemistry comes to matter.
 #
 # ## Exercises
