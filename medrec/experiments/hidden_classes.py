@@ -28,6 +28,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,10 @@ class Cell:
 # -- records -------------------------------------------------------------------------------------------------------
 
 
-def holders(codes: Sequence[str]) -> NDArray[np.int64]:
+@cache
+def holders(codes: tuple[str, ...]) -> NDArray[np.int64]:
     """Medications that hold a planted building block, shuffled once so that each half has some of every block."""
-    blocks = building_blocks(tuple(codes))
+    blocks = building_blocks(codes)
     return np.random.default_rng(0).permutation([m for m, code in enumerate(codes) if blocks[code]])
 
 
@@ -569,15 +571,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m medrec.experiments.hidden_classes", description="Classes of which the records say nothing."
     )
-    parser.add_argument("--cohort", default="quick+structure", help="a synthetic one; default quick+structure")
+    parser.add_argument("--cohort", choices=PLACES, default=PLACES[0], help="default quick+structure")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds; default 3")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default 1")
     options = parser.parse_args(arguments)
     cohort = load_cohort(options.cohort)
-    if cohort.source != "synthetic":
-        raise MedrecError(
-            f"{options.cohort}: only synthetic records have planted building blocks; take quick+structure."
-        )
     todo = cells(options.seeds)
     made = Parallel(n_jobs=options.jobs, return_as="generator")(delayed(_make)(cohort.name, cell) for cell in todo)
     for _ in tqdm(made, total=len(todo), desc="hidden classes", unit="training", disable=None):
