@@ -958,6 +958,8 @@ page.glue(hidden_power=page.about(records, hidden_power, patients=n_tested))
 # %% [markdown]
 # {glue:text}`hidden_power`
 #
+# Only the distance from shuffled molecules counts: an area on either side of one half that shuffled molecules reach as well comes from elsewhere.
+#
 # That BiMoRec as published stands at chance is no finding: it follows from its equation 25.
 # The map behind the recurrent network has weights of its own for each medication, and those of a hidden one are never trained.
 # So nothing that its molecules say can reach a class that the records do not show.

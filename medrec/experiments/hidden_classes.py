@@ -343,8 +343,8 @@ def gains(cohort: Cohort) -> pl.DataFrame:
     """What sharing weights is worth in Jaccard where nothing is hidden: regressions with groups against one without.
 
     Returns:
-        ``molecules``, ``visits``, ``delta``, ``low``, ``high``, ``patients``; thresholds tuned, test patients,
-        intervals from resampled patients.
+        ``molecules``, ``visits``, ``delta``, ``delta_low``, ``delta_high``, ``patients``.  Thresholds are tuned; test
+        patients, intervals from resampled patients.
     """
     split = split_patients(cohort.n_patients, 0)
     ddi = ddi_matrix(cohort.vocab["medication"].codes)
@@ -365,7 +365,7 @@ def gains(cohort: Cohort) -> pl.DataFrame:
         for visits, of in (("all visits", GROUPS), ("later visits", FROM_SECOND)):
             change = paired_difference(alone, with_groups, groups=of)["jaccard"]
             found.append((molecules, visits, change.value, change.low, change.high, len(split.test)))
-    schema = ("molecules", "visits", "delta", "low", "high", "patients")
+    schema = ("molecules", "visits", "delta", "delta_low", "delta_high", "patients")
     return pl.DataFrame(found, schema=schema, orient="row").with_columns(pl.selectors.float().round(6))
 
 
