@@ -932,7 +932,7 @@ show(
                 },
             }
         ),
-        caption=f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the same classes of the plain one: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_table['patients'][0]} patients outside training, {blind['quick+structure'].provenance['seeds']} and {blind['quick'].provenance['seeds']} training seeds. Brackets as above.",
+        caption=f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the {blind['quick'].table['classes'][0]} of them that the plain one has: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_table['patients'][0]} patients outside training, {blind['quick+structure'].provenance['seeds']} and {blind['quick'].provenance['seeds']} training seeds. Brackets as above.",
     )
 )
 
