@@ -868,6 +868,8 @@ page.glue(
 # Each visit's mean over the hidden classes is taken off first, so that it does not count that some patients get more of everything.
 # One half is chance.
 # *Shuffled*, each class has the molecules of another one, in every system alike.
+#
+# **Check.** Three visits and two hidden classes: the second visit has the highest logits of both, which is as good as chance; without its mean the order is right.
 
 # %%
 logits = np.array([[0.2, 1.0], [0.4, 3.0], [0.1, 2.0]])
@@ -875,7 +877,6 @@ given = np.array([[True, False], [False, True], [True, False]])
 by_hand = hidden_classes.centred(logits)
 np.testing.assert_allclose(by_hand.sum(0), 0, atol=1e-12)
 np.testing.assert_allclose(by_hand.sum(1), 0, atol=1e-12)
-# Uncentred, the second visit has the highest logits of both classes.
 everybody = np.ones((1, 3))
 np.testing.assert_allclose(hidden_classes.sorting(logits, given, everybody), 0.5)
 np.testing.assert_allclose(hidden_classes.sorting(by_hand, given, everybody), 1.0)
@@ -994,6 +995,8 @@ show(fig)
 # BiMoRec meets coordinates in pre-training only; when it recommends, a molecule is its graph.
 # The planted twins differ there in the label of one double bond.
 # Both are seen often, so the label is a name tag as good as any, and no network needs a third dimension to tell them apart.
+#
+# **Check.** The same atoms, the same edges, no coordinates; one bond differs.
 
 # %%
 pair = (EXTENDED, COMPACT)
