@@ -655,7 +655,7 @@ planted = {
     for name in ("quick", "quick+structure", "quick+shape")
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels side by side, for the plain cohort and the two with a planted effect: change of Jaccard against the full model for shuffled molecules, free vectors, flat drawings, without T and E, a mean of past visits, and LR, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-planted", "caption": "Change of Jaccard against the full model, later visits, tuned thresholds, on the plain synthetic cohort and on two with a planted effect. Bars: 95 % of 1000 resamples of seeds and patients together. A molecular model with power shows shuffled molecules left of zero in the middle, and flat drawings on the right. Notice whether it does."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels side by side, for the plain cohort and the two with a planted effect: change of Jaccard against the full model for shuffled molecules, free vectors, flat drawings, without T and E, a mean of past visits, and LR, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-planted", "caption": "Change of Jaccard against the full model, later visits, tuned thresholds, on the plain synthetic cohort and on two with a planted effect. Bars: 95 % of 1000 resamples of seeds and patients together. Where a planted effect is used, and matters for the sets, shuffled molecules stand left of zero in the middle, and flat drawings on the right. Notice whether they do."}}
 fig, axes = plt.subplots(
     1, 3, figsize=(plotting.FULL, 2.6), layout="constrained", sharey=True, sharex=True
 )
@@ -765,6 +765,15 @@ def with_interval(lead):
     return f"{lead.value:+.3f} [{lead.low:+.3f}, {lead.high:+.3f}]"
 
 
+def by_cohort(head, found, caption):
+    """A table of intervals, one column for each cohort."""
+    columns = {
+        name: [*map(with_interval, rows.values())] for name, rows in found.items()
+    }
+    frame = pl.DataFrame({head: list(next(iter(found.values()))), **columns})
+    return page.table(frame, caption=caption)
+
+
 mean_lead, _, own_lead, _ = there.values()
 at_paper = grids.read("past", "paper")
 at_paper_later = at_paper.by_label(**later)
@@ -823,20 +832,11 @@ worth = {
     for name, kept in blind.items()
 }
 blind_patients = blind["quick+structure"].gains["patients"][0]
-show(
-    page.table(
-        pl.DataFrame(
-            {
-                "groups": list(worth["quick"]),
-                **{
-                    name: [with_interval(found) for found in gained.values()]
-                    for name, gained in worth.items()
-                },
-            }
-        ),
-        caption=f"What sharing weights is worth: Jaccard of the regression with groups minus the one without, later visits, tuned thresholds, synthetic cohorts with {blind_patients} test patients. Brackets: 95 % of 1000 resamples of patients.",
-    )
-)
+blind_table = blind["quick+structure"].table
+blind_seeds = [kept.provenance["seeds"] for kept in blind.values()]
+blind_line = f"{blind_table['patients'][0]} patients outside training, {blind_seeds[0]} training seeds on the planted cohort and {blind_seeds[1]} on the plain one"
+caption = f"What sharing weights is worth: Jaccard of the regression with groups minus the one without, later visits, tuned thresholds, synthetic cohorts with {blind_patients} test patients. Brackets: 95 % of 1000 resamples of patients."
+show(by_cohort("groups", worth, caption))
 
 # %% tags=["remove-cell"]
 told = worth["quick+structure"]["told"]
@@ -844,6 +844,7 @@ page.glue(
     blocks=page.about(records, ", ".join(ASKED), patients=n_tested),
     n_holders=blind["quick+structure"].table["classes"][0],
     told=page.about(records, with_interval(told), patients=n_tested),
+    blind_line=page.about(records, blind_line, patients=n_tested),
     told_means=page.about(
         records,
         "So there is a gain of this size to be found, by a finder as good as this one."
@@ -881,7 +882,7 @@ everybody = np.ones((1, 3))
 np.testing.assert_allclose(hidden_classes.sorting(logits, given, everybody), 0.5)
 np.testing.assert_allclose(hidden_classes.sorting(by_hand, given, everybody), 1.0)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, synthetic cohorts `quick+structure` (planted building blocks) and `quick` (plain). Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, synthetic cohorts `quick+structure` (planted building blocks) and `quick` (plain), {glue:text}`blind_line`. Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only."}}
 systems = [name for name in hidden_classes.ARMS if name != hidden_classes.YARDSTICK]
 rows = [
     ("regression that sees them", hidden_classes.YARDSTICK, "seen"),
@@ -905,9 +906,7 @@ for ax, (name, kept) in zip(axes, blind.items(), strict=True):
     for row, (_, system, _) in enumerate(rows):
         other = kept.interval(system, "shuffled")
         ax.plot([other.low, other.high], [row + 0.3] * 2, color=plotting.INK, lw=0.8)
-        ax.plot(
-            other.value, row + 0.3, "o", mfc="white", mec=plotting.INK, markersize=5
-        )
+        ax.plot(other.value, row + 0.3, "o", mfc="none", mec=plotting.INK, markersize=5)
     ax.set_xlabel(name)
 fig.supxlabel("area under the ROC curve of hidden classes →", size="medium")
 show(fig)
@@ -921,21 +920,9 @@ apart = {
     }
     for name, kept in blind.items()
 }
-blind_table = blind["quick+structure"].table
-show(
-    page.table(
-        pl.DataFrame(
-            {
-                "system": list(apart["quick"]),
-                **{
-                    name: [with_interval(found) for found in differences.values()]
-                    for name, differences in apart.items()
-                },
-            }
-        ),
-        caption=f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the {blind['quick'].table['classes'][0]} of them that the plain one has: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_table['patients'][0]} patients outside training, {blind['quick+structure'].provenance['seeds']} and {blind['quick'].provenance['seeds']} training seeds. Brackets as above.",
-    )
-)
+n_plain = blind["quick"].table["classes"][0]
+caption = f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the {n_plain} of them that the plain one has: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_line}. Brackets as above."
+show(by_cohort("system", apart, caption))
 
 # %% tags=["remove-cell"]
 structure, plain_blind = apart["quick+structure"], apart["quick"]
@@ -966,7 +953,7 @@ page.glue(hidden_power=page.about(records, hidden_power, patients=n_tested))
 # So nothing that its molecules say can reach a class that the records do not show.
 # With the mean of the past, or with one patient vector, a perceptron that all medications share makes the scores, and the way is open.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `quick+structure` (synthetic), mean over training seeds. Solid: own molecules; dashed: shuffled. Dark: all fragments; light: without name tags. Notice whether what was found early is kept."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `quick+structure` (synthetic), mean over training seeds and hidden classes, no intervals. Solid: own molecules; dashed: shuffled. Thick: all fragments; thin: without name tags. Notice whether what was found early is kept."}}
 families = {
     REFERENCE: (REFERENCE,),
     "mean of past visits": ("mean of past visits", "mean of past visits, no name tags"),
@@ -979,10 +966,12 @@ fig, axes = plt.subplots(
 )
 for ax, (title, members) in zip(axes, families.items(), strict=True):
     ax.axhline(0.5, color=plotting.INK, lw=0.8, ls=":")
-    for member, color in zip(members, (plotting.INK, "0.6"), strict=False):
+    for member, width in zip(members, (2.0, 0.8), strict=False):
         for molecules, style in (("own", "-"), ("shuffled", "--")):
             curve = curves.filter(system=member, molecules=molecules)
-            ax.plot(curve["epoch"] + 1, curve["area"], style, color=color, lw=1.4)
+            ax.plot(
+                curve["epoch"] + 1, curve["area"], style, color=plotting.INK, lw=width
+            )
     ax.set_xlabel(title)
 axes[0].set_ylabel("area, hidden classes")
 fig.supxlabel("epoch", size="medium")

@@ -493,11 +493,9 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
                 found = looks(cohort, cell)
                 best = int(found["validation"].argmax())
                 by_seed[cell.seed] += _areas(cohort, cell, found, best, weights) / HALVES
-                curves += [
-                    {"system": system, "molecules": molecules, "epoch": int(epoch), "area": float(area[0])}
-                    for look, epoch in enumerate(found["epoch"])
-                    for area in [_areas(cohort, cell, found, look, weights[:1])]
-                ]
+                for look, epoch in enumerate(found["epoch"]):
+                    area = float(_areas(cohort, cell, found, look, weights[:1])[0])
+                    curves.append({"system": system, "molecules": molecules, "epoch": int(epoch), "area": area})
             S = made[system, molecules] = len(by_seed)
             picks = np.concatenate([np.arange(S)[None], rng.integers(0, S, (RESAMPLES, S))])
             drawn[system, molecules] = by_seed[picks, np.arange(RESAMPLES + 1)[:, None]].mean(1)

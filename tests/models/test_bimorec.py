@@ -280,6 +280,18 @@ class TestPretrained(Battery):
     case = case(PretrainedCase, settings=TINY)
 
 
+class TestFlatDrawings(Battery):
+    case = case(PretrainedCase, settings={**TINY, **VARIANTS["flat"]})
+
+
+class TestShuffledPartners(Battery):
+    case = case(PretrainedCase, settings={**TINY, **VARIANTS["shuffled_partners"]})
+
+
+class TestPaperScale(Battery):
+    case = case(PretrainedCase, settings={**TINY, **VARIANTS["paper_scale"], "pretraining_epochs": 1})
+
+
 class TestFrozen(Battery):
     case = case(PretrainedCase, settings={**TINY, **VARIANTS["frozen"]}, idle=("molecule_encoder", "fragment_encoder"))
 
