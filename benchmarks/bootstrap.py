@@ -11,7 +11,8 @@ import time
 import numpy as np
 import polars as pl
 
-from medrec.protocol import GROUPS, Evaluation, bootstrap, paired_difference
+from medrec.tasks.evaluation import Evaluation, bootstrap, paired_difference
+from medrec.tasks.visits import GROUPS
 
 BUDGET = 2.0
 """Seconds, at paper size."""

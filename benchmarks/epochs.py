@@ -41,11 +41,10 @@ EXPLAINED = {"cognet": {"feedforward": 128}}
 
 def main(names: list[str], keep: bool) -> int:
     # medrec before torch: it keeps idle threads from spinning.
+    from medrec.context import context_for
     from medrec.data import load_cohort
-    from medrec.data.batch import batches
     from medrec.data.split import split_patients
-    from medrec.models.registry import ENTRIES, get
-    from medrec.training import build_context
+    from medrec.models.registry import NAMES, get
 
     import torch  # isort: skip
 
@@ -53,7 +52,7 @@ def main(names: list[str], keep: bool) -> int:
     train = split_patients(cohort.n_patients, 0).train
     print(f"{len(train)} training patients, {cohort.n_medications} medications, {torch.get_num_threads()} threads")
     missed, rows = False, []
-    asked = [get(name).name for name in names] or [name for name in BUDGETS if name in ENTRIES]
+    asked = [get(name).name for name in names] or [name for name in BUDGETS if name in NAMES]
     for name, settings in [(n, s) for n in asked for s in ({}, EXPLAINED.get(n)) if s is not None]:
         entry, budget = get(name), BUDGETS[name]
         label = ", ".join([entry.label, *(f"{k} {v}" for k, v in settings.items())])
@@ -63,7 +62,7 @@ def main(names: list[str], keep: bool) -> int:
             seconds, what, batch_size = time.perf_counter() - start, "a fit", None
         else:
             config = entry.configure("paper", UNPREPARED.get(name, {}) | settings)
-            context, _ = build_context(entry, config, cohort.vocab)
+            context = context_for(entry, config, cohort)
             torch.manual_seed(0)
             network = entry.cls(config, context).train()
             network.prepare(cohort, train, context)
@@ -72,9 +71,9 @@ def main(names: list[str], keep: bool) -> int:
             taken = []
             for epoch in range(2):
                 start = time.perf_counter()
-                for batch in batches(cohort, patients, config.batch_size, [0, epoch]):
+                for batch in network.batches(cohort, patients, [0, epoch]):
                     optimiser.zero_grad()
-                    network.loss(batch, network(batch, context), context).backward()
+                    network.loss(batch, context).backward()
                     optimiser.step()
                 taken.append(time.perf_counter() - start)
             seconds, what, batch_size = min(taken), "an epoch", config.batch_size

@@ -21,7 +21,8 @@ from medrec.types import MedrecError
 
 if TYPE_CHECKING:
     from medrec.data.cohort import Cohort
-    from medrec.protocol import Interval
+    from medrec.tasks.evaluation import Interval, bootstrap
+from medrec.tasks.visits import GROUPS
     from medrec.runs import Run
 
 
@@ -181,8 +182,8 @@ def recommend(
     history: Annotated[Path | None, typer.Option(help="JSON file with earlier visits, oldest first.")] = None,
 ) -> None:
     """Ask a trained system what to prescribe at a visit."""
-    from medrec.recommend import read_history
-    from medrec.recommend import recommend as ask
+    from medrec.inference import read_history
+    from medrec.inference import recommend as ask
     from medrec.runs import Run
 
     found = Run.load(run)
@@ -330,9 +331,8 @@ def _source(cohort: dict[str, Any]) -> str:
 def _print_run(run: Run) -> None:
     from medrec.experiments.compare import table
     from medrec.models import registry
-    from medrec.protocol import GROUPS, bootstrap
-
-    entry = registry.get(run.config["model"])
+    
+    entry = registry.get(run.config["system"])
     rows: dict[str, dict[str, Interval]] = {}
     for name, threshold in (("tuned", "tuned"), ("own", "own")):
         value = run.metrics[name]["threshold"]

@@ -18,7 +18,7 @@ from medrec.types import MedrecError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from medrec.protocol import Interval
+    from medrec.tasks.evaluation import Interval
 
 ONE_COLUMN = 4.8
 """Width of a figure in one column, inches."""

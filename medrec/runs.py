@@ -1,47 +1,117 @@
-"""The run store: one folder for each training, written whole or not at all.
+"""The run store: one folder for each training, written whole or not at all, found by what it was made of.
 
-``runs/<cohort>/<model>/<variant>/seed<N>/`` holds
+``runs/<cohort>/<system>/<variant>/seed<N>/`` holds
 
-=======================  ========================================================================================
-``config.json``          everything that decided the result: settings, seeds, cohort with its fingerprint
-``metrics.json``         test results at the system's own and at the tuned threshold, best epoch
-``per_patient.parquet``  sums of the metrics for each test patient and group of visits: all that intervals need
-``history.csv``          one row for each epoch (networks only)
-``weights.safetensors``  what was learnt
-``vocabulary.json``      codes and titles, so that the run can be asked about new patients
-``environment.json``     versions, device, commit of the checkout, wall time, peak memory
-=======================  ========================================================================================
+========================  =======================================================================================
+``config.json``           everything that decided the result, and ``key``, the hash of it
+``metrics.json``          test results at the system's own and at the tuned threshold, best epoch
+``answers.safetensors``   what the system said about validation and test patients: evaluation is a function of it
+``history.csv``           one row for each epoch (networks only)
+``weights.safetensors``   what was learnt
+``vocabulary.json``       codes and titles, so that the run can be asked about new patients
+``environment.json``      versions, device, threads, commit of the checkout, wall time, peak memory
+``checksums.json``        hashes of all of them
+========================  =======================================================================================
 
 ``<cohort>`` is the cohort's name, followed by the options that differ from their defaults
 (``mimic4-demo+window=first_day``); ``<variant>`` is ``paper`` or ``official``, followed by the settings that differ
-(``paper+dropout=0.3``).
+(``paper+dropout=0.3``).  Names are for people: where one is taken by a run with another key, both stay, and the folder
+of the second ends in the first letters of its key (``seed0-1f3a9c20``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load as read_arrays
+from safetensors.numpy import save as array_bytes
 
-from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary, atomic_folder
+from medrec import keys, tasks
+from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
+from medrec.folders import atomic_folder, damage, notice
+from medrec.graphs.interactions import Interactions
 from medrec.paths import base_dir, runs_dir
-from medrec.protocol import Evaluation
+from medrec.tasks.evaluation import Evaluation
 from medrec.types import MedrecError
 
-Threshold = Literal["own", "tuned"]
+FORMAT = 2
 PACKAGES = ("medrec", "numpy", "polars", "scikit-learn", "scipy", "torch")
+LETTERS = 8
+"""Of a key, in the name of a folder."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run lies, or will lie.
+
+    Args:
+        cohort: see :func:`cohort_key`.
+        system: its name.
+        variant: see :func:`with_changes`.
+        seed: of the training.
+        key: of the run's content.
+    """
+
+    cohort: str
+    system: str
+    variant: str
+    seed: int
+    key: str
+
+    @property
+    def _parent(self) -> Path:
+        return runs_dir() / self.cohort / self.system / self.variant
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        """Folders in which the run can lie."""
+        return f"seed{self.seed}", f"seed{self.seed}-{self.key[:LETTERS]}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the state of a training that is not finished."""
+        return self._parent / f".{self._names[1]}.checkpoint"
+
+    def find(self) -> Run | None:
+        """The run with this key, where it is whole; a damaged one is reported and counts as missing."""
+        for name in self._names:
+            folder = self._parent / name
+            if _key_in(folder) != self.key:
+                continue
+            if reason := damage(folder):
+                notice(f"the run {folder} is damaged ({reason}) and is made again.")
+                continue
+            return Run.load(folder)
+        return None
+
+    def free(self) -> Path:
+        """Folder to write to: the plain name, unless a run with another key has it."""
+        plain, own = (self._parent / name for name in self._names)
+        taken = _key_in(plain)
+        return own if taken is not None and taken != self.key and damage(plain) is None else plain
+
+
+def _key_in(folder: Path) -> str | None:
+    """Key of the run in a folder; ``None`` where there is none, ``""`` for one without a readable key."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["key"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +138,8 @@ class Run:
             MedrecError: there is no run, or a file of it is damaged.
         """
         folder = Path(folder)
+        if (reason := damage(folder)) and (folder / "checksums.json").exists():
+            raise MedrecError(f"{folder} is damaged: {reason}. Train again with --again.")
         contents = []
         for name in ("config.json", "metrics.json", "environment.json"):
             try:
@@ -82,8 +154,18 @@ class Run:
 
     @property
     def key(self) -> str:
-        """``cohort/model/variant/seedN``."""
+        """``cohort/system/variant/seedN``."""
         return "/".join(self.folder.parts[-4:])
+
+    @property
+    def content_key(self) -> str:
+        """Hash of everything that decided the result."""
+        return self.config["key"]
+
+    @property
+    def changed_code(self) -> list[str]:
+        """Modules that are not what they were when the run was made; empty for a run that is up to date."""
+        return keys.changed_modules(self.config["code"])
 
     @cached_property
     def history(self) -> pl.DataFrame:
@@ -91,26 +173,78 @@ class Run:
         path = self.folder / "history.csv"
         return pl.read_csv(path) if path.exists() else pl.DataFrame()
 
-    def evaluation(self, threshold: Threshold = "tuned") -> Evaluation:
-        """Results patient by patient, for intervals and comparisons.
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray]:
+        return read_arrays((self.folder / "answers.safetensors").read_bytes())
+
+    @cached_property
+    def answers(self) -> dict[str, Any]:
+        """What the system said about ``"validation"`` and ``"test"`` patients, see ``Answers`` of the task."""
+        task = tasks.get(self.config["task"])
+        parts: dict[str, dict[str, NDArray]] = {}
+        for name, array in self._arrays.items():
+            part, _, what = name.partition(".")
+            if what and part in ("validation", "test"):
+                parts.setdefault(part, {})[what] = array
+        return {part: task.Answers.from_arrays(found) for part, found in parts.items()}
+
+    def ddi(self) -> NDArray[np.bool_]:
+        """The interaction matrix that the system knew, ``(M, M)``."""
+        return self._arrays["ddi"]
+
+    def graph(self) -> Interactions | None:
+        """Who was given what at the visits that training saw, for systems that need it."""
+        if "graph.visits" not in self._arrays:
+            return None
+        return Interactions(self._arrays["graph.visits"], self._arrays["graph.last"])
+
+    def evaluation(self, threshold: Any = None, protocol: Any = None) -> Evaluation:
+        """Results patient by patient, for intervals and comparisons: a function of the stored scores.
 
         Args:
-            threshold: ``"own"``, the system's published one; ``"tuned"`` on validation Jaccard.  Systems without a
-                threshold give the same for both.
+            threshold: ``"own"``, the system's published one; ``"tuned"`` on validation Jaccard; a number; ``None``: the
+                protocol's.  Systems without a threshold give the same for all.
+            protocol: of the run's task; ``None``: the house's.
         """
-        table = pl.read_parquet(self.folder / "per_patient.parquet").filter(pl.col("threshold") == threshold)
-        return Evaluation(table.drop("threshold"), self.config["protocol"]["aggregation"])
+        task = tasks.get(self.config["task"])
+        protocol = task.HOUSE if protocol is None else protocol
+        if threshold is not None:
+            protocol = task.with_threshold(protocol, threshold)
+        return task.evaluation(self.answers, self.ddi(), self.own_threshold, protocol)
 
     @property
     def threshold(self) -> float | None:
         """The tuned threshold; ``None`` for systems without one."""
         return self.metrics["tuned"]["threshold"]
 
+    @property
+    def own_threshold(self) -> float | None:
+        """The system's own threshold; ``None`` for systems without one."""
+        return self.metrics["own"]["threshold"]
+
+    def predictions(self, cohort: Cohort, threshold: Any = None) -> pl.DataFrame:
+        """What the system said about the test patients, one row for each visit and medication.
+
+        Args:
+            cohort: the one that the run was trained on.
+            threshold: as in :meth:`evaluation`.
+
+        Returns:
+            ``patient`` and ``visit`` (places in the cohort; :meth:`~medrec.data.cohort.Cohort.ids` joins them to the
+            tables), ``class``, ``score`` (null where the system has none), ``recommended``, ``prescribed``.
+
+        Raises:
+            MedrecError: the run was trained on other records.
+        """
+        if cohort.content != self.config["cohort"]["content"]:
+            raise MedrecError(f"{self.key} was trained on other records than this cohort {cohort.name!r}.")
+        task = tasks.get(self.config["task"])
+        protocol = task.HOUSE if threshold is None else task.with_threshold(task.HOUSE, threshold)
+        return task.predictions(self.answers, cohort, self.own_threshold, protocol)
+
     def state(self) -> dict[str, NDArray]:
         """What was learnt, by name."""
-        from safetensors.numpy import load
-
-        return load((self.folder / "weights.safetensors").read_bytes())
+        return read_arrays((self.folder / "weights.safetensors").read_bytes())
 
     def vocabulary(self) -> dict[Kind, Vocabulary]:
         """Codes that the system knows."""
@@ -118,14 +252,15 @@ class Run:
         return {kind: Vocabulary(kind, tuple(stored[kind]["codes"]), tuple(stored[kind]["titles"])) for kind in KINDS}
 
 
-def fingerprint(cohort: Cohort) -> str:
-    """Hash of a cohort's visits and vocabularies: two cohorts with the same one train the same model."""
-    digest = hashlib.sha256(cohort.visit_offsets.tobytes())
-    for kind in KINDS:
-        digest.update(cohort.codes[kind].offsets.tobytes())
-        digest.update(cohort.codes[kind].values.tobytes())
-        digest.update("\n".join(cohort.vocab[kind].codes).encode())
-    return digest.hexdigest()[:16]
+def all_runs() -> Iterator[Run]:
+    """Every whole run in the store, in the order of names; damaged ones are reported and left out."""
+    for config in sorted(runs_dir().glob("*/*/*/*/config.json")):
+        if config.parent.name.startswith("."):
+            continue
+        if reason := damage(config.parent):
+            notice(f"the run {config.parent} is damaged: {reason}.")
+            continue
+        yield Run.load(config.parent)
 
 
 def cohort_key(cohort: Cohort) -> str:
@@ -144,27 +279,15 @@ def with_changes(name: str, changed: Mapping[str, Any]) -> str:
     return "+".join([name, ",".join(f"{k}={v}" for k, v in sorted(changed.items()))]) if changed else name
 
 
-def run_folder(cohort: str, model: str, variant: str, seed: int) -> Path:
-    """Where a run lies, or will lie."""
-    return runs_dir() / cohort / model / variant / f"seed{seed}"
-
-
-def find(cohort: Cohort, model: str, variant: str = "paper", seed: int = 0) -> Run | None:
-    """A finished run on exactly these records, or ``None``."""
-    folder = run_folder(cohort_key(cohort), model, variant, seed)
-    if not (folder / "config.json").exists():
-        return None
-    run = Run.load(folder)
-    return run if run.config["cohort"]["fingerprint"] == fingerprint(cohort) else None
-
-
 def save(
     folder: Path,
     *,
     config: dict[str, Any],
     metrics: dict[str, Any],
-    per_patient: pl.DataFrame,
-    history: pl.DataFrame | None,
+    answers: Mapping[str, Mapping[str, NDArray]],
+    ddi: NDArray[np.bool_],
+    graph: Interactions | None,
+    history: Sequence[Mapping[str, Any]] | None,
     state: Mapping[str, NDArray],
     vocab: Mapping[Kind, Vocabulary],
     environment: dict[str, Any],
@@ -174,18 +297,21 @@ def save(
     Raises:
         MedrecError: the disk is full or the folder cannot be written.
     """
-    from safetensors.numpy import save as serialise
-
+    arrays = {f"{part}.{name}": array for part, found in answers.items() for name, array in found.items()}
+    arrays["ddi"] = ddi
+    if graph is not None:
+        arrays |= {"graph.visits": graph.visits, "graph.last": graph.last}
     with atomic_folder(folder, what="the run") as tmp:
         write_json(tmp / "config.json", config)
         write_json(tmp / "metrics.json", metrics)
         write_json(tmp / "environment.json", environment)
         write_json(tmp / "vocabulary.json", {k: {"codes": v.codes, "titles": v.titles} for k, v in vocab.items()})
-        per_patient.write_parquet(tmp / "per_patient.parquet")
         if history is not None:
-            (tmp / "history.csv").write_text(history.write_csv(), encoding="utf-8")
+            (tmp / "history.csv").write_text(pl.DataFrame(history).write_csv(), encoding="utf-8")
         # The library's own writer reports a full disk as an error of its own kind; this one as the system does.
-        (tmp / "weights.safetensors").write_bytes(serialise({k: np.ascontiguousarray(v) for k, v in state.items()}))
+        for name, content in (("answers", arrays), ("weights", state)):
+            contiguous = {k: np.ascontiguousarray(v) for k, v in content.items()}
+            (tmp / f"{name}.safetensors").write_bytes(array_bytes(contiguous))
     return Run.load(folder)
 
 
@@ -222,6 +348,7 @@ def environment(device: str, seconds: float) -> dict[str, Any]:
     return {
         "versions": versions,
         "device": _device_name(device),
+        "threads": torch.get_num_threads(),
         "commit": _commit(),
         "wall_seconds": round(seconds, 2),
         "peak_memory_mib": _peak_memory(),
@@ -231,8 +358,6 @@ def environment(device: str, seconds: float) -> dict[str, Any]:
 def _device_name(device: str) -> str:
     if not device.startswith("cuda"):
         return f"cpu ({platform.machine()})"
-    import torch
-
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 

@@ -34,11 +34,13 @@ import numpy as np
 import polars as pl
 from matplotlib import pyplot as plt
 
-from medrec import plotting, protocol
+from medrec import plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.experiments import published, reference_points
 from medrec.knowledge.interactions import ddi_matrix
+from medrec.tasks.evaluation import bootstrap
+from medrec.tasks.visits import HOUSE
 
 plotting.use_style()
 np.set_printoptions(legacy="1.25")
@@ -113,7 +115,7 @@ safedrug_epoch = cost.filter(pl.col("system") == "SafeDrug")["convergence epoch"
 # %% tags=["hide-input"]
 ddi = ddi_matrix(records.vocab["medication"].codes)
 result = reference_points.evaluations(records, ddi)["popularity"]
-interval = protocol.bootstrap(result, seed=seed)["jaccard"]
+interval = bootstrap(result, seed=seed)["jaccard"]
 counted = result.summary()
 show(
     page.table(
@@ -151,8 +153,8 @@ show(
                 ),
                 (
                     "protocol",
-                    protocol.HOUSE.name,
-                    f"mean over {protocol.HOUSE.aggregation}: visits of a patient first, then patients",
+                    HOUSE.name,
+                    f"mean over {HOUSE.aggregation}: visits of a patient first, then patients",
                 ),
                 (
                     "run key",

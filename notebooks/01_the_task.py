@@ -37,11 +37,12 @@ from matplotlib import pyplot as plt
 from scipy.stats import hypergeom
 from sklearn.metrics import average_precision_score
 
-from medrec import metrics, plotting, protocol
+from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import example, load_cohort, privacy
 from medrec.experiments import published, reference_points
 from medrec.knowledge.interactions import ddi_matrix
+from medrec.tasks.visits import COLUMNS, evaluate
 
 plotting.use_style()
 np.set_printoptions(legacy="1.25")
@@ -1026,11 +1027,11 @@ show((deltas[best], jaccards[best], hits[best] / of[best]))
 # ## Putting it together
 #
 # {py:mod}`medrec.metrics` holds the functions of this page, one value per visit.
-# {py:func}`medrec.protocol.evaluate` applies them to the recommended sets of any system and keeps sums for each patient.
-# From these sums follow the five columns, under either average, and {term}`bootstrap` intervals over patients ({py:func}`medrec.protocol.bootstrap`).
+# {py:func}`medrec.evaluate` applies them to the recommended sets of any system and keeps sums for each patient.
+# From these sums follow the five columns, under either average, and {term}`bootstrap` intervals over patients ({py:func}`medrec.bootstrap`).
 
 # %%
-evaluation = protocol.evaluate(toy, Yhat, A)
+evaluation = evaluate(toy, Yhat, A)
 over_patients = evaluation.summary()
 over_visits = replace(evaluation, aggregation="visits").summary()
 np.testing.assert_allclose(
@@ -1040,7 +1041,7 @@ np.testing.assert_allclose(
 np.testing.assert_allclose(
     [over_visits["jaccard"], over_visits["f1"]], [J_visits, F.mean()]
 )
-heads = {"precision": "precision", "recall": "recall"} | protocol.COLUMNS
+heads = {"precision": "precision", "recall": "recall"} | COLUMNS
 show(
     page.table(
         pl.DataFrame(
@@ -1199,7 +1200,7 @@ random_ddi = published.fact("safedrug_ddi_pairs") / all_pairs
 show(random_ddi)
 
 # %% tags=["hide-input"]
-COLUMNS = {"Jaccard": 4, "DDI rate": 4, "F1": 4, "PRAUC": 4, "medications": 1}
+DECIMALS = {"Jaccard": 4, "DDI rate": 4, "F1": 4, "PRAUC": 4, "medications": 1}
 ranges = pl.DataFrame(
     [
         {"printed": f"{paper}, {database}"}
@@ -1207,7 +1208,7 @@ ranges = pl.DataFrame(
             name: None
             if rows[name].null_count() == len(rows)
             else f"{rows[name].min():.{digits}f}\u2060–\u2060{rows[name].max():.{digits}f}"
-            for name, digits in COLUMNS.items()
+            for name, digits in DECIMALS.items()
         }
         for (paper, database), rows in printed.group_by(
             "paper", "database", maintain_order=True

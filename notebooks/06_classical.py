@@ -45,15 +45,19 @@ from torch.nn.functional import (
     binary_cross_entropy_with_logits as bce_with_logits,
 )
 
-from medrec import metrics, plotting, protocol
+from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
 from medrec.experiments import grids, published
 from medrec.knowledge.interactions import default_ddi
-from medrec.models.baselines import LastVisit, Popularity
 from medrec.models.ecc import ECC, ask_chains
+from medrec.models.last_visit import LastVisit
 from medrec.models.lr import LR, current_codes
+from medrec.models.popularity import Popularity
+from medrec.tasks.evaluation import Interval, bootstrap, paired_difference
+from medrec.tasks.verdicts import SMALLEST_DIFFERENCE, verdict, verdict_of_equality
+from medrec.tasks.visits import Protocol, evaluate, in_columns, tune_threshold
 from medrec.training import load_system, train
 
 # %% tags=["parameters"]
@@ -621,7 +625,7 @@ show(fig)
 #
 # The systems of the tables are {py:class}`~medrec.models.lr.LR`, one regression for each medication class on a sparse multi-hot matrix of diagnoses and procedures, and {py:class}`~medrec.models.ecc.ECC`, ten chains of such regressions with the earlier classes as further columns.
 # A chain is *trained* with the true earlier answers and *asked* with its own; so all its regressions are independent of each other while training.
-# Fitting sees training patients only, {py:func}`~medrec.protocol.tune_threshold` validation patients only.
+# Fitting sees training patients only, {py:func}`~medrec.tune_threshold` validation patients only.
 
 # %%
 split = split_patients(records.n_patients, seed)
@@ -631,10 +635,10 @@ train_part, validation, test = (
 ddi, ddi_name = default_ddi(records.vocab["medication"].codes)
 lr = LR().fit(train_part)
 scores = lr.predict_proba(test)
-tuned = protocol.tune_threshold(validation, lr.predict_proba(validation))
+tuned = tune_threshold(validation, lr.predict_proba(validation))
 ecc, _ = load_system(train("ecc", records, seed=seed, split_seed=seed))
 said, said_before = ecc.chain_proba(test), ecc.chain_proba(validation)
-ecc_tuned = protocol.tune_threshold(validation, said_before.mean(0))
+ecc_tuned = tune_threshold(validation, said_before.mean(0))
 parts = {"training": train_part, "validation": validation, "test": test}
 show(
     page.table(
@@ -699,28 +703,26 @@ systems = {
 popularity = Popularity().fit(train_part)
 systems["popularity"] = (popularity.predict(test), popularity.predict_proba(test))
 results = {
-    name: protocol.evaluate(test, sets, ddi, scores=p, patients=split.test)
+    name: evaluate(test, sets, ddi, scores=p, patients=split.test)
     for name, (sets, p) in systems.items()
 }
 repeat = LastVisit().fit(train_part)
 has_past = repeat.scored(test).any()
 if has_past:
-    results["last visit"] = protocol.evaluate(
+    results["last visit"] = evaluate(
         test,
         repeat.predict(test),
         ddi,
         scored=repeat.scored(test),
         patients=split.test,
     )
-intervals = {
-    name: protocol.bootstrap(result, seed=seed) for name, result in results.items()
-}
+intervals = {name: bootstrap(result, seed=seed) for name, result in results.items()}
 show(
     page.table(
         pl.DataFrame(
             [
                 {"system": name, "visits": int(results[name].summary()["visits"])}
-                | protocol.in_columns(found)
+                | in_columns(found)
                 for name, found in intervals.items()
             ]
         ),
@@ -730,12 +732,12 @@ show(
 )
 
 # %% tags=["remove-cell"]
-gain = protocol.paired_difference(results["LR at .5"], results["LR, tuned"], seed=seed)[
+gain = paired_difference(results["LR at .5"], results["LR, tuned"], seed=seed)[
     "jaccard"
 ]
 true_size = test.describe()["medication_per_visit"]
 n_tested = test.n_patients
-raised = protocol.verdict(
+raised = verdict(
     gain,
     cohort=records.name,
     source=records.source,
@@ -805,8 +807,8 @@ page.glue(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the Jaccard of LR on test patients against its threshold, with a shaded 95 % band. The curve rises to a broad top near threshold 0.3 to 0.4 and falls towards 0.5 and beyond; vertical lines mark .5 and the tuned threshold."}, "figure": {"name": "fig-lr-tuned", "caption": "Jaccard (↑ better) of one fitted LR against its threshold, on the test patients of {glue:text}`cohort_line`. Band: 95 % bootstrap interval over patients. The tuned threshold was chosen on other patients. Notice how flat the top is, and that one half lies beside it."}}
 grid = np.arange(0.05, 0.81, 0.025)
 curve = [
-    protocol.bootstrap(
-        protocol.evaluate(test, scores >= t, ddi, patients=split.test),
+    bootstrap(
+        evaluate(test, scores >= t, ddi, patients=split.test),
         resamples=200,
         seed=seed,
     )["jaccard"]
@@ -847,8 +849,8 @@ for name, other in {
     p = fitted_lr.predict_proba(held_out)
     row = {"split": name}
     for aggregation in ("patients", "visits"):
-        rules = protocol.Protocol("this table", aggregation=aggregation)
-        row[f"mean over {aggregation}"] = protocol.evaluate(
+        rules = Protocol("this table", aggregation=aggregation)
+        row[f"mean over {aggregation}"] = evaluate(
             held_out, p >= 0.5, ddi, protocol=rules
         ).summary()["jaccard"]
     rows.append(row)
@@ -902,21 +904,21 @@ sweep, on_validation = {}, {}
 for C in penalties:
     model = lr if C == lr.C else LR(C=C).fit(train_part)
     before = model.predict_proba(validation)
-    best = protocol.tune_threshold(validation, before)
-    sweep[C] = protocol.evaluate(
+    best = tune_threshold(validation, before)
+    sweep[C] = evaluate(
         test, model.predict_proba(test) >= best, ddi, patients=split.test
     )
-    judged = protocol.evaluate(validation, before >= best, ddi)
+    judged = evaluate(validation, before >= best, ddi)
     on_validation[C] = judged.summary()["jaccard"]
 best_c = max(on_validation, key=on_validation.get)
-heights = [protocol.bootstrap(r, seed=seed)["jaccard"] for r in sweep.values()]
+heights = [bootstrap(r, seed=seed)["jaccard"] for r in sweep.values()]
 against = {
-    C: protocol.paired_difference(sweep[1.0], result, seed=seed)["jaccard"]
+    C: paired_difference(sweep[1.0], result, seed=seed)["jaccard"]
     for C, result in sweep.items()
     if C != 1.0
 }
 base = {"cohort": records.name, "n_patients": n_tested}
-alike = {C: protocol.verdict_of_equality(d, **base) for C, d in against.items()}
+alike = {C: verdict_of_equality(d, **base) for C, d in against.items()}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with vertical intervals: Jaccard of LR at its tuned threshold for C from 0.01 to 10 on a log axis. The dots rise to a top near 0.1 and fall from there to 10."}, "figure": {"name": "fig-lr-sweep", "caption": "Jaccard (↑ better) of LR at its own tuned threshold against C, on the test patients of {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients; they overlap because the patients are the same, and the table below pairs them. Line: the default C = 1. Notice where the top lies."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
@@ -965,7 +967,7 @@ else:
 chosen_change = against.get(best_c)
 page.glue(
     best_c=best_c,
-    sdi=protocol.SMALLEST_DIFFERENCE["jaccard"],
+    sdi=SMALLEST_DIFFERENCE["jaccard"],
     penalty_word=page.about(records, penalty_word, patients=n_tested),
     differ=page.about(records, ", ".join(differ) or "none", patients=n_tested),
     flat=page.about(records, ", ".join(flat) or "none", patients=n_tested),
@@ -1034,7 +1036,7 @@ def exclusive_pairs(sets):
 
 def examine(label, now, before):
     """A row at one half and one at the threshold tuned for it."""
-    cut = protocol.tune_threshold(validation, before)
+    cut = tune_threshold(validation, before)
     for name, at in (("at .5", 0.5), ("tuned", cut)):
         chosen[label, name] = now >= at, now
 
@@ -1071,9 +1073,9 @@ for (label, name), (sets, p) in chosen.items():
         "vote" in label and name == "tuned"
     ):
         continue
-    result = protocol.evaluate(test, sets, ddi, scores=p, patients=split.test)
+    result = evaluate(test, sets, ddi, scores=p, patients=split.test)
     kept[label, name] = result
-    interval = protocol.bootstrap(result, seed=seed)
+    interval = bootstrap(result, seed=seed)
     itself = label == "prescribed"
     rows.append(
         {
@@ -1102,7 +1104,7 @@ for offset, (kind, name, line) in enumerate(
     [("mean", "at .5", "--s"), ("mean", "tuned", "-o")]
 ):
     found = [
-        protocol.bootstrap(kept[f"{n}, {kind}", name], seed=seed)["jaccard"]
+        bootstrap(kept[f"{n}, {kind}", name], seed=seed)["jaccard"]
         for n in sizes.values()
     ]
     ends = np.array([[c.value - c.low, c.high - c.value] for c in found]).T
@@ -1136,13 +1138,13 @@ right.set_ylabel("pairs per 100 visits ↓")
 show(fig)
 
 # %% tags=["remove-cell"]
-more = protocol.paired_difference(
+more = paired_difference(
     kept["LR", "tuned"], kept["10 chains, mean", "tuned"], seed=seed
 )
-at_half = protocol.paired_difference(
+at_half = paired_difference(
     kept["LR", "at .5"], kept["10 chains, vote", "at .5"], seed=seed
 )["jaccard"]
-penalised = protocol.paired_difference(
+penalised = paired_difference(
     kept[f"LR, C = {best_c:g}", "tuned"],
     kept[f"10 chains, mean, C = {best_c:g}", "tuned"],
     seed=seed,
@@ -1157,12 +1159,12 @@ drawn = np.random.default_rng(seed).multinomial(
     n_tested, np.full(n_tested, 1 / n_tested), 1000
 )
 resampled = 100 * np.divide(*np.einsum("rp,kp->kr", drawn, per_patient))
-coherent = protocol.Interval(
+coherent = Interval(
     float(100 * saved.mean()),
     *np.quantile(resampled, [0.025, 0.975]).tolist(),
     float(resampled.std()),
 )
-chains_verdict = protocol.verdict(more["jaccard"], source=records.source, **base)
+chains_verdict = verdict(more["jaccard"], source=records.source, **base)
 worth = (
     "their sets are more coherent at equal Jaccard"
     if coherent.high < 0
@@ -1183,7 +1185,7 @@ said_of_chains = {
     "chains_half": at_half.format(4),
     "coherent": coherent.format(1),
     "worth": worth,
-    "penalty_prauc": protocol.paired_difference(
+    "penalty_prauc": paired_difference(
         kept["LR", "tuned"], kept[f"LR, C = {best_c:g}", "tuned"], seed=seed
     )["prauc"].format(4),
     "chains_penalised": penalised["jaccard"].format(4),
@@ -1261,9 +1263,9 @@ part = taught(current_codes(train_part), given_train, first, own=False)
 np.testing.assert_allclose(part[0][first], ecc.coef_[0][first], atol=2e-3)
 np.testing.assert_allclose(part[1][first], ecc.links_[0][first], atol=2e-3)
 changes = {
-    name: protocol.paired_difference(
+    name: paired_difference(
         kept["1 chain, mean", name],
-        protocol.evaluate(
+        evaluate(
             test,
             chosen["1 chain, own answers", name][0],
             ddi,

@@ -38,7 +38,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from medrec import metrics, plotting, protocol
+from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
@@ -48,7 +48,10 @@ from medrec.models import registry
 from medrec.models.leap import additive_scores, attend, linear_scores
 from medrec.models.micron import carried_sets, prescription
 from medrec.models.retain import context_vector, logit_shares, visit_attention
-from medrec.training import load_system, predict, train
+from medrec.tasks.evaluation import bootstrap, paired_difference
+from medrec.tasks.verdicts import SMALLEST_DIFFERENCE, verdict
+from medrec.tasks.visits import FROM_SECOND, GROUPS, evaluate, in_columns, predict
+from medrec.training import load_system, train
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of model initialisation; the split has its own
@@ -810,7 +813,7 @@ gradient = {}
 for name in ("RETAIN", "RETAIN, official"):
     model, knowledge = load_system(runs[name])
     model.eval()
-    model.loss(batch, model(batch, knowledge), knowledge).backward()
+    model.loss(batch, knowledge).backward()
     gradient[name] = sum(float(w.grad.norm()) for w in model.alpha_gru.parameters())
     weights = model.attention(batch, knowledge).detach()
     last = int(batch.visit_mask[-1].sum()) - 1
@@ -892,7 +895,7 @@ def twins(attention):
         twin = entry.cls(entry.configure("paper", changed), knowledge)
         twin.train()
         output = twin(batch, knowledge)
-        twin.loss(batch, output, knowledge).backward()
+        twin.loss(batch, knowledge).backward()
         parts = [w.grad.flatten() for w in twin.parameters() if w.grad is not None]
         found.append((output.detach(), torch.cat(parts)))
     return found
@@ -1008,15 +1011,15 @@ ddi = knowledge.ddi.numpy()
 given = test.codes["medication"].multi_hot(test.n_medications)
 first_again = given[test.visit_offsets[:-1]][test.patient_of_visit]
 if (test.visit_number > 0).any():
-    first_repeated = protocol.evaluate(
+    first_repeated = evaluate(
         test, first_again, ddi, scored=test.visit_number > 0, patients=split.test
     )
 
 # %% tags=["hide-input"]
 counted = {
-    "all": protocol.GROUPS,
-    "first": protocol.GROUPS[:1],
-    "later": protocol.FROM_SECOND,
+    "all": GROUPS,
+    "first": GROUPS[:1],
+    "later": FROM_SECOND,
 }
 
 
@@ -1026,9 +1029,9 @@ def strip_rows(name, run):
     for cut in ("own", "tuned") if run.threshold is not None else ("none",):
         evaluation = run.evaluation("tuned" if cut == "none" else cut)
         for visits, groups in list(counted.items())[2 if history else 0 :]:
-            interval = protocol.bootstrap(evaluation, groups=groups, seed=seed)
+            interval = bootstrap(evaluation, groups=groups, seed=seed)
             label = name if cut == "none" else f"{name}, {cut}"
-            yield {"system": label, "visits": visits} | protocol.in_columns(interval)
+            yield {"system": label, "visits": visits} | in_columns(interval)
 
 
 papers = {name: run for name, run in runs.items() if "official" not in name}
@@ -1036,8 +1039,8 @@ rows = [row for name, run in papers.items() for row in strip_rows(name, run)]
 for name, run in references.items():
     rows += [row for row in strip_rows(name, run) if "own" not in row["system"]]
 last_row = {"system": "first visit again", "visits": "later"}
-interval = protocol.bootstrap(first_repeated, seed=seed)
-rows.append(last_row | protocol.in_columns(interval))
+interval = bootstrap(first_repeated, seed=seed)
+rows.append(last_row | in_columns(interval))
 show(
     page.table(
         pl.DataFrame(rows),
@@ -1054,10 +1057,10 @@ show(
 # %% tags=["remove-cell"]
 n_tested = test.n_patients
 n_later = int((np.diff(test.visit_offsets) > 1).sum())
-beyond_first = protocol.paired_difference(
+beyond_first = paired_difference(
     first_repeated, runs["MICRON"].evaluation("own"), seed=seed
 )["jaccard"]
-learns = protocol.verdict(
+learns = verdict(
     beyond_first, cohort=records.name, source=records.source, n_patients=n_later
 )
 leap, knowledge = load_system(runs["LEAP"])
@@ -1127,7 +1130,7 @@ def glue_verdict(key, name, label, sign=-1):
     page.glue(**{k: page.about(records, v, patients=n) for k, v in words.items()})
 
 
-smallest = protocol.SMALLEST_DIFFERENCE["jaccard"]
+smallest = SMALLEST_DIFFERENCE["jaccard"]
 
 
 # %% tags=["remove-cell"]
@@ -1309,7 +1312,7 @@ for name, limit in limits.items():
     leap.longest.fill_(limit)
     said = predict(leap, test, knowledge)
     lengths[name] = said.recommended.sum(1)
-    limited[name] = protocol.evaluate(
+    limited[name] = evaluate(
         test,
         said.recommended,
         knowledge.ddi.numpy(),
@@ -1320,7 +1323,7 @@ for name, limit in limits.items():
 # %% tags=["hide-input"]
 rows = []
 for name, evaluation in limited.items():
-    interval = protocol.bootstrap(evaluation, seed=seed)
+    interval = bootstrap(evaluation, seed=seed)
     digits = {"recall": 3, "precision": 3, "jaccard": 3, "n_medications": 1}
     rows.append(
         {"limit": name, "words": limits[name]}
@@ -1340,9 +1343,7 @@ show(
 )
 
 # %% tags=["remove-cell"]
-regained = protocol.paired_difference(
-    limited["20 words"], limited["95th percentile"], seed=seed
-)
+regained = paired_difference(limited["20 words"], limited["95th percentile"], seed=seed)
 reached = float((lengths["none"] >= 20).mean())
 page.glue(
     reached=reached,
@@ -1428,15 +1429,13 @@ for name in splits:
         sets, done = left_out(name, source, order)
         n_wrong[name] = len(np.unique(records.patient_of_visit[done & in_doubt]))
         if n_wrong[name] >= privacy.LIMIT:
-            by_order[order] = protocol.evaluate(
-                records, sets, ddi, scored=done & in_doubt
-            )
+            by_order[order] = evaluate(records, sets, ddi, scored=done & in_doubt)
     if by_order:
-        order_gains[name] = protocol.paired_difference(*by_order.values(), seed=seed)
+        order_gains[name] = paired_difference(*by_order.values(), seed=seed)
 
 # %% tags=["hide-input"]
 order_verdicts = {
-    name: protocol.verdict(
+    name: verdict(
         gain["jaccard"],
         cohort=records.name,
         source=records.source,

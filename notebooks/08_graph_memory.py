@@ -40,7 +40,7 @@ import torch
 from matplotlib.ticker import MaxNLocator
 from torch.nn.functional import binary_cross_entropy, multilabel_margin_loss
 
-from medrec import losses, plotting, protocol
+from medrec import losses, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
@@ -56,6 +56,8 @@ from medrec.models.gamenet import (
     static_read,
     visit_weights,
 )
+from medrec.tasks.evaluation import Interval, bootstrap, paired_difference
+from medrec.tasks.visits import GROUPS, in_columns
 from medrec.training import load_system, train
 
 # %% tags=["parameters"]
@@ -1240,14 +1242,14 @@ def over_patients(x, y, patient, rounds=500):
     """Rank correlation, and its 95 % bootstrap interval over patients."""
     visits = [np.flatnonzero(patient == p) for p in np.unique(patient)]
     if len(visits) < 8:
-        return protocol.Interval(*[float("nan")] * 4)
+        return Interval(*[float("nan")] * 4)
     rng, found = np.random.default_rng(seed), []
     for _ in range(rounds):
         chosen = rng.integers(len(visits), size=len(visits))
         at = np.concatenate([visits[i] for i in chosen])
         found.append(rank_correlation(x[at], y[at]))
     ends = np.quantile(found, [0.025, 0.975]).tolist()
-    return protocol.Interval(rank_correlation(x, y), *ends, float(np.std(found)))
+    return Interval(rank_correlation(x, y), *ends, float(np.std(found)))
 
 
 patient = real.nonzero()[:, 0]
@@ -1288,18 +1290,18 @@ page.glue(
 # ### The strip
 
 # %% tags=["hide-input"]
-GROUPS = {"all": protocol.GROUPS, "first": ("first",), "later": ("second", "later")}
+PARTS = {"all": GROUPS, "first": ("first",), "later": ("second", "later")}
 
 
 def strip(name, run, threshold):
     evaluation = run.evaluation(threshold)
-    for label, groups in GROUPS.items():
+    for label, groups in PARTS.items():
         present = evaluation.per_patient["group"].is_in(list(groups))
         if present.any() and (label != "all" or name != "last visit"):
-            found = protocol.bootstrap(evaluation, groups=groups, seed=seed)
+            found = bootstrap(evaluation, groups=groups, seed=seed)
             tuned = ", tuned" if threshold == "tuned" else ""
             row = {"system": name + tuned, "visits": label}
-            yield row | protocol.in_columns(found)
+            yield row | in_columns(found)
 
 
 shown = [("GAMENet", "own"), ("GAMENet", "tuned"), ("COGNet", "own")]
@@ -1328,7 +1330,7 @@ page.glue(
     tuned_cut=at_tuned["threshold"],
     tuned_gain=page.about(
         records,
-        protocol.paired_difference(
+        paired_difference(
             runs["GAMENet"].evaluation("own"),
             runs["GAMENet"].evaluation("tuned"),
             seed=seed,

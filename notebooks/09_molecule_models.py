@@ -40,10 +40,11 @@ import polars as pl
 import torch
 from torch import nn
 
-from medrec import losses, plotting, protocol
+from medrec import losses, plotting
 from medrec.book import page
 from medrec.chem.fragments import brics_fragments
 from medrec.chem.similarity import tanimoto
+from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.experiments import grids, published
@@ -53,7 +54,9 @@ from medrec.models.gamenet import keep_probability
 from medrec.models.molerec import gather_fragments, masked_attention
 from medrec.models.safedrug import brake, fragment_votes, match
 from medrec.nn.set_attention import SetAttention
-from medrec.training import build_context, load_system, predict, train
+from medrec.tasks.evaluation import bootstrap
+from medrec.tasks.visits import COLUMNS, GROUPS, predict
+from medrec.training import load_system, train
 
 # %% tags=["parameters"]
 seed: int = 0  # of the small trainings on this page; kept rows carry their own
@@ -67,9 +70,7 @@ plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
 entry = {name: registry.get(name) for name in ("safedrug", "molerec")}
-knowledge, _ = build_context(
-    entry["safedrug"], entry["safedrug"].configure(), records.vocab
-)
+knowledge = context_for(entry["safedrug"], entry["safedrug"].configure(), records)
 page.at_a_glance(
     {
         "seed": seed,
@@ -438,7 +439,7 @@ def behind(network):
 def one_step(network, batch):
     before = network.medications(knowledge).detach().clone()
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
-    network.loss(batch, network(batch, knowledge), knowledge).backward()
+    network.loss(batch, knowledge).backward()
     optimiser.step()
     return float((network.medications(knowledge).detach() - before).abs().max())
 
@@ -927,15 +928,14 @@ show(fig, patients=records.n_patients)
 
 # %% tags=["hide-input"]
 def strip(name, run, threshold, visits, groups):
-    found = protocol.bootstrap(run.evaluation(threshold), groups=groups, seed=seed)
-    values = {head: found[key].value for key, head in protocol.COLUMNS.items()}
+    found = bootstrap(run.evaluation(threshold), groups=groups, seed=seed)
+    values = {head: found[key].value for key, head in COLUMNS.items()}
     values["PRAUC"] = None if np.isnan(values["PRAUC"]) else values["PRAUC"]
     values["Jaccard"] = found["jaccard"].format(3)
     values["medications"] = found["n_medications"].format(1)
     return {"system": name, "visits": visits, "threshold": threshold} | values
 
 
-GROUPS = protocol.GROUPS
 parts = [("own", "all", GROUPS), ("own", "first", GROUPS[:1])]
 parts += [("own", "later", GROUPS[1:]), ("tuned", "all", GROUPS)]
 lines = [strip(name, run, *part) for name, run in runs.items() for part in parts]

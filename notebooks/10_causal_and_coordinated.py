@@ -40,7 +40,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import binary_cross_entropy
 
-from medrec import plotting, protocol
+from medrec import plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
@@ -64,7 +64,10 @@ from medrec.models.drugrec import (
     independent_set,
     pair_loss,
 )
-from medrec.training import load_system, predict, train
+from medrec.tasks.evaluation import Interval, bootstrap, paired_difference
+from medrec.tasks.verdicts import verdict, verdict_of_equality
+from medrec.tasks.visits import COLUMNS, GROUPS, evaluate, in_columns, predict
+from medrec.training import load_system, train
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the trainings on this page; kept rows carry their own
@@ -763,7 +766,7 @@ n_leak_patients, leak_seeds = leak_rows["patients"][0], leak_rows["seeds"][0]
 def leak_interval(comparison, metric="jaccard"):
     row = leak_rows.filter(comparison=comparison, metric=metric).to_dicts()[0]
     value, low, high = row["delta"], row["low"], row["high"]
-    return protocol.Interval(value, low, high, (high - low) / (2 * 1.96))
+    return Interval(value, low, high, (high - low) / (2 * 1.96))
 
 
 show(
@@ -788,7 +791,7 @@ show(
 )
 
 # %% tags=["remove-cell"]
-leaked = protocol.verdict_of_equality(
+leaked = verdict_of_equality(
     leak_interval("own targets, against others'"),
     cohort=f"the {leak_cohort} cohort",
     sdi=smallest,
@@ -1114,7 +1117,7 @@ def examine(name, rule="none", share=np.inf, threshold=None):
     prob = torch.from_numpy(said.scores.astype(np.float32))
     conflicts = torch.from_numpy(ddi & (together < share))
     mended = coordinate(sets, prob, conflicts, rule).numpy()
-    return protocol.evaluate(test, mended, ddi, scores=said.scores, patients=split.test)
+    return evaluate(test, mended, ddi, scores=said.scores, patients=split.test)
 
 
 def cost(name, **how):
@@ -1125,7 +1128,7 @@ def cost(name, **how):
 
 
 true_sets = test.codes["medication"].multi_hot(records.n_medications)
-prescribed = protocol.evaluate(test, true_sets, ddi).summary()
+prescribed = evaluate(test, true_sets, ddi).summary()
 curves = {
     ("LR", rule): [cost("LR", rule=rule, share=share) for share in SHARES]
     for rule in RULES_OF_REPAIR
@@ -1188,7 +1191,7 @@ show(fig)
 # %% tags=["hide-input"]
 def price_row(name, rule, share):
     base, after = examine(name), examine(name, rule=rule, share=share)
-    change = protocol.paired_difference(base, after, seed=seed)
+    change = paired_difference(base, after, seed=seed)
     gained, lost = cost(name, rule=rule, share=share)
     return {
         "system": f"{name}, {rule}",
@@ -1217,10 +1220,10 @@ show(
 )
 
 # %% tags=["remove-cell"]
-greedy_gain = protocol.paired_difference(
+greedy_gain = paired_difference(
     examine("LR", rule="official"), examine("LR", rule="greedy"), seed=seed
 )["jaccard"]
-greedy_verdict = protocol.verdict(
+greedy_verdict = verdict(
     greedy_gain,
     cohort=records.name,
     source=records.source,
@@ -1314,18 +1317,16 @@ for name, run in trained.items():
     tuned_run = run.evaluation("tuned")
     present = set(tuned_run.per_patient["group"])
     for which, groups, threshold in (
-        ("all, own", protocol.GROUPS, "own"),
-        ("all", protocol.GROUPS, "tuned"),
-        ("first", protocol.GROUPS[:1], "tuned"),
-        ("later", protocol.GROUPS[1:], "tuned"),
+        ("all, own", GROUPS, "own"),
+        ("all", GROUPS, "tuned"),
+        ("first", GROUPS[:1], "tuned"),
+        ("later", GROUPS[1:], "tuned"),
     ):
         if not present & set(groups) or (len(groups) == 3 and "first" not in present):
             continue
-        interval = protocol.bootstrap(
-            run.evaluation(threshold), groups=groups, seed=seed
-        )
+        interval = bootstrap(run.evaluation(threshold), groups=groups, seed=seed)
         row = {"system": name, "visits": which}
-        strip.append(row | protocol.in_columns(interval))
+        strip.append(row | in_columns(interval))
 show(
     page.table(
         pl.DataFrame(strip).rename({"medications": "size"}),
@@ -1343,8 +1344,7 @@ show(
 # %%
 by_metric = {
     system: {
-        metric: grid.by_label(metric=metric, threshold="own")
-        for metric in protocol.COLUMNS
+        metric: grid.by_label(metric=metric, threshold="own") for metric in COLUMNS
     }
     for system, grid in kept_rows.items()
 }

@@ -39,11 +39,13 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm
 
-from medrec import losses, plotting, protocol
+from medrec import losses, plotting
 from medrec.book import page
+from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.experiments import grids
+from medrec.inference import recommend
 from medrec.models import registry
 from medrec.models.bimorec import (
     aggregate,
@@ -53,8 +55,9 @@ from medrec.models.bimorec import (
     write_back,
 )
 from medrec.nn.set_attention import SetAttention, self_attention
-from medrec.recommend import recommend
-from medrec.training import build_context, load_system, train
+from medrec.tasks.evaluation import bootstrap
+from medrec.tasks.visits import in_columns
+from medrec.training import load_system, train
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of model initialisation; the split has its own
@@ -673,7 +676,7 @@ show({"released": [float(x) for x in released], "printed": [float(x) for x in pr
 entry = registry.get("bimorec")
 small = {"width": 8, "gin_layers": 2, "pretrain": False, "ddi_scale": 1.0}
 config = entry.configure("paper", small)
-context, _ = build_context(entry, config, records.vocab)
+context = context_for(entry, config, records)
 torch.manual_seed(seed)
 network = entry.cls(config, context).eval().requires_grad_(False)
 for weight in network.parameters():
@@ -829,8 +832,7 @@ ours = torch.stack(
 # **Check.** The mean over visits is the loss that the package trains with, here with `ddi_scale` at one and the cross-entropy as a sum; with the mean it is another number.
 
 # %%
-logits = network(small_batch, context)
-torch.testing.assert_close(ours.mean(), network.loss(small_batch, logits, context))
+torch.testing.assert_close(ours.mean(), network.loss(small_batch, context))
 arguments = {"target": m.bool(), "ddi": context.ddi, "ddi_scale": 1.0}
 as_mean = losses.safe_recommendation_loss(z, bce_reduction="mean", **arguments)
 assert (as_mean - ours).abs().max() > 1
@@ -926,9 +928,9 @@ for where, chosen_groups in groups.items():
     for name, one in {"BiMoRec": run, "LR": lr, "last visit": last}.items():
         evaluation = one.evaluation("tuned")
         if evaluation.per_patient["group"].is_in(list(chosen_groups)).any():
-            values = protocol.bootstrap(evaluation, groups=chosen_groups, seed=seed)
+            values = bootstrap(evaluation, groups=chosen_groups, seed=seed)
             row = {"visits": where, "system": name}
-            rows.append(row | protocol.in_columns(values))
+            rows.append(row | in_columns(values))
 show(
     page.table(
         pl.DataFrame(rows),

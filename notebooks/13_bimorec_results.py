@@ -50,7 +50,8 @@ from medrec.experiments.rows import (
     settings_for,
 )
 from medrec.models import registry
-from medrec.protocol import COLUMNS, verdict, verdict_of_equality
+from medrec.tasks.verdicts import verdict, verdict_of_equality
+from medrec.tasks.visits import COLUMNS
 
 # %% tags=["parameters"]
 seed: int = 0  # nothing is drawn on this page; the rows carry their own seeds
@@ -656,7 +657,7 @@ show(fig)
 # What stands behind a row matters as much as its number: systems differ in what they are given.
 
 # %% tags=["hide-input"]
-sees = {entry.label: entry.sees for entry in registry.ENTRIES.values()}
+sees = {entry.label: entry.sees for entry in registry.systems()}
 seen = pl.DataFrame(
     {
         "system": order,

@@ -41,6 +41,7 @@ from scipy.stats import t as student
 from medrec import metrics, plotting
 from medrec.book import page
 from medrec.chem.molecules import build
+from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.synthetic.controls import ASKED, COMPACT, EXTENDED
@@ -48,8 +49,8 @@ from medrec.experiments import grids, hidden_classes, published
 from medrec.experiments.grids import interval, words
 from medrec.experiments.rows import REFERENCE, SYNERGY, settings_for
 from medrec.models import registry
-from medrec.protocol import evaluate
-from medrec.training import build_context, load_system, predict, train
+from medrec.tasks.visits import evaluate, predict
+from medrec.training import load_system, train
 
 # %% tags=["parameters"]
 seed: int = 0  # of the small trainings on this page; kept rows carry their own
@@ -247,7 +248,7 @@ show(int(np.ceil(seeds_needed)))
 # %%
 entry = registry.get("bimorec")
 narrow = {"width": 16, "gin_layers": 1, "pretrain": False}
-knowledge, _ = build_context(entry, entry.configure("paper", narrow), records.vocab)
+knowledge = context_for(entry, entry.configure("paper", narrow), records)
 
 
 def untrained(variant):

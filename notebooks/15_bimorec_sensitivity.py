@@ -45,13 +45,14 @@ from scipy.stats import linregress, norm
 from medrec import plotting
 from medrec.book import page
 from medrec.chem.graphs import batch_graphs, molecular_graph
+from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.experiments import grids, published
 from medrec.experiments.rows import REFERENCE
 from medrec.models import registry
 from medrec.nn.gin import GIN
-from medrec.protocol import COLUMNS, verdict
-from medrec.training import build_context
+from medrec.tasks.verdicts import verdict
+from medrec.tasks.visits import COLUMNS
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the simulations; the kept rows carry their own
@@ -295,7 +296,7 @@ show({name: float(np.round(lead.mean(), 5)) for name, lead in test_lead.items()}
 # %%
 entry = registry.get("bimorec")
 plain = entry.configure("paper")
-context, _ = build_context(entry, plain, records.vocab)
+context = context_for(entry, plain, records)
 
 
 def sizes_at(width):

@@ -42,6 +42,7 @@ from medrec import plotting
 from medrec.book import page
 from medrec.chem.graphs import ATOM_FEATURES, BOND_FEATURES, molecular_graph
 from medrec.chem.similarity import FINGERPRINTS, tanimoto
+from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
 from medrec.experiments import bimorec_cases as cases
@@ -51,8 +52,7 @@ from medrec.experiments.rows import REFERENCE
 from medrec.knowledge.classes import atc3
 from medrec.knowledge.drugs import drug_atc, drugs
 from medrec.models import registry
-from medrec.protocol import verdict
-from medrec.training import build_context
+from medrec.tasks.verdicts import verdict
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the respellings; the kept rows carry their own
@@ -164,8 +164,8 @@ show(
 # And one more fact, about models:
 
 # %%
-context, _ = build_context(
-    registry.get("bimorec"), registry.get("bimorec").configure("paper"), records.vocab
+context = context_for(
+    registry.get("bimorec"), registry.get("bimorec").configure("paper"), records
 )
 molecules, vocabulary = context.molecules, records.vocab["medication"]
 stand_for = {

@@ -38,7 +38,7 @@ import numpy as np
 import polars as pl
 from matplotlib import pyplot as plt
 
-from medrec import metrics, plotting, protocol, training
+from medrec import metrics, plotting, training
 from medrec.book import page
 from medrec.data import example, load_cohort, mimic4, privacy
 from medrec.data.build import build_cohort
@@ -46,6 +46,8 @@ from medrec.data.split import split_patients
 from medrec.data.synthetic import synthesize
 from medrec.experiments import published
 from medrec.knowledge.interactions import default_ddi
+from medrec.tasks.evaluation import bootstrap, shared_groups
+from medrec.tasks.visits import COLUMNS, evaluate, tune_threshold
 from medrec.types import Ragged
 
 # %% tags=["parameters"]
@@ -290,7 +292,7 @@ show(fig)
 # ## A new system in one file
 #
 # A system is a docstring with its source, a configuration, a class with one of the two faces of {py:mod}`medrec.models.base`, and one line in the registry.
-# {py:class}`~medrec.models.base.Estimator` asks for a few lines more than stand here, by which the run store saves and loads what was learnt; {py:mod}`medrec.models.baselines` shows them.
+# {py:class}`~medrec.models.base.Estimator` asks for a few lines more than stand here, by which the run store saves and loads what was learnt; {py:mod}`medrec.models.popularity` shows them.
 # *Popular and last* has no paper; it is here because ten lines hold it:
 #
 # $$
@@ -376,18 +378,18 @@ show("past medications matter, the visit's own do not; the planted leak is caugh
 
 # %%
 ddi, ddi_name = default_ddi(records.vocab["medication"].codes)
-tuned = protocol.tune_threshold(validation, system.predict_proba(validation))
+tuned = tune_threshold(validation, system.predict_proba(validation))
 results = {
-    "popular and last": protocol.evaluate(
+    "popular and last": evaluate(
         test, p_test >= tuned, ddi, scores=p_test, patients=split.test
     )
 }
 for name in ("popularity", "last-visit", "lr"):
     run = training.train(name, records, split_seed=seed)
     results[name] = run.evaluation("tuned")
-groups = protocol.shared_groups(list(results.values()))
+groups = shared_groups(list(results.values()))
 intervals = {
-    name: protocol.bootstrap(result, groups=groups, seed=seed)
+    name: bootstrap(result, groups=groups, seed=seed)
     for name, result in results.items()
 }
 show(
@@ -395,7 +397,7 @@ show(
         pl.DataFrame(
             [
                 {"system": name}
-                | {label: i[key].format(3) for key, label in protocol.COLUMNS.items()}
+                | {label: i[key].format(3) for key, label in COLUMNS.items()}
                 for name, i in intervals.items()
             ]
         ),

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medrec import plotting
-from medrec.protocol import Interval
+from medrec.tasks.evaluation import Interval
 from medrec.types import MedrecError
 
 

@@ -6,22 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medrec import metrics, protocol
+from medrec import metrics
 from medrec.data import example
-from medrec.protocol import (
-    HOUSE,
-    METRICS,
-    Evaluation,
-    Interval,
-    Protocol,
-    bootstrap,
-    contrast,
-    evaluate,
-    in_columns,
-    paired_difference,
-    verdict,
-    verdict_of_equality,
-)
+from medrec.tasks.evaluation import Evaluation, Interval, bootstrap, contrast, paired_difference
+from medrec.tasks.verdicts import verdict, verdict_of_equality
+from medrec.tasks.visits import GROUPS, HOUSE, THRESHOLDS, Protocol, evaluate, in_columns, tune_threshold
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 
@@ -143,10 +132,10 @@ def test_bootstrap_equals_scoring_the_drawn_patients_anew():
     ddi = np.eye(9, k=1, dtype=bool) | np.eye(9, k=-1, dtype=bool)
     whole = evaluate(cohort, sets, ddi, scores=scores)
     drawn = np.sort(rng.integers(0, 30, 30))
-    stored = protocol._Table.of(whole, protocol.GROUPS).estimate(np.bincount(drawn, minlength=30)[None])
+    stored = _Table.of(whole, GROUPS).estimate(np.bincount(drawn, minlength=30)[None])
     visits = np.concatenate([np.arange(*cohort.visit_offsets[[p, p + 1]]) for p in drawn])
     anew = evaluate(cohort.select(drawn), sets[visits], ddi, scores=scores[visits]).summary()
-    for name in protocol.METRICS:
+    for name in METRICS:
         assert stored[name][0] == pytest.approx(anew[name])
 
 
@@ -213,17 +202,15 @@ def test_threshold_by_exhaustive_search():
     scores += 0.4 * cohort.codes["medication"].multi_hot(9)
     ddi = np.zeros((9, 9), dtype=bool)
     for rules in (HOUSE, VISITS, Protocol("later", scored="from second")):
-        found = protocol.tune_threshold(cohort, scores, protocol=rules)
-        searched = [
-            evaluate(cohort, scores >= t, ddi, protocol=rules).summary()["jaccard"] for t in protocol.THRESHOLDS
-        ]
-        assert searched[int(np.argmin(np.abs(protocol.THRESHOLDS - found)))] == pytest.approx(max(searched))
+        found = tune_threshold(cohort, scores, protocol=rules)
+        searched = [evaluate(cohort, scores >= t, ddi, protocol=rules).summary()["jaccard"] for t in THRESHOLDS]
+        assert searched[int(np.argmin(np.abs(THRESHOLDS - found)))] == pytest.approx(max(searched))
 
 
 def test_threshold_includes_equality():
     cohort = example.cohort()
     scores = np.where(cohort.codes["medication"].multi_hot(5), 0.4, 0.39).astype(np.float32)
-    assert protocol.tune_threshold(cohort, scores) == 0.4
+    assert tune_threshold(cohort, scores) == 0.4
     assert (scores >= np.float32(0.4)).sum() == 9
 
 

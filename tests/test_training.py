@@ -12,9 +12,10 @@ from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
 from medrec.metrics import jaccard
 from medrec.models.registry import get
-from medrec.protocol import COLUMNS, bootstrap
 from medrec.runs import Run
-from medrec.training import load_system, predict, train
+from medrec.tasks.evaluation import bootstrap
+from medrec.tasks.visits import COLUMNS, predict
+from medrec.training import load_system, train
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING
 
-import polars as pl
 import torch
 from torch import Tensor
 
 from medrec.chem.fragments import fragment_mask
 from medrec.chem.graphs import batch_graphs
-from medrec.knowledge.drugs import combinations, drug_atc, drugs
-from medrec.types import MedrecError
+from medrec.knowledge.structures import structures
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -59,40 +56,28 @@ class Molecules:
 def build(codes: Sequence[str], *, per_class: int = 3, only: Mapping[str, Sequence[str]] | None = None) -> Molecules:
     """Molecules and fragments of the given ATC level-3 classes.
 
-    The drugs of a class are those that ``drug_atc.csv`` puts there by some route.  A class whose products are all
-    combinations takes their ingredients.  Equal structures are one molecule, whatever the number of classes that hold
-    them, so that no molecule is contrasted with itself.
+    Which drugs stand for a class is said by :func:`medrec.knowledge.structures.structures`.  Equal structures are one
+    molecule, whatever the number of classes that hold them, so that no molecule is contrasted with itself.
 
     Args:
         codes: ATC level-3 classes, one a medication.
-        per_class: at most so many molecules a class, the drugs with most marketed products first, ties by name;
-            released codes keep at most three.  0: all of them.
+        per_class: at most so many molecules a class; 0: all of them.
         only: drugs that stand for a class, whatever the table says.
 
     Raises:
         MedrecError: a drug of ``only`` has no structure.
     """
-    structures = _structures()
-    chosen = []
-    for code in codes:
-        names = (only or {}).get(code)
-        if names is None:
-            names = [name for name in _by_use(code) if name in structures]
-            names = _different(names, structures)[: per_class or None]
-        elif unknown := [name for name in names if name not in structures]:
-            raise MedrecError(f"The drug {unknown[0]!r}, which stands for class {code}, has no structure.")
-        chosen.append(names)
+    chosen = structures(codes, per_class=per_class, only=only)
     name_of: dict[str, str] = {}
-    for names in chosen:
-        for name in names:
-            known = name_of.setdefault(structures[name], name)
-            name_of[structures[name]] = min(known, name)
+    for found in chosen:
+        for name, structure in found.items():
+            name_of[structure] = min(name_of.setdefault(structure, name), name)
     smiles = tuple(sorted(name_of))
     place = {s: n for n, s in enumerate(smiles)}
     average = torch.zeros(len(codes), len(smiles))
-    for m, names in enumerate(chosen):
-        average[m, [place[structures[name]] for name in names]] = 1 / max(len(names), 1)
-    fragments, mask = fragment_mask([[structures[name] for name in names] for names in chosen])
+    for m, found in enumerate(chosen):
+        average[m, [place[structure] for structure in found.values()]] = 1 / max(len(found), 1)
+    fragments, mask = fragment_mask([list(found.values()) for found in chosen])
     return Molecules(
         smiles=smiles,
         names=tuple(name_of[s] for s in smiles),
@@ -102,27 +87,3 @@ def build(codes: Sequence[str], *, per_class: int = 3, only: Mapping[str, Sequen
         fragment_graphs=batch_graphs(fragments),
         fragment_mask=torch.from_numpy(mask),
     )
-
-
-@cache
-def _structures() -> dict[str, str]:
-    """Canonical SMILES of every drug that has one."""
-    return dict(drugs().filter(pl.col("smiles") != "").select("name", "smiles").iter_rows())
-
-
-@cache
-def _by_use(code: str) -> tuple[str, ...]:
-    """Drugs of a class, the most marketed first."""
-    names = drug_atc().filter(atc3=code).select("name").unique()
-    if names.is_empty():
-        names = combinations().filter(atc3=code).select(name=pl.col("ingredients").explode()).unique()
-    common = names.join(drugs().select("name", "n_products"), on="name")
-    return tuple(common.sort("n_products", "name", descending=[True, False])["name"])
-
-
-def _different(names: Sequence[str], structures: Mapping[str, str]) -> list[str]:
-    """The first name of each structure."""
-    seen: dict[str, str] = {}
-    for name in names:
-        seen.setdefault(structures[name], name)
-    return list(seen.values())

@@ -7,14 +7,9 @@ On disk it is a folder of Parquet and JSON; there is no pickle anywhere.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +17,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medrec import keys
+from medrec.folders import atomic_folder
 from medrec.types import MedrecError, Ragged
 
 Kind = Literal["diagnosis", "procedure", "symptom", "medication"]
 Source = Literal["synthetic", "demo", "credentialed"]
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure", "symptom", "medication")
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -159,6 +156,7 @@ class Cohort:
         age_band: ``(n_patients,)`` age at the first visit, e.g. ``"60-69"``, ``"90+"`` or ``""``.
         options: everything that was chosen to make it (window, mapping, seed, ...).
         report: the ledger.
+        planted: what a synthetic control planted, and where to look for it; empty for all other records.
     """
 
     name: str
@@ -172,6 +170,7 @@ class Cohort:
     age_band: NDArray[np.str_]
     options: dict[str, Any] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
+    planted: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = self.n_visits
@@ -202,6 +201,17 @@ class Cohort:
     def visit_number(self) -> NDArray[np.int64]:
         """``(n_visits,)`` 0 for a patient's first visit."""
         return np.arange(self.n_visits) - self.visit_offsets[:-1][self.patient_of_visit]
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of everything that a system can see: codes, titles, order and times of visits, age and sex."""
+        days = np.nan_to_num(self.days_since_previous, nan=-1.0)  # a NaN has many bit patterns
+        parts: list[Any] = [self.visit_offsets, days, self.admit_time.astype("int64")]
+        parts += [self.sex.tolist(), self.age_band.tolist()]
+        for kind in KINDS:
+            parts += [self.codes[kind].offsets, self.codes[kind].values]
+            parts += [list(self.vocab[kind].codes), list(self.vocab[kind].titles)]
+        return keys.digest(*parts)
 
     def select(self, patients: NDArray[np.integer]) -> Cohort:
         """The given patients, in the given order, with the vocabularies unchanged."""
@@ -254,6 +264,7 @@ class Cohort:
                 "name": self.name,
                 "source": self.source,
                 "options": self.options,
+                "planted": self.planted,
                 "report": {
                     "steps": [asdict(s) for s in self.report.steps],
                     "facts": self.report.facts,
@@ -314,51 +325,6 @@ class Cohort:
             sex=patients["sex"].to_numpy().astype(str),
             age_band=patients["age_band"].to_numpy().astype(str),
             options=header["options"],
+            planted=header["planted"],
             report=Report(tuple(Step(**s) for s in report["steps"]), report["facts"], report["tables"]),
         )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def atomic_folder(folder: Path, what: str) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place only when the block ends well.
-
-    Args:
-        folder: final place; what stands there is replaced in the end.
-        what: named in the message when writing fails.
-
-    Raises:
-        MedrecError: writing failed, e.g. the disk is full; nothing half-written stays.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        tmp.chmod(0o777 & ~_umask())  # mkdtemp closes the folder to everybody else
-    except OSError as error:
-        raise MedrecError(
-            f"Cannot write {what} to {folder}: {error.strerror}. Free space or choose another folder."
-        ) from error
-    try:
-        yield tmp
-        try:
-            os.replace(tmp, folder)
-        except OSError as error:
-            # Something stands there, perhaps put there this moment by another process.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            old = folder.parent / f"{tmp.name}-old"
-            os.replace(folder, old)
-            os.replace(tmp, folder)
-            shutil.rmtree(old, ignore_errors=True)
-    except (OSError, pl.exceptions.ComputeError) as error:
-        raise MedrecError(
-            f"Cannot write {what} to {folder}: {getattr(error, 'strerror', None) or error}. "
-            "Free space or choose another folder; nothing was left behind."
-        ) from error
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -228,8 +228,11 @@ def _synthetic_tables(size: str, control: str | None, knobs: Knobs) -> Path:
 def _build(name: str, tables: RawTables, options: Options, source: Source, knobs: Knobs | None) -> Cohort:
     # Imported here: reading a cohort from the cache needs none of it.
     from medrec.data.build import build_cohort
+    from medrec.data.synthetic.world import world
 
-    return build_cohort(tables, options, name=name, source=source, extra=asdict(knobs) if knobs else None)
+    cohort = build_cohort(tables, options, name=name, source=source, extra=asdict(knobs) if knobs else None)
+    control = name.partition("+")[2]
+    return replace(cohort, planted=dict(world(control).planted)) if control else cohort
 
 
 def _digest(*parts: Any) -> str:

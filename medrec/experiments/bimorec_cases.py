@@ -32,13 +32,16 @@ from medrec import paths
 from medrec.chem.molecules import Molecules, build
 from medrec.chem.similarity import Fingerprint, tanimoto
 from medrec.data import load_cohort, privacy
-from medrec.data.cohort import Cohort, atomic_folder
+from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
 from medrec.experiments.rows import FULL, REFERENCE, Row, settings_for
+from medrec.fit import seeded
+from medrec.folders import atomic_folder
 from medrec.metrics import jaccard
 from medrec.models import registry
 from medrec.runs import Run
-from medrec.training import load_system, predict, seeded, train
+from medrec.tasks.visits import predict
+from medrec.training import load_system, train
 from medrec.types import MedrecError
 
 RIVAL = "w/o T+E"

@@ -22,15 +22,16 @@ import torch
 from numpy.typing import NDArray
 
 from medrec import paths
+from medrec.context import Context
 from medrec.data import load_cohort
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
 from medrec.experiments.rows import OFTEN
-from medrec.models.base import Context
 from medrec.models.causalmed import CausalMed
-from medrec.protocol import COLUMNS, Evaluation, evaluate, paired_difference
 from medrec.runs import Run
+from medrec.tasks.evaluation import Evaluation, paired_difference
+from medrec.tasks.visits import COLUMNS, evaluate
 from medrec.training import load_system, train
 from medrec.types import MedrecError
 

@@ -7,16 +7,9 @@ from dataclasses import dataclass
 
 from medrec.data.cohort import Cohort
 from medrec.models import registry
-from medrec.protocol import (
-    COLUMNS,
-    GROUPS,
-    Evaluation,
-    Interval,
-    bootstrap,
-    paired_difference,
-    shared_groups,
-)
 from medrec.runs import Run, Threshold
+from medrec.tasks.evaluation import Evaluation, Interval, bootstrap, paired_difference, shared_groups
+from medrec.tasks.visits import COLUMNS, GROUPS
 from medrec.training import train
 
 DIGITS = {"n_medications": 1}

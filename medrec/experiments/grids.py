@@ -22,23 +22,15 @@ import polars as pl
 
 from medrec import paths
 from medrec.data import load_cohort
-from medrec.data.cohort import Cohort, atomic_folder
+from medrec.data.cohort import Cohort
 from medrec.experiments.rows import ABLATION, GRIDS, SYNERGY, Row, rows_of, settings_for
 from medrec.experiments.sweep import Task, sweep
+from medrec.folders import atomic_folder
 from medrec.models import registry
-from medrec.protocol import (
-    COLUMNS,
-    GROUPS,
-    Evaluation,
-    Interval,
-    Verdict,
-    bootstrap,
-    contrast,
-    paired_difference,
-    verdict,
-    verdict_of_equality,
-)
 from medrec.runs import Run
+from medrec.tasks.evaluation import Evaluation, Interval, bootstrap, contrast, paired_difference
+from medrec.tasks.verdicts import Verdict, verdict, verdict_of_equality
+from medrec.tasks.visits import COLUMNS, GROUPS
 from medrec.training import train
 from medrec.types import MedrecError
 

@@ -40,24 +40,27 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from scipy import sparse
 from scipy.special import expit
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from medrec import paths, runs
 from medrec.chem.molecules import build
 from medrec.data import load_cohort
+from medrec.context import Context, context_for
 from medrec.data.batch import VisitBatch, batches
-from medrec.data.cohort import Cohort, atomic_folder
+from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
 from medrec.data.synthetic.controls import building_blocks
 from medrec.experiments.rows import THIN, settings_for
+from medrec.fit import seeded
+from medrec.folders import atomic_folder
 from medrec.knowledge.interactions import ddi_matrix
 from medrec.metrics import jaccard
 from medrec.models import registry
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import EVALUATION_BATCH, Recommender, TrainingConfig
 from medrec.models.lr import current_codes
-from medrec.protocol import FROM_SECOND, GROUPS, Evaluation, Interval, evaluate, paired_difference, tune_threshold
-from medrec.training import EVALUATION_BATCH, build_context, seeded
+from medrec.tasks.evaluation import Evaluation, Interval, paired_difference
+from medrec.tasks.visits import FROM_SECOND, GROUPS, evaluate, tune_threshold
 from medrec.types import MedrecError, Ragged
 
 PLACES = ("quick+structure", "quick")
@@ -163,13 +166,16 @@ def with_molecules_of_others(context: Context, seed: int) -> Context:
 # -- trainings -----------------------------------------------------------------------------------------------------
 
 
-def blind_loss(
-    network: Recommender, batch: VisitBatch, logits: Tensor, context: Context, hidden: NDArray[np.integer]
-) -> Tensor:
+def blind_loss(network: Recommender, batch: VisitBatch, context: Context, hidden: NDArray[np.integer]) -> Tensor:
     """The system's own loss, in which hidden classes are constants."""
-    logits = logits.clone()
-    logits[..., hidden] = SILENT
-    return network.loss(batch, logits, context)
+
+    def hide(_network: nn.Module, _inputs: object, logits: Tensor) -> Tensor:
+        logits = logits.clone()
+        logits[..., hidden] = SILENT
+        return logits
+
+    with network.register_forward_hook(hide):
+        return network.loss(batch, context)
 
 
 def silence(network: Recommender, hidden: NDArray[np.integer]) -> None:
@@ -217,7 +223,7 @@ def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.i
     """
     entry, config = registry.get(system.model), configured(cohort, system)
     split = split_patients(cohort.n_patients, 0)
-    context, _ = build_context(entry, config, cohort.vocab)
+    context = context_for(entry, config, cohort)
     if system.shared:
         context = without_name_tags(context)
     if cell.molecules == "shuffled":
@@ -235,7 +241,7 @@ def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.i
             network.train()
             for batch in batches(records, split.train, config.batch_size, [cell.seed, epoch]):
                 optimiser.zero_grad()
-                blind_loss(network, batch, network(batch, context), context, hidden).backward()
+                blind_loss(network, batch, context, hidden).backward()
                 optimiser.step()
             if epoch % EVERY == EVERY - 1:
                 said = logits_of(network, validation, context) >= np.log(config.threshold / (1 - config.threshold))
@@ -408,7 +414,7 @@ def looks(cohort: Cohort, cell: Cell) -> dict[str, NDArray]:
         "system": asdict(system) if system else {"penalty": PENALTY},
         "settings": asdict(configured(cohort, system)) if system else {},
         "every": EVERY,
-        "cohort": runs.fingerprint(cohort),
+        "cohort": cohort.content,
         "hidden": hidden.tolist(),
     }
     name = re.sub(r"\W+", "-", f"{cell.system}-{cell.molecules}-{cell.seed}-{cell.half}")
@@ -581,7 +587,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table, curves = rows(cohort, options.seeds)
     worth = gains(cohort)
     environment = {k: v for k, v in runs.environment("cpu", 0).items() if k != "wall_seconds"}
-    provenance = {"cohort": {"name": cohort.name, "fingerprint": runs.fingerprint(cohort)}, "seeds": options.seeds}
+    provenance = {"cohort": {"name": cohort.name, "fingerprint": cohort.content}, "seeds": options.seeds}
     with atomic_folder(place(cohort.name), what="rows of hidden classes") as tmp:
         table.write_csv(tmp / "areas.csv")
         curves.write_csv(tmp / "epochs.csv")

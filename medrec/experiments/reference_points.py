@@ -24,7 +24,8 @@ from medrec import paths
 from medrec.data import load_cohort
 from medrec.data.cohort import Cohort
 from medrec.knowledge.interactions import ddi_matrix
-from medrec.protocol import COLUMNS, FROM_SECOND, GROUPS, Evaluation, bootstrap, evaluate
+from medrec.tasks.evaluation import Evaluation, bootstrap
+from medrec.tasks.visits import COLUMNS, FROM_SECOND, GROUPS, evaluate
 
 STORED = ("mimic3-demo", "mimic4-demo")
 """Cohorts whose values are kept in ``results/``: open records, so that anybody can make them again."""

@@ -254,6 +254,42 @@ def default_ddi(classes: Sequence[str]) -> tuple[NDArray[np.bool_], str]:
     return ddi_matrix(classes), "medrec's own interaction table"
 
 
+def class_interactions(classes: Sequence[str], path: Path | None = None) -> tuple[NDArray[np.bool_], str]:
+    """The matrix of a list of interactions: the book's own, or that of a file.
+
+    Args:
+        classes: ATC level-3 codes that index rows and columns, ``(M,)``.
+        path: a file as :func:`read_list` knows it; ``None``: our own list, so that no external file is needed.
+
+    Returns:
+        ``(M, M)`` matrix and the name of its source for captions.
+
+    Raises:
+        MedrecError: the file cannot be read, or names no pair of these classes.
+    """
+    if path is None:
+        return default_ddi(classes)
+    matrix = ddi_matrix(classes, read_list(path))
+    if not matrix.any():
+        raise MedrecError(f"{path} names no pair of this cohort's {len(classes)} classes. Check what it lists.")
+    return matrix, f"the list {Path(path).name}"
+
+
+def read_list(path: Path) -> pl.DataFrame:
+    """Class pairs of an interaction list in any form that we know, told apart by its columns.
+
+    ``atc3_1``, ``atc3_2``: class pairs, as :func:`read_twosides`; ``drug_a``, ``drug_b``: pairs of drug names, lifted
+    by :func:`class_pairs`.
+
+    Returns:
+        ``atc3_1`` < ``atc3_2``.
+    """
+    columns = _read_text(path).columns
+    if {"drug_a", "drug_b"} <= set(columns):
+        return class_pairs(_read_text(path).select("drug_a", "drug_b"))
+    return read_twosides(path)
+
+
 # -- do two lists agree beyond chance? ---------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from medrec.data.cohort import atomic_folder
+from medrec.folders import atomic_folder
 from medrec.nn.gin import GIN
 from medrec.nn.gvp import GVPEncoder
 from medrec.paths import cache_dir

@@ -45,10 +45,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 from medrec.models.causal_graph import causal_graph
 
 
@@ -408,11 +409,12 @@ class CausalMed(Recommender):
 
     # -- loss
 
-    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Accuracy and safety, mean over visits; the same as MoleRec's."""
         scored, config = self.scored(batch), self.config
+        logits = self(batch, context)[scored]
         return safe_recommendation_loss(
-            logits[scored],
+            logits,
             batch.target[scored],
             context.ddi,
             bce_weight=config.bce_weight,
@@ -427,3 +429,16 @@ def commonest_strata(diagnoses: NDArray, count: int = 3) -> NDArray[np.integer]:
     """Group of each visit by which of the commonest diagnoses it has, ``(V,)`` below ``2 ** count``."""
     commonest = np.argsort(-diagnoses.sum(0), kind="stable")[:count]
     return diagnoses[:, commonest] @ (1 << np.arange(len(commonest)))
+
+
+SYSTEM = System(
+    name="causalmed",
+    label="CausalMed",
+    family="causal",
+    cls=CausalMed,
+    config=CausalMedConfig,
+    sees="diagnoses and procedures up to the visit itself, medications of earlier visits",
+    variants=VARIANTS,
+    citation="li2024causalmed",
+    seconds_per_epoch=16,
+)

@@ -59,10 +59,11 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import coo_array
 from torch import Tensor, nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind, Vocabulary
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 from medrec.nn.gin import GIN
 
 Repair = Literal["none", "official", "greedy", "exact"]
@@ -90,8 +91,9 @@ class DrugRecConfig(TrainingConfig):
     ddi_test: Literal["medications", "visit_numbers"] = "medications"  # paper; released code: visit_numbers
     repair: Repair = "official"  # paper and released code
     frequent_pair: float = 0.074  # of training visits; such pairs may stay. Released code: 1000 of its 13490 visits
-    batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one patient
+    batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     learning_rate: float = 4e-3  # validation, see configs/drugrec.yaml; released code 5e-4, one patient a step
+    epochs: int = 10  # at most; ours, see `batch_size`
 
 
 VARIANTS = {"paper": {}, "official": {"pair_targets": "positions", "ddi_test": "visit_numbers"}}
@@ -385,8 +387,6 @@ class _Reading:
 class DrugRec(Recommender):
     """See the module."""
 
-    sees_molecules = True
-
     def __init__(self, config: DrugRecConfig, context: Context) -> None:
         super().__init__(config, context)
         self.tunable = config.repair == "none"
@@ -419,7 +419,6 @@ class DrugRec(Recommender):
         self.free_vectors = nn.Parameter(torch.empty(len(bare), d)) if len(bare) else None
         self.medication = nn.Sequential(nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
         self.register_buffer("frequent", torch.zeros(M, M, dtype=torch.bool))
-        self._reading: _Reading | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -454,6 +453,10 @@ class DrugRec(Recommender):
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits ``(B, T, M)``."""
+        return self._read_records(batch, context).logits
+
+    def _read_records(self, batch: VisitBatch, context: Context) -> _Reading:
+        """One pass over a batch, for output and loss."""
         texts = {kind: self._encode(batch, kind) for kind in self.kinds}
         if self.has_symptoms:
             s = texts["symptom"]
@@ -462,10 +465,7 @@ class DrugRec(Recommender):
         streams = tuple(self.attention[kind](self.project(texts[kind])) for kind in self.kinds)
         query = self.query(torch.cat(streams, dim=-1))
         medications = self._medications(context)
-        logits = query @ medications.T
-        # The causal loss goes on from here.
-        self._reading = _Reading(streams, query, medications, logits) if self.training else None
-        return logits
+        return _Reading(streams, query, medications, query @ medications.T)
 
     def _encode(self, batch: VisitBatch, kind: Kind) -> Tensor:
         """First token of each visit's text, ``(B, T, d)``; 0 at padding."""
@@ -506,9 +506,11 @@ class DrugRec(Recommender):
 
     # -- loss
 
-    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Mean over visits of the sum in the module's text; the causal part only while training."""
         at, config = self.scored(batch), self.config
+        reading = self._read_records(batch, context)
+        logits = reading.logits
         prob, target = logits[at].sigmoid(), batch.target[at]
         bce = nn.functional.binary_cross_entropy_with_logits(logits[at], target.to(logits.dtype), reduction="none")
         with torch.no_grad():
@@ -521,8 +523,7 @@ class DrugRec(Recommender):
         total = total + pair_loss(prob, target, config.pair_targets)
         unsafe = ddi_loss(prob, context.ddi, 1 / prob.shape[-1])
         total = total + config.ddi_weight * (rate[at] > config.target_ddi) * unsafe
-        reading = self._reading
-        if self.training and self.has_symptoms and reading is not None and reading.logits is logits:
+        if self.training and self.has_symptoms:
             total = total + config.causal_weight * self._causal_loss(batch, reading)[at]
         return total.mean()
 
@@ -551,3 +552,18 @@ class DrugRec(Recommender):
 
 BUNDLE = 16
 """Texts of similar length that are read together."""
+
+
+SYSTEM = System(
+    name="drugrec",
+    label="DrugRec",
+    family="causal",
+    cls=DrugRec,
+    config=DrugRecConfig,
+    sees="titles of diagnoses, procedures and symptoms of the visit and three before, molecules",
+    small={"epochs": 50},
+    variants=VARIANTS,
+    needs=("molecules",),
+    citation="sun2022drugrec",
+    seconds_per_epoch=46,
+)

@@ -33,7 +33,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from medrec.data.cohort import Cohort
-from medrec.models.base import Estimator, State
+from medrec.models.base import Estimator, State, System
 from medrec.models.lr import current_codes
 
 SMALL = 2_000_000
@@ -186,3 +186,14 @@ def _fit_chain(
                 fit = LogisticRegression(C=C, max_iter=1000).fit(design[:, : F + k].tocsr(), Y[:, m])
                 coef[m], links[m, order[:k]], intercept[m] = fit.coef_[0, :F], fit.coef_[0, F:], fit.intercept_[0]
     return coef, links, intercept
+
+
+SYSTEM = System(
+    name="ecc",
+    label="ECC",
+    family="classical",
+    cls=ECC,
+    config=ECCConfig,
+    sees="diagnoses and procedures of the visit itself",
+    citation="read2011chains",
+)

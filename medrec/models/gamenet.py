@@ -41,10 +41,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 from medrec.nn.set_attention import masked_softmax
 
 Graph = Literal["observed", "lift", "empty", "complete", "shuffled"]
@@ -295,10 +296,10 @@ class GAMENet(Recommender):
 
     # -- loss
 
-    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Accuracy or safety, by the annealed choice of each visit; mean over visits."""
         config, scored = self.config, self.scored(batch)
-        logits, target = logits[scored], batch.target[scored]
+        logits, target = self(batch, context)[scored], batch.target[scored]
         prob = logits.sigmoid()
         bce = nn.functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none").mean(-1)
         accuracy = config.bce_weight * bce + config.multi_weight * margin_loss(prob, target)
@@ -310,6 +311,19 @@ class GAMENet(Recommender):
                 keep = keep.bernoulli()
         return (keep * accuracy + (1 - keep) * safety).mean()
 
-    def after_epoch(self, validation_jaccard: float) -> None:
+    def after_epoch(self, selected: float) -> None:
         """Cool."""
         self.temperature *= self.config.decay
+
+
+SYSTEM = System(
+    name="gamenet",
+    label="GAMENet",
+    family="graph",
+    cls=GAMENet,
+    config=GAMENetConfig,
+    sees="diagnoses and procedures up to the visit itself, medications of earlier visits",
+    variants=VARIANTS,
+    citation="shang2019gamenet",
+    seconds_per_epoch=4,
+)

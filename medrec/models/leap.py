@@ -44,9 +44,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 from medrec.nn.set_attention import masked_softmax
 
 
@@ -61,6 +62,8 @@ class LEAPConfig(TrainingConfig):
     order: Literal["frequency", "rare_first", "record"] = "frequency"  # of the medications to be written; ours
     max_len: int = 0  # medications on a list at most; 0: the 95th percentile of training visits; ours
     learning_rate: float = 1e-3  # validation, see configs/leap.yaml; released code 5e-4, one visit a step
+    batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
+    epochs: int = 10  # at most; ours, see `batch_size`
 
 
 VARIANTS = {
@@ -160,7 +163,6 @@ class LEAP(Recommender):
         # Until they are counted: medications in the order of their ids, and as many as there are.
         self.register_buffer("rank", torch.arange(self.n_medications))
         self.register_buffer("longest", torch.tensor(config.max_len or self.n_medications))
-        self._taught: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
         """Count medications of training visits: how frequent each is, and how many a visit has."""
@@ -253,19 +255,9 @@ class LEAP(Recommender):
     # -- output
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
-        """Logits of the scores, ``(B, T, M)``; while training, of those along the true lists."""
+        """Logits of the scores of the written lists, ``(B, T, M)``."""
         at = batch.visit_mask
-        self._taught = None
-        if self.training:
-            steps, target = self._teach(batch, at)
-            real = (target >= 0)[..., None]
-            scores = (steps.softmax(-1)[..., : self.n_medications] * real).sum(1) / real.sum(1)
-        else:
-            scores = self.write(batch, at).scores
-        logits = _on_grid(scores.logit(1e-6), at)
-        if self.training:
-            self._taught = logits, _list_losses(steps, target)
-        return logits
+        return _on_grid(self.write(batch, at).scores.logit(1e-6), at)
 
     def decide(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor]:
         """Scores and written sets, both ``(B, T, M)``."""
@@ -300,10 +292,8 @@ class LEAP(Recommender):
 
     # -- loss
 
-    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Cross-entropy, mean over the steps of a list and then over visits."""
-        if self._taught is not None and self._taught[0] is logits:
-            return self._taught[1].mean()
         return _list_losses(*self._teach(batch, self.scored(batch))).mean()
 
 
@@ -317,3 +307,17 @@ def _on_grid(rows: Tensor, at: Tensor) -> Tensor:
     """Rows ``(N, ...)`` of the visits ``at`` ``(B, T)``, 0 or False elsewhere."""
     grid = rows.new_zeros(*at.shape, *rows.shape[1:])
     return grid.index_put(at.nonzero(as_tuple=True), rows)
+
+
+SYSTEM = System(
+    name="leap",
+    label="LEAP",
+    family="sequence",
+    cls=LEAP,
+    config=LEAPConfig,
+    sees="diagnoses of the visit itself",
+    small={"learning_rate": 0.004, "batch_size": 32, "epochs": 50},
+    variants=VARIANTS,
+    citation="zhang2017leap",
+    seconds_per_epoch=4,
+)

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from medrec.data.cohort import Cohort, Kind
-from medrec.models.base import Estimator, State
+from medrec.models.base import Estimator, State, System
 
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
 
@@ -99,3 +99,13 @@ class LR(Estimator):
     def load_state(self, state: State) -> LR:
         self.coef_, self.intercept_ = state["coef"], state["intercept"]
         return self
+
+
+SYSTEM = System(
+    name="lr",
+    label="LR",
+    family="classical",
+    cls=LR,
+    config=LRConfig,
+    sees="diagnoses and procedures of the visit itself",
+)

@@ -50,10 +50,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 from torch import Tensor, nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,6 @@ class MICRON(Recommender):
         self.register_buffer("loss_weights", torch.full((4,), 0.25))
         self.register_buffer("loss_means", torch.zeros(4))
         self.register_buffer("n_losses", torch.zeros(()))
-        self._reading: _Reading | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -209,9 +209,7 @@ class MICRON(Recommender):
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits ``(B, T, M)``: those of the first visit, and the changes since."""
-        reading = self._read(batch)
-        self._reading = reading if self.training else None
-        return reading.logits
+        return self._read(batch).logits
 
     def _read(self, batch: VisitBatch) -> _Reading:
         health = self.health(self._embed(batch))
@@ -271,17 +269,15 @@ class MICRON(Recommender):
 
     # -- loss
 
-    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Mean over scored visits of the four terms of the module's text."""
-        reading, config = self._reading, self.config
-        if reading is None or reading.logits is not logits:
-            reading = self._read(batch)
+        reading, config = self._read(batch), self.config
         now = self.scored(batch)[:, 1:]
         if not now.any():
-            return logits.sum() * 0
+            return reading.logits.sum() * 0
         target, prob = batch.target, reading.direct.sigmoid()
         bce = nn.functional.binary_cross_entropy_with_logits(
-            reading.direct, target.to(logits.dtype), reduction="none"
+            reading.direct, target.to(reading.direct.dtype), reduction="none"
         ).mean(-1)
         margin = margin_loss(prob, target)
         rebuilt = (reading.direct[:, :-1] + reading.change[:, 1:]).sigmoid()
@@ -306,7 +302,21 @@ class MICRON(Recommender):
             self.loss_means += (losses - self.loss_means) / self.n_losses
         return self.loss_weights.clone()
 
-    def after_epoch(self, validation_jaccard: float) -> None:
+    def after_epoch(self, selected: float) -> None:
         """Running means start anew; weights are kept."""
         self.loss_means.zero_()
         self.n_losses.zero_()
+
+
+SYSTEM = System(
+    name="micron",
+    label="MICRON",
+    family="sequence",
+    cls=MICRON,
+    config=MICRONConfig,
+    sees="diagnoses and procedures up to the visit itself, medications of the first visit; skips first visits",
+    small={"learning_rate": 0.001},
+    variants=VARIANTS,
+    citation="yang2021micron",
+    seconds_per_epoch=1,
+)

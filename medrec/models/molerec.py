@@ -44,10 +44,11 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, safe_recommendation_loss
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 
@@ -69,8 +70,9 @@ class MoleRecConfig(TrainingConfig):
     ddi_scale: float = 5e-4  # released code
     target_ddi: float = 0.06  # released code
     temperature: float = 2.5  # released code
-    batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
+    batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     learning_rate: float = 8e-3  # validation, see configs/molerec.yaml; released code 5e-4, one visit a step
+    epochs: int = 10  # at most; ours, see `batch_size`
 
 
 VARIANTS = {"paper": {}, "official": {"sab_feedforward": False}}
@@ -121,8 +123,6 @@ def gather_fragments(attention: Tensor, wanted: Tensor, fragments: Tensor) -> Te
 
 class MoleRec(Recommender):
     """See the module."""
-
-    sees_molecules = True
 
     def __init__(self, config: MoleRecConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -213,12 +213,13 @@ class MoleRec(Recommender):
 
     # -- loss
 
-    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Accuracy and safety, mean over visits."""
         scored, config = self.scored(batch), self.config
+        logits = self(batch, context)[scored]
         weighted = config.brake in ("full", "turn_down")
         loss = safe_recommendation_loss(
-            logits[scored],
+            logits,
             batch.target[scored],
             context.ddi,
             bce_weight=config.bce_weight,
@@ -228,5 +229,20 @@ class MoleRec(Recommender):
             threshold=config.threshold,
         )
         if config.brake == "ddi_always":
-            loss = loss + ddi_loss(logits[scored].sigmoid(), context.ddi, config.ddi_scale)
+            loss = loss + ddi_loss(logits.sigmoid(), context.ddi, config.ddi_scale)
         return loss.mean()
+
+
+SYSTEM = System(
+    name="molerec",
+    label="MoleRec",
+    family="molecule",
+    cls=MoleRec,
+    config=MoleRecConfig,
+    sees="diagnoses and procedures up to the visit itself, molecules in 2D",
+    small={"learning_rate": 0.002, "batch_size": 32, "epochs": 50},
+    variants=VARIANTS,
+    needs=("molecules",),
+    citation="yang2023molerec",
+    seconds_per_epoch=25,
+)

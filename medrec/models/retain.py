@@ -32,9 +32,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -222,3 +223,17 @@ class RETAIN(Recommender):
             rows = self.dropout(self.embedding(ids[real] + self.starts[kind]))
             total = total.index_add(0, real.nonzero()[:, 0], rows)
         return total
+
+
+SYSTEM = System(
+    name="retain",
+    label="RETAIN",
+    family="sequence",
+    cls=RETAIN,
+    config=RETAINConfig,
+    sees="all codes of earlier visits, none of the visit itself; skips first visits",
+    small={"learning_rate": 0.004},
+    variants=VARIANTS,
+    citation="choi2016retain",
+    seconds_per_epoch=1,
+)

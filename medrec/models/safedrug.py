@@ -42,10 +42,11 @@ import torch
 from torch import Tensor, nn
 
 from medrec.chem.fingerprints import wl_fingerprints
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
-from medrec.models.base import Context, Recommender, TrainingConfig
+from medrec.models.base import Recommender, System, TrainingConfig
 
 Clip = Literal["max", "min"]
 
@@ -211,8 +212,6 @@ class MoleculeEncoder(nn.Module):
 class SafeDrug(Recommender):
     """See the module."""
 
-    sees_molecules = True
-
     def __init__(self, config: SafeDrugConfig, context: Context) -> None:
         super().__init__(config, context)
         sizes, d = context.sizes, config.size
@@ -315,10 +314,10 @@ class SafeDrug(Recommender):
 
     # -- loss
 
-    def loss(self, batch: VisitBatch, logits: Tensor, context: Context) -> Tensor:
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Accuracy and safety, mixed by the brake of each visit; mean over visits."""
         config, scored = self.config, self.scored(batch)
-        logits, target = logits[scored], batch.target[scored]
+        logits, target = self(batch, context)[scored], batch.target[scored]
         prob = logits.sigmoid()
         bce = nn.functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none").mean(-1)
         accuracy = config.bce_weight * bce + (1 - config.bce_weight) * margin_loss(prob, target)
@@ -327,3 +326,18 @@ class SafeDrug(Recommender):
             rate = visit_ddi_rate(prob >= config.threshold, context.ddi)
             beta = brake(rate, config.target_ddi, config.correction, config.beta_clip)
         return (beta * accuracy + (1 - beta) * safety).mean()
+
+
+SYSTEM = System(
+    name="safedrug",
+    label="SafeDrug",
+    family="molecule",
+    cls=SafeDrug,
+    config=SafeDrugConfig,
+    sees="diagnoses and procedures up to the visit itself, molecules in 2D",
+    small={"learning_rate": 0.0005, "batch_size": 32},
+    variants=VARIANTS,
+    needs=("molecules",),
+    citation="yang2021safedrug",
+    seconds_per_epoch=4,
+)

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medrec.data.cohort import KINDS, Cohort, Report, Step, Vocabulary, atomic_folder
+from medrec.data.cohort import KINDS, Cohort, Report, Step, Vocabulary
 from medrec.data.example import cohort as running_example
+from medrec.folders import atomic_folder
 from medrec.types import MedrecError, Ragged
 
 

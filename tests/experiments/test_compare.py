@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medrec.experiments.compare import compare, table
-from medrec.protocol import Interval
+from medrec.tasks.evaluation import Interval
 from tests.toys import random_cohort
 
 

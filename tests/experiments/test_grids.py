@@ -12,7 +12,7 @@ from medrec.experiments import grids
 from medrec.experiments.grids import collect, interval, keep, read, read_or_default, tasks, words
 from medrec.experiments.rows import FULL, GRIDS, REFERENCE, SYNERGY, Row, rows_of, settings_for
 from medrec.models import registry
-from medrec.protocol import COLUMNS
+from medrec.tasks.visits import COLUMNS
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 

@@ -16,7 +16,6 @@ from medrec.data.synthetic.controls import building_blocks
 from medrec.experiments import hidden_classes
 from medrec.experiments.hidden_classes import Cell, System
 from medrec.models import registry
-from medrec.training import build_context
 from medrec.types import MedrecError, Ragged
 from tests.toys import random_cohort
 

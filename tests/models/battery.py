@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import KINDS, Cohort, Kind
 from medrec.metrics import jaccard
-from medrec.models.base import Context, Recommender
+from medrec.models.base import Recommender
 from medrec.models.registry import get
 from medrec.types import Ragged
 from tests.toys import random_cohort, toy_molecules

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
-from medrec.models.base import Context
 from medrec.models.bimorec import VARIANTS, aggregate, fragment_slots, gated_linear, prescribed_rows, write_back
 from medrec.models.registry import get
 from medrec.types import MedrecError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medrec.data import load_cohort
+from medrec.inference import recommend
 from medrec.models.registry import ENTRIES, get
-from medrec.recommend import recommend
 from medrec.runs import Run
 from medrec.training import train
 from tests.conftest import demo_dir

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from medrec.models.baselines import LastVisit, Popularity
 from scipy import sparse
 from scipy.special import expit, logit
 from sklearn.base import clone
@@ -9,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 
 from medrec.data import example
 from medrec.metrics import jaccard
-from medrec.models.baselines import LastVisit, Popularity
 from medrec.models.ecc import ECC
 from medrec.models.lr import LR, current_codes
 from tests.toys import random_cohort

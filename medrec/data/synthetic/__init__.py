@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medrec.data.cohort import atomic_folder
 from medrec.data.synthetic import tables
 from medrec.data.synthetic.model import STAGES, Stays, simulate, stream
 from medrec.data.synthetic.world import World, world
+from medrec.folders import atomic_folder
 from medrec.knowledge.conditions import icd_titles
 from medrec.types import MedrecError, Ragged
 

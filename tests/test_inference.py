@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from medrec.data.cohort import Vocabulary
-from medrec.recommend import code_id, read_history, recommend
-from medrec.training import load_system, predict, train
+from medrec.inference import code_id, read_history, recommend
+from medrec.tasks.visits import predict
+from medrec.training import load_system, train
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 

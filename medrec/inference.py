@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 import torch
 
+from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
 from medrec.models import registry
-from medrec.models.base import Context, Estimator, Recommender
+from medrec.models.base import Estimator, Recommender
 from medrec.runs import Run
-from medrec.training import load_system, predict
+from medrec.tasks.visits import predict
+from medrec.training import load_system
 from medrec.types import MedrecError, Ragged
 
 Visit = Mapping[Kind, Sequence[str]]
@@ -72,7 +74,7 @@ def recommend(
         MedrecError: a code that the run does not know, or a system that needs a history and got none.
     """
     system, context = load_system(run)
-    entry = registry.get(run.config["model"])
+    entry = registry.get(run.config["system"])
     if system.needs_history and not history:
         raise MedrecError(f"{entry.label} sees {entry.sees}: give earlier visits with --history FILE.")
     now: Visit = {"diagnosis": diagnoses, "procedure": procedures, "symptom": symptoms, "medication": ()}
@@ -128,8 +130,6 @@ def _reasons(
     system: Estimator | Recommender, patient: Cohort, context: Context, codes: list[str]
 ) -> pl.DataFrame | None:
     """What the system says of the recommended medications, in their order."""
-    if isinstance(system, Estimator):
-        return None
     with torch.inference_mode():
         reasons = system.explain(VisitBatch.build(patient, np.array([0])), context)
     if reasons is None:

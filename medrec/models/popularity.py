@@ -1,6 +1,6 @@
-"""Reference points: the most popular medications, and the last visit's.
+"""Popularity: one list for everybody.
 
-They know nothing of the visit's diagnoses; a system that does not beat them has learnt nothing from its inputs.
+It knows nothing of the patient; a system that does not beat it has learnt nothing from its inputs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrec.data.cohort import Cohort
-from medrec.models.base import Estimator, State
-
-
-def _targets(cohort: Cohort) -> NDArray[np.bool_]:
-    return cohort.codes["medication"].multi_hot(cohort.n_medications)
+from medrec.models.base import Estimator, State, System
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Popularity(Estimator):
     tunable = False
 
     def fit(self, cohort: Cohort) -> Popularity:
-        target = _targets(cohort)
+        target = cohort.codes["medication"].multi_hot(cohort.n_medications)
         self.frequencies_ = target.mean(0)
         hits = target[:, self._order()].cumsum(1)
         union = np.arange(1, target.shape[1] + 1) + target.sum(1)[:, None] - hits
@@ -65,37 +61,11 @@ class Popularity(Estimator):
         return self
 
 
-@dataclass(frozen=True)
-class LastVisitConfig:
-    """Nothing to set."""
-
-
-class LastVisit(Estimator):
-    """Repeat the medications of the previous visit ("Nearest" in GAMENet's code).
-
-    First visits are out of reach.  There are no probabilities, so no PRAUC and no threshold.
-    """
-
-    needs_history = True
-    tunable = False
-
-    def fit(self, cohort: Cohort) -> LastVisit:
-        self.n_medications_ = cohort.n_medications
-        return self
-
-    def predict_proba(self, cohort: Cohort) -> None:
-        return None
-
-    def predict(self, cohort: Cohort) -> NDArray[np.bool_]:
-        target = _targets(cohort)
-        previous = np.zeros_like(target)
-        later = np.flatnonzero(cohort.visit_number > 0)
-        previous[later] = target[later - 1]
-        return previous
-
-    def state(self) -> State:
-        return {"n_medications": np.array([self.n_medications_])}
-
-    def load_state(self, state: State) -> LastVisit:
-        self.n_medications_ = int(state["n_medications"][0])
-        return self
+SYSTEM = System(
+    name="popularity",
+    label="popularity",
+    family="reference",
+    cls=Popularity,
+    config=PopularityConfig,
+    sees="nothing of the patient",
+)

@@ -1,0 +1,182 @@
+"""What a system may know besides the records: one provider for each need.
+
+A system declares its needs (``System.needs``).  Interactions are for everybody; ``"molecules"``, ``"text"`` and
+``"graph"`` are made for those that ask.  :func:`describe` says what a context would be made of without making it, so
+that a run can be looked up in milliseconds; :func:`build` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from medrec import keys
+from medrec.data.cohort import Cohort, Kind, Vocabulary
+from medrec.knowledge.interactions import class_interactions
+from medrec.types import MedrecError
+
+if TYPE_CHECKING:
+    from medrec.chem.molecules import Molecules
+    from medrec.graphs.interactions import Interactions
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a system may know besides the records.
+
+    Args:
+        vocab: one vocabulary for each kind of code.
+        ddi: ``(M, M)`` bool, symmetric, zero diagonal: which medications interact.
+        molecules: for systems that need ``"molecules"``, otherwise ``None``.
+        text: for systems that need ``"text"``; no provider yet.
+        graph: for systems that need ``"graph"``: who was given what at the visits that training sees.
+    """
+
+    vocab: dict[Kind, Vocabulary]
+    ddi: Tensor
+    molecules: Molecules | None = None
+    text: Any = None
+    graph: Interactions | None = None
+
+    @property
+    def sizes(self) -> dict[Kind, int]:
+        """Size of each vocabulary."""
+        return {kind: len(vocabulary) for kind, vocabulary in self.vocab.items()}
+
+    def to(self, device: torch.device | str) -> Context:
+        """The same on another device."""
+        molecules = None if self.molecules is None else self.molecules.to(device)
+        graph = None if self.graph is None else self.graph.to(device)
+        return replace(self, ddi=self.ddi.to(device), molecules=molecules, graph=graph)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the providers.
+
+    Args:
+        vocab: one vocabulary for each kind of code.
+        config: settings of the system; a provider reads those that concern it.
+        planted: what a synthetic control planted, see :attr:`medrec.data.cohort.Cohort.planted`.
+        ddi: file of another interaction list; ``None``: the book's own.
+        graph: who was given what at the visits that training sees, for those that need it; the task knows.
+    """
+
+    vocab: Mapping[Kind, Vocabulary]
+    config: Any = None
+    planted: Mapping[str, Any] | None = None
+    ddi: Path | None = None
+    graph: Interactions | None = None
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.vocab["medication"].codes
+
+    @property
+    def molecules_per_class(self) -> int:
+        return getattr(self.config, "molecules_per_class", 3)
+
+    @property
+    def stand_ins(self) -> Mapping[str, list[str]] | None:
+        """Drugs that alone stand for a class, where a control planted a shape."""
+        return (self.planted or {}).get("molecules") or None
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Makes one part of a context.
+
+    Args:
+        modules: whose code decides what comes out; part of a run's key.
+        describe: content of the sources, a digest, without making anything.
+        build: makes it.
+    """
+
+    modules: tuple[str, ...]
+    describe: Callable[[Asked], str]
+    build: Callable[[Asked], Any]
+
+
+def _describe_molecules(asked: Asked) -> str:
+    from medrec.knowledge.structures import structures
+
+    return keys.digest(structures(asked.classes, per_class=asked.molecules_per_class, only=asked.stand_ins))
+
+
+def _build_molecules(asked: Asked) -> Molecules:
+    # RDKit is loaded for those who need it.
+    from medrec.chem.molecules import build
+
+    return build(asked.classes, per_class=asked.molecules_per_class, only=asked.stand_ins)
+
+
+def _describe_graph(asked: Asked) -> str:
+    return _graph(asked).content
+
+
+def _graph(asked: Asked) -> Interactions:
+    if asked.graph is None:
+        raise MedrecError("A graph of patients and medications belongs to the ranking task; train with that task.")
+    return asked.graph
+
+
+PROVIDERS: dict[str, Provider] = {
+    "molecules": Provider(("medrec.chem.molecules",), _describe_molecules, _build_molecules),
+    "graph": Provider(("medrec.graphs.interactions",), _describe_graph, _graph),
+}
+"""One for each need."""
+
+
+def provider(need: str) -> Provider:
+    """The provider of a need.
+
+    Raises:
+        MedrecError: nothing provides it.
+    """
+    if need not in PROVIDERS:
+        raise MedrecError(f"Nothing provides {need!r}; a system can need {', '.join(PROVIDERS)}.")
+    return PROVIDERS[need]
+
+
+def describe(needs: Sequence[str], asked: Asked) -> dict[str, dict[str, str]]:
+    """Source and content of each part of a context, without making any but the interactions.
+
+    Returns:
+        For ``"ddi"`` and each need its ``content``, a digest; for ``"ddi"`` also the ``source``, in words.
+    """
+    matrix, source = class_interactions(asked.classes, asked.ddi)
+    found = {"ddi": {"source": source, "content": keys.digest(matrix)}}
+    return found | {need: {"content": provider(need).describe(asked)} for need in needs}
+
+
+def build(needs: Sequence[str], asked: Asked, ddi: Tensor | None = None) -> Context:
+    """Everything that the needs name.
+
+    Args:
+        needs: of a system.
+        asked: what of.
+        ddi: ``(M, M)`` bool, where the matrix is at hand already.
+
+    Raises:
+        MedrecError: a need that nothing provides, or an interaction list that cannot be read.
+    """
+    if ddi is None:
+        ddi = torch.from_numpy(class_interactions(asked.classes, asked.ddi)[0])
+    return Context(dict(asked.vocab), ddi, **{need: provider(need).build(asked) for need in needs})
+
+
+def context_for(system: Any, config: Any, cohort: Cohort, ddi: Path | None = None) -> Context:
+    """The context of a system on a cohort, for a look inside; :func:`medrec.training.train` makes its own.
+
+    Args:
+        system: a :class:`medrec.models.base.System`.
+        config: its settings.
+        cohort: whose vocabularies.
+        ddi: file of another interaction list than the book's own.
+    """
+    return build(system.needs, Asked(cohort.vocab, config, cohort.planted, ddi))

@@ -1,0 +1,263 @@
+"""The training loop, and the checkpoint from which it goes on.
+
+One plain loop for every network: one step of its optimisers for each batch, after every epoch a value from the judge;
+the epoch with the highest one is kept.  As in the released codes the first epoch (number 0) is never chosen, unless
+there is no other.  After every epoch a checkpoint is written, from which a broken training goes on with the very
+numbers it would have had.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor
+from tqdm import tqdm
+
+from medrec.context import Context
+from medrec.folders import atomic_folder
+from medrec.models.base import Network, TrainingConfig
+from medrec.types import MedrecError
+
+Judge = Callable[[Network], tuple[float, dict[str, float]]]
+"""Value of a network by which epochs are chosen, and more values for the history."""
+CHECKPOINT_FORMAT = 2
+
+
+@dataclass
+class Progress:
+    """How far a training has come.
+
+    Args:
+        epoch: how many are done.
+        history: one row for each.
+        best: weights of the best one so far.
+        best_epoch: its number.
+        best_value: and what the judge said of it.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    best_epoch: int | None = None
+    best_value: float = -1.0
+
+    def stopped(self, config: TrainingConfig) -> bool:
+        """Whether patience has run out."""
+        return self.best_epoch is not None and self.epoch - 1 - self.best_epoch >= config.patience
+
+
+def fit(
+    network: Network,
+    *,
+    data: Any,
+    train: NDArray[np.integer],
+    rows: NDArray[np.integer],
+    context: Context,
+    judge: Judge,
+    seed: int,
+    device: torch.device,
+    checkpoint: Checkpoint,
+    label: str,
+) -> Progress:
+    """Train a fresh network, or one whose training broke off; in the end it has the weights of the best epoch.
+
+    Args:
+        network: on the device.
+        data: what it is prepared and trained on.
+        train: training patients, for what is counted and not trained.
+        rows: those of them that offer a target.
+        context: on the device.
+        judge: gives the value by which epochs are chosen.
+        seed: of the shuffle; initialisation and dropout draw from PyTorch's generator.
+        device: of everything.
+        checkpoint: where to go on from, and to write to.
+        label: of the progress bar.
+
+    Raises:
+        MedrecError: the loss is no longer a number, or the disk is full.
+    """
+    config = network.config
+    optimisers = network.optimisers()
+    progress = checkpoint.resume(network, optimisers, device)
+    if progress.epoch == 0:
+        network.prepare(data, train, context)
+    if progress.best is None:
+        progress.best = _copied(network)
+    epochs = tqdm(
+        range(progress.epoch, config.epochs),
+        initial=progress.epoch,
+        total=config.epochs,
+        desc=label,
+        unit="epoch",
+        disable=None if sys.stderr is not None else True,
+    )
+    for epoch in epochs:
+        if progress.stopped(config):
+            break
+        begin = time.perf_counter()
+        network.before_epoch(epoch, context)
+        loss = one_epoch(network, optimisers, network.batches(data, rows, [seed, epoch]), context, device, epoch)
+        value, found = judge(network)
+        progress.history.append(
+            {"epoch": epoch, "loss": loss, **found, "seconds": round(time.perf_counter() - begin, 3)}
+        )
+        progress.epoch = epoch + 1
+        eligible = epoch >= min(1, config.epochs - 1)
+        if eligible and (progress.best_epoch is None or value > progress.best_value):
+            progress.best_epoch, progress.best_value = epoch, value
+            progress.best = _copied(network)
+        network.after_epoch(value)
+        epochs.set_postfix(loss=f"{loss:.4f}", validation=f"{value:.4f}")
+        checkpoint.write(network, optimisers, progress, device)
+    epochs.close()
+    network.load_state_dict(progress.best)
+    return progress
+
+
+def one_epoch(
+    network: Network,
+    optimisers: list[torch.optim.Optimizer],
+    batches: Iterator[Any],
+    context: Context,
+    device: torch.device,
+    epoch: int,
+) -> float:
+    """One pass over the training patients; mean loss of a step.
+
+    Raises:
+        MedrecError: the loss is no longer a number.
+    """
+    network.train()
+    total, steps = torch.zeros((), device=device), 0
+    for cpu_batch in batches:
+        batch = cpu_batch.to(device)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        loss = network.loss(batch, context)
+        loss.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+        total += loss.detach()
+        steps += 1
+    mean = float(total) / steps
+    if not np.isfinite(mean):
+        raise MedrecError(
+            f"{type(network).__name__}: the loss is no longer a number in epoch {epoch}. "
+            "Lower the learning rate, e.g. --set learning_rate=0.0005."
+        )
+    return mean
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Random numbers of PyTorch from ``seed`` inside the block; the caller's own go on afterwards as if nothing was.
+
+    On an accelerator, algorithms that give the same numbers every time are chosen where there are any.
+    """
+    device = torch.device(device)
+    cuda = device.type == "cuda"
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.manual_seed(seed)
+        if cuda:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _copied(network: Network) -> dict[str, Tensor]:
+    return copy.deepcopy(network.state_dict())
+
+
+class Checkpoint:
+    """State of a training after its last whole epoch: weights, best weights, optimisers, random numbers.
+
+    Args:
+        folder: hidden, beside the run's.
+        key: of the run; a checkpoint of another one is not used.
+        fresh: forget what is there.
+    """
+
+    def __init__(self, folder: Path, key: str, *, fresh: bool) -> None:
+        self.folder, self.key = folder, key
+        if fresh:
+            self.remove()
+
+    def write(
+        self, network: Network, optimisers: list[torch.optim.Optimizer], progress: Progress, device: torch.device
+    ) -> None:
+        """Store the state after a whole epoch.
+
+        Raises:
+            MedrecError: the disk is full or the folder cannot be written.
+        """
+        tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in (progress.best or {}).items()}
+        for number, optimiser in enumerate(optimisers):
+            for index, values in optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser.{number}.{index}.{k}": v for k, v in values.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+        with atomic_folder(self.folder, what="the checkpoint") as tmp:
+            contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+            (tmp / "state.safetensors").write_bytes(tensor_bytes(contiguous))
+            stored = {
+                "format": CHECKPOINT_FORMAT,
+                "key": self.key,
+                "epoch": progress.epoch,
+                "history": progress.history,
+                "best_epoch": progress.best_epoch,
+                "best_value": progress.best_value,
+            }
+            (tmp / "state.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
+
+    def resume(self, network: Network, optimisers: list[torch.optim.Optimizer], device: torch.device) -> Progress:
+        """Set network, optimisers and random numbers to the last checkpoint, where there is a fitting one."""
+        try:
+            stored = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+            tensors = read_tensors((self.folder / "state.safetensors").read_bytes())
+        except OSError:
+            return Progress()
+        has_cuda = "random.cuda" in tensors
+        if stored["format"] != CHECKPOINT_FORMAT or stored["key"] != self.key or has_cuda != (device.type == "cuda"):
+            return Progress()
+        network.load_state_dict(_part(tensors, "network"))
+        for number, optimiser in enumerate(optimisers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, value in _part(tensors, f"optimiser.{number}").items():
+                index, _, what = name.partition(".")
+                moments.setdefault(int(index), {})[what] = value
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+        torch.set_rng_state(tensors["random.cpu"])
+        if has_cuda:
+            torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        return Progress(
+            stored["epoch"], stored["history"], _part(tensors, "best"), stored["best_epoch"], stored["best_value"]
+        )
+
+    def remove(self) -> None:
+        """Take it away."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}

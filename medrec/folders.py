@@ -1,0 +1,121 @@
+"""Stored folders: written whole or not at all, and sealed, so that damage is noticed.
+
+Everything that the project keeps on disk and can make again (cohorts, features, runs, checkpoints) is one folder, made
+by :func:`atomic_folder`.  It holds ``checksums.json`` with the hash of each of its files; :func:`damage` says what does
+not fit.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polars.exceptions import ComputeError
+
+from medrec.types import MedrecError
+
+SEAL = "checksums.json"
+"""File that holds the hashes of all others."""
+
+
+@contextmanager
+def atomic_folder(folder: Path, what: str) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place, sealed, only when the block ends well.
+
+    Args:
+        folder: final place; what stands there is replaced in the end.
+        what: named in the message when writing fails.
+
+    Raises:
+        MedrecError: writing failed, e.g. the disk is full; nothing half-written stays.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tmp = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        tmp.chmod(0o777 & ~_umask())  # mkdtemp closes the folder to everybody else
+    except OSError as error:
+        raise MedrecError(
+            f"Cannot write {what} to {folder}: {error.strerror}. Free space or choose another folder."
+        ) from error
+    try:
+        yield tmp
+        _seal(tmp)
+        try:
+            os.replace(tmp, folder)
+        except OSError as error:
+            # Something stands there, perhaps put there this moment by another process.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            old = folder.parent / f"{tmp.name}-old"
+            os.replace(folder, old)
+            os.replace(tmp, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        _flush(folder.parent)
+    except (OSError, ComputeError) as error:
+        raise MedrecError(
+            f"Cannot write {what} to {folder}: {getattr(error, 'strerror', None) or error}. "
+            "Free space or choose another folder; nothing was left behind."
+        ) from error
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a stored folder, or ``None``.
+
+    Returns:
+        For example ``"weights.safetensors does not fit its checksum"``.
+    """
+    try:
+        sums = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        for name, known in sums.items():
+            if _sum(folder / name) != known:
+                return f"{name} does not fit its checksum"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, AttributeError, TypeError):
+        return f"{SEAL} cannot be read"
+    return None
+
+
+def notice(line: str) -> None:
+    """One line for the user on standard error, that something was mended and goes on."""
+    print(f"medrec: {line}", file=sys.stderr)
+
+
+def _seal(folder: Path) -> None:
+    """Write the checksums, and see to it that everything has reached the disk before the folder gets its name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): _sum(path) for path in files}
+    (folder / SEAL).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    for path in (*files, folder / SEAL, folder):
+        _flush(path)
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    if os.name != "posix":  # a folder cannot be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
