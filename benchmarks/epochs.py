@@ -1,4 +1,4 @@
-"""Seconds of one training epoch of every network at paper size, and of the fit of every estimator, against budgets.
+"""Seconds of one training epoch of every network at 6 350 patients, and of the fit of every estimator, against budgets.
 
 Usage: ``python benchmarks/epochs.py [--keep] [SYSTEM ...]``; default all. Pre-training and other preparations are not
 counted. ``--keep`` writes what was measured to ``results/epochs/epochs.csv``, from where chapters show it; systems that
@@ -48,7 +48,7 @@ def main(names: list[str], keep: bool) -> int:
 
     import torch  # isort: skip
 
-    cohort = load_cohort("paper")
+    cohort = load_cohort("synthetic-6350")
     train = split_patients(cohort.n_patients, 0).train
     print(f"{len(train)} training patients, {cohort.n_medications} medications, {torch.get_num_threads()} threads")
     missed, rows = False, []

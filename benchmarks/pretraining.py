@@ -1,4 +1,4 @@
-"""Seconds of BiMoRec's pre-training in its short setting, on the molecules of the quick cohort.
+"""Seconds of BiMoRec's pre-training in its short setting, on the molecules of the cohort ``synthetic``.
 
     python benchmarks/pretraining.py
 

@@ -1,6 +1,7 @@
 """How long synthetic records take: drawn, written, read back as a cohort.
 
-Usage: ``python benchmarks/synthetic_speed.py [quick|paper|iv|mimic3]``. ``mimic3`` has the size of full MIMIC-III:
+Usage: ``python benchmarks/synthetic_speed.py [synthetic|synthetic-6350|synthetic-60125|mimic3]``.
+``mimic3`` has the size of full MIMIC-III:
 46 520 patients, 58 976 admissions, 4.2 million orders.
 """
 
@@ -18,14 +19,14 @@ from medrec.data.synthetic import synthesize
 
 SIZES = {
     # patients, visits per patient, layout
-    "quick": (600, 2.45, mimic3),
-    "paper": (6_350, 2.45, mimic3),
-    "iv": (60_125, 2.61, mimic4),
+    "synthetic": (600, 2.45, mimic3),
+    "synthetic-6350": (6_350, 2.45, mimic3),
+    "synthetic-60125": (60_125, 2.61, mimic4),
     "mimic3": (46_520, 1.27, mimic3),
 }
 
 
-def main(size: str = "paper") -> None:
+def main(size: str = "synthetic-6350") -> None:
     patients, visits, reader = SIZES[size]
     layout = reader.__name__.rpartition(".")[2]
     with tempfile.TemporaryDirectory() as folder:

@@ -49,7 +49,7 @@ np.set_printoptions(legacy="1.25")
 seed: int = 0  # seed of the resampling
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # cpu or cuda; nothing here needs more than cpu
-profile: str = "quick"  # quick: minutes on a laptop; full: paper size
+profile: str = "quick"  # quick: minutes on a laptop; full: the sizes of the papers
 
 # %% tags=["hide-input"]
 records = load_cohort(cohort)
@@ -176,7 +176,7 @@ show(
 )
 
 # %% [markdown]
-# A run key is a folder: `runs/quick/retain/paper/seed0` holds the resolved configuration, the metrics, one row for each test patient, the history of the training, the weights, and the versions and machine that made them.
+# A run key is a folder: `runs/synthetic/retain/paper/seed0` holds the resolved configuration, the metrics, one row for each test patient, the history of the training, the weights, and the versions and machine that made them.
 # A table that names its run key can be traced to the line of the configuration; one row for each patient lets anybody compute another interval.
 #
 # ```{exercise}

@@ -72,9 +72,7 @@ NAMES = {
     "mimic4-demo": "MIMIC-IV demo",
     "eicu-demo": "eICU demo",
 }
-label = (
-    "synthetic" if records.name == "quick" else NAMES.get(records.name, records.name)
-)
+label = NAMES.get(records.name, records.name)
 raw = table_traps.raw_tables(cohort)
 here = table_traps.measure(cohort)
 demos = {
@@ -1567,13 +1565,9 @@ show(
 # For comparison, stored rows: the open demos, and the two synthetic cohorts that have the sizes of BiMoRec's.
 
 # %% tags=["hide-input"]
-SIZES = {
-    "quick": "synthetic, quick",
-    "paper": "synthetic, paper",
-    "iv": "synthetic, iv",
-}
 others = {
-    (NAMES | SIZES)[row["cohort"]]: own_row(row) for row in table1.iter_rows(named=True)
+    NAMES.get(row["cohort"], row["cohort"]): own_row(row)
+    for row in table1.iter_rows(named=True)
 }
 show(
     page.table(

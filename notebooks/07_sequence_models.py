@@ -68,7 +68,7 @@ page.at_a_glance(
     paper="RETAIN (Choi et al., 2016), LEAP (Zhang et al., 2017), MICRON (Yang et al., 2021)",
     data=page.cohort_line(records),
     learned="the three systems as in their papers, and variants of them",
-    full_run="minutes on two cores at paper size; LEAP about an hour",
+    full_run="minutes on two cores at 6 350 patients; LEAP about an hour",
 )
 
 # %% [markdown]
@@ -1134,10 +1134,7 @@ smallest = SMALLEST_DIFFERENCE["jaccard"]
 
 
 # %% tags=["remove-cell"]
-foreign = any(
-    grid.cohort not in (records.name, {"synthetic": "quick"}.get(cohort, cohort))
-    for grid in kept_rows.values()
-)
+foreign = any(grid.cohort != records.name for grid in kept_rows.values())
 page.glue(
     **{
         f"{name}_line": page.about(records, grid.line, patients=n_kept[name])

@@ -70,7 +70,7 @@ plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
 close = {"atol": 5e-5, "rtol": 0}
-at_paper_size = grids.read("table2", "paper")
+at_paper_size = grids.read("table2", "synthetic-6350")
 minutes = at_paper_size.costs.filter(label="BiMoRec")["seconds"][0] / 60
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
@@ -79,7 +79,7 @@ page.at_a_glance(
     learned="one BiMoRec; in the quick profile a narrow one without pre-training",
     full_run=page.about(
         records,
-        f"{minutes:.0f} minutes for one training at paper size, on {at_paper_size.provenance['environment']['device']}",
+        f"{minutes:.0f} minutes for one training at 6 350 patients, on {at_paper_size.provenance['environment']['device']}",
     ),
 )
 
@@ -940,7 +940,7 @@ show(
 )
 
 # %% [markdown]
-# The ranking of systems, with seeds and at paper size, belongs to {doc}`13_bimorec_results`.
+# The ranking of systems, with seeds and at the size of a paper's cohort, belongs to {doc}`13_bimorec_results`.
 #
 # **Check.** First visits never touch a molecule: giving every medication another's molecules leaves them as they are and moves later ones.
 # Swapping a patient's first two visits moves the logits of the third; the codes within a visit have no order.
@@ -1018,7 +1018,7 @@ page.glue(
     ),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of alpha over the predicted sets of the test visits; on the synthetic quick cohort one tall bar stands between 0.2 and 0.3, the others are much lower, and none stands at one."}, "figure": {"name": "fig-bimorec-alpha", "caption": "Weight α of accuracy, {eq}`eq-alpha`, for the sets that the trained model recommends to the test visits of {glue:text}`cohort_line`. One training seed, no interval. A set at or below the target rate counts in full, on the far right."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of alpha over the predicted sets of the test visits; on the synthetic cohort one tall bar stands between 0.2 and 0.3, the others are much lower, and none stands at one."}, "figure": {"name": "fig-bimorec-alpha", "caption": "Weight α of accuracy, {eq}`eq-alpha`, for the sets that the trained model recommends to the test visits of {glue:text}`cohort_line`. One training seed, no interval. A set at or below the target rate counts in full, on the far right."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.hist(tolerance, bins=np.linspace(0, 1, 11), color=plotting.color("BiMoRec"))
 ax.set(xlabel="α of the recommended set", ylabel="visits")
@@ -1074,13 +1074,13 @@ show(
 #
 # ## Paper and code, switch by switch
 #
-# Each row below sets the model otherwise than its paper variant, and is trained with several seeds on the *synthetic* quick cohort; the rows are kept with the book and do not change with this page's cohort.
+# Each row below sets the model otherwise than its paper variant, and is trained with several seeds on the *synthetic* cohort; the rows are kept with the book and do not change with this page's cohort.
 # Most rows turn one switch; "mean, DDI factor 1" turns two, and "official" all that the released code sets otherwise.
 # A DDI factor of 1 is what is printed; the positive in the denominator is in neither paper nor code.
 # Prediction before the number: the scale of the loss moves the size of the sets at one half and leaves their quality, at a tuned threshold, where it was.
 
 # %%
-kept = grids.read("switches", "quick")
+kept = grids.read("switches", "synthetic")
 gain = kept.select(visits="all visits").filter(label="BiMoRec")
 size = kept.select(visits="all visits", metric="n_medications", threshold="own")
 table = kept.select(visits="all visits").select(
@@ -1095,7 +1095,7 @@ n_seeds = kept.provenance["seeds"]
 show(
     page.table(
         table,
-        caption=f"Synthetic quick cohort, {gain['patients'][0]} test patients, {n_seeds} training seeds; thresholds tuned on validation patients except in the last column. "
+        caption=f"Synthetic cohort, {gain['patients'][0]} test patients, {n_seeds} training seeds; thresholds tuned on validation patients except in the last column. "
         "Low and high: 95 % of 1000 resamples of seeds and patients together, paired by patient.",
         digits={
             "Jaccard": 3,
@@ -1140,7 +1140,7 @@ page.glue(
     factor_quality=factor_quality,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals for the change of Jaccard of each row against the paper variant of BiMoRec on the synthetic quick cohort; most intervals contain zero."}, "figure": {"name": "fig-bimorec-switches", "caption": "Change of Jaccard (→ better) of each row against the paper variant. Synthetic quick cohort, tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Notice which of them leave zero out."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals for the change of Jaccard of each row against the paper variant of BiMoRec on the synthetic cohort; most intervals contain zero."}, "figure": {"name": "fig-bimorec-switches", "caption": "Change of Jaccard (→ better) of each row against the paper variant. Synthetic cohort, tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Notice which of them leave zero out."}}
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.8))
 others = table.slice(1)
 plotting.plot_intervals(

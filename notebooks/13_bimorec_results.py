@@ -55,7 +55,7 @@ from medrec.tasks.visits import COLUMNS
 
 # %% tags=["parameters"]
 seed: int = 0  # nothing is drawn on this page; the rows carry their own seeds
-cohort: str = "synthetic"  # its kept rows, or those of the synthetic paper-size cohort
+cohort: str = "synthetic"  # its kept rows, or those of synthetic-6350
 device: str = "cpu"  # nothing is trained on this page
 profile: str = "quick"  # both profiles read the same rows
 smallest: float = 0.005  # smallest difference of Jaccard or rate of interest
@@ -64,8 +64,8 @@ smallest: float = 0.005  # smallest difference of Jaccard or rate of interest
 plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
-asked = "paper" if records.source == "synthetic" else records.name
-rows = grids.read_or_default("table2", asked, records.source, default="paper")
+asked = "synthetic-6350" if records.source == "synthetic" else records.name
+rows = grids.read_or_default("table2", asked, records.source, default="synthetic-6350")
 n_tested = int(rows.scores["patients"].max())
 n_seeds = rows.provenance["seeds"]
 hours = (rows.costs["seconds"] * rows.costs["seeds"]).sum() / 3600
@@ -946,7 +946,7 @@ page.glue(
 # The released codes take a step for each visit, far more steps than these; whether the rows would rise with them cannot be said from here.
 
 # %% tags=["hide-input"]
-rates = grids.read_or_default("rates", asked, records.source, default="paper")
+rates = grids.read_or_default("rates", asked, records.source, default="synthetic-6350")
 tried = (
     rates.scores.select("label", "setting")
     .unique()
@@ -990,7 +990,7 @@ show(
 # These rows are of the narrower model on the small synthetic cohort, where all of them were trained.
 
 # %%
-twins = grids.read("planted", "quick")
+twins = grids.read("planted", "synthetic")
 twin_rows = twins.by_label()
 over_lr = twin_rows["LR"]
 names = ["BiMoRec", "shuffled molecules", "free vectors", "w/o T+E"]
@@ -1222,7 +1222,7 @@ page.glue(
 )
 
 # %% [markdown]
-# Alone on a processor with {glue:text}`threads` threads, an epoch of BiMoRec takes {glue:text}`our_epoch:.1f` s on the synthetic cohort of paper size (`benchmarks/epochs.py --keep`), and {glue:text}`printed_epoch:.1f` s in print, on an RTX 3090: a factor of {glue:text}`speed:.0f`, and the peak of the process is {glue:text}`peak:.1f` GiB.
+# Alone on a processor with {glue:text}`threads` threads, an epoch of BiMoRec takes {glue:text}`our_epoch:.1f` s on the cohort `synthetic-6350` (`benchmarks/epochs.py --keep`), and {glue:text}`printed_epoch:.1f` s in print, on an RTX 3090: a factor of {glue:text}`speed:.0f`, and the peak of the process is {glue:text}`peak:.1f` GiB.
 # That is {glue:text}`budget` the budget of {glue:text}`budget_seconds` s and {glue:text}`budget_memory:.0f` GiB that this book sets itself for two cores.
 # The rows of the table were trained side by side with others on {glue:text}`machine`; their {glue:text}`crowded_epoch:.0f` s are an upper bound.
 # The factor is not a faster model: the network of {doc}`12_bimorec` encodes every molecule once a step instead of once for each pair of visits, and a step holds a batch of patients.
@@ -1239,7 +1239,7 @@ show(
             pl.col("budget_seconds").alias("budget, s"),
             pl.col("peak_mib").alias("peak MiB"),
         ),
-        caption=f"One training epoch at paper size, alone on {alone['cores']} processor cores. Synthetic records; measured once by `benchmarks/epochs.py`, no interval. "
+        caption=f"One training epoch at 6 350 patients, alone on {alone['cores']} processor cores. Synthetic records; measured once by `benchmarks/epochs.py`, no interval. "
         "The peak is of a process that measured several systems one after another.",
         digits={"s an epoch": 1},
     )

@@ -95,9 +95,7 @@ iii = {row["system"]: row for row in printed.filter(database="MIMIC-III").to_dic
 iv = {row["system"]: row for row in printed.filter(database="MIMIC-IV").to_dicts()}
 J = {system: row["Jaccard"] for system, row in iii.items()}
 elsewhere = [
-    grid.cohort
-    for grid in (ablation, controls)
-    if grid.cohort not in (records.name, {"synthetic": "quick"}.get(cohort, cohort))
+    grid.cohort for grid in (ablation, controls) if grid.cohort != records.name
 ]
 fewest = min(grid.provenance["seeds"] for grid in (ablation, controls))
 page.glue(
@@ -646,14 +644,14 @@ page.glue(
 # The default cohort was written without any role for molecular structure.
 # There a model that finds nothing is right, and one that finds something fits noise.
 # Whether it *could* find a role needs cohorts that have one; and a gain on such a cohort counts only if the plain one does not show it as well.
-# In `quick+structure` some conditions ask for a building block ({glue:text}`blocks`): from that stay on the patient gets most of the classes that have it, and no others for this need.
+# In `synthetic+structure` some conditions ask for a building block ({glue:text}`blocks`): from that stay on the patient gets most of the classes that have it, and no others for this need.
 # No clinician would prescribe by such a block; that is the point, for no other knowledge of medicine gives the answer away.
-# In `quick+shape` two classes with nearly the same drawing differ in their shape in space.
+# In `synthetic+shape` two classes with nearly the same drawing differ in their shape in space.
 
 # %%
 planted = {
     name: grids.read("planted", name)
-    for name in ("quick", "quick+structure", "quick+shape")
+    for name in ("synthetic", "synthetic+structure", "synthetic+shape")
 }
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels side by side, for the plain cohort and the two with a planted effect: change of Jaccard against the full model for shuffled molecules, free vectors, flat drawings, without T and E, a mean of past visits, and LR, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-planted", "caption": "Change of Jaccard against the full model, later visits, tuned thresholds, on the plain synthetic cohort and on two with a planted effect. Bars: 95 % of 1000 resamples of seeds and patients together. Where a planted effect is used, and matters for the sets, shuffled molecules stand left of zero in the middle, and flat drawings on the right. Notice whether they do."}}
@@ -664,7 +662,7 @@ later = {"visits": "later visits"}
 everywhere = {name: grid.by_label(**later) for name, grid in planted.items()}
 common = [
     label
-    for label in everywhere["quick"]
+    for label in everywhere["synthetic"]
     if label != REFERENCE and all(label in rows for rows in everywhere.values())
 ]
 for ax, (name, rows) in zip(axes, everywhere.items(), strict=True):
@@ -675,8 +673,11 @@ fig.supxlabel("change of Jaccard →", size="medium")
 show(fig)
 
 # %%
-asked = {"quick+structure": "shuffled molecules", "quick+shape": "flat drawings"}
-plain = everywhere["quick"]
+asked = {
+    "synthetic+structure": "shuffled molecules",
+    "synthetic+shape": "flat drawings",
+}
+plain = everywhere["synthetic"]
 detected = {
     name: planted[name].judge(
         everywhere[name][control],
@@ -688,14 +689,14 @@ detected = {
     for name, control in asked.items()
 }
 nothing = {
-    control: planted["quick"].judge(plain[control], -1, sdi=smallest)
+    control: planted["synthetic"].judge(plain[control], -1, sdi=smallest)
     for control in asked.values()
 }
 
 # %% tags=["hide-input"]
 cases = [
     *((name, control, detected[name]) for name, control in asked.items()),
-    *(("quick", control, result) for control, result in nothing.items()),
+    *(("synthetic", control, result) for control, result in nothing.items()),
 ]
 show(
     page.table(
@@ -721,7 +722,8 @@ show(
 
 # %%
 means = {
-    name: grids.read("planted-mean", name) for name in ("quick", "quick+structure")
+    name: grids.read("planted-mean", name)
+    for name in ("synthetic", "synthetic+structure")
 }
 of_mean = {name: grid.by_label(**later) for name, grid in means.items()}
 of_gru = {name: everywhere[name] for name in means}
@@ -747,7 +749,7 @@ leads = {
     for question, rows in doors.items()
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the plain cohort and the one with a planted building block, with four rows each: the lead of a mean over the GRU, of own over shuffled molecules with either, and of molecules over free vectors with the mean, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-doors", "caption": "Leads in Jaccard on later visits of the synthetic cohorts `quick` (plain) and `quick+structure` (planted building blocks), tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Right of zero: the system named first is ahead. Band: smallest difference of interest. Notice where the first row stands in both panels, and whether any other row needs own molecules."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the plain cohort and the one with a planted building block, with four rows each: the lead of a mean over the GRU, of own over shuffled molecules with either, and of molecules over free vectors with the mean, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-doors", "caption": "Leads in Jaccard on later visits of the synthetic cohorts `quick` (plain) and `synthetic+structure` (planted building blocks), tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Right of zero: the system named first is ahead. Band: smallest difference of interest. Notice where the first row stands in both panels, and whether any other row needs own molecules."}}
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.2), layout="constrained", sharey=True, sharex=True
 )
@@ -759,7 +761,7 @@ fig.supxlabel("lead in Jaccard →", size="medium")
 show(fig)
 
 # %% tags=["remove-cell"]
-there = {question: lead["quick+structure"] for question, lead in leads.items()}
+there = {question: lead["synthetic+structure"] for question, lead in leads.items()}
 
 
 def with_interval(lead):
@@ -776,7 +778,7 @@ def by_cohort(head, found, caption):
 
 
 mean_lead, _, own_lead, _ = there.values()
-at_paper = grids.read("past", "paper")
+at_paper = grids.read("past", "synthetic-6350")
 at_paper_later = at_paper.by_label(**later)
 paper_lead = interval(at_paper_later["mean of past visits"], "delta")
 alone = interval(at_paper_later["current visit alone"], "delta", -1)
@@ -787,8 +789,8 @@ door = (
         if mean_lead.low > 0
         else ", which does not tell them apart."
     )
-    + f" On the plain cohort, where nothing is planted, the lead is {with_interval(leads['mean of past visits - GRU']['quick'])},"
-    + f" and on the plain cohort of paper size, at the published width, {with_interval(paper_lead)} ({at_paper.line});"
+    + f" On the plain cohort, where nothing is planted, the lead is {with_interval(leads['mean of past visits - GRU']['synthetic'])},"
+    + f" and on the plain cohort of 6 350 patients, at the published width, {with_interval(paper_lead)} ({at_paper.line});"
     + f" there the whole history, read by the GRU, is worth {with_interval(alone)} over a network that sees the visit alone."
     + f" With the mean, own molecules lead shuffled ones by {with_interval(own_lead)}"
     + (
@@ -824,7 +826,9 @@ page.glue(
 # *Own*, they are all fragments with two holders or more; *shuffled*, the same of other classes.
 
 # %% tags=["hide-input"]
-blind = {name: hidden_classes.read(name) for name in ("quick+structure", "quick")}
+blind = {
+    name: hidden_classes.read(name) for name in ("synthetic+structure", "synthetic")
+}
 worth = {
     name: {
         row["molecules"]: interval(row, "delta")
@@ -832,18 +836,18 @@ worth = {
     }
     for name, kept in blind.items()
 }
-blind_patients = blind["quick+structure"].gains["patients"][0]
-blind_table = blind["quick+structure"].table
+blind_patients = blind["synthetic+structure"].gains["patients"][0]
+blind_table = blind["synthetic+structure"].table
 blind_seeds = [kept.provenance["seeds"] for kept in blind.values()]
 blind_line = f"{blind_table['patients'][0]} patients outside training, {blind_seeds[0]} training seeds on the planted cohort and {blind_seeds[1]} on the plain one"
 caption = f"What sharing weights is worth: Jaccard of the regression with groups minus the one without, later visits, tuned thresholds, synthetic cohorts with {blind_patients} test patients. Brackets: 95 % of 1000 resamples of patients."
 show(by_cohort("groups", worth, caption))
 
 # %% tags=["remove-cell"]
-told = worth["quick+structure"]["told"]
+told = worth["synthetic+structure"]["told"]
 page.glue(
     blocks=page.about(records, ", ".join(ASKED), patients=n_tested),
-    n_holders=blind["quick+structure"].table["classes"][0],
+    n_holders=blind["synthetic+structure"].table["classes"][0],
     told=page.about(records, with_interval(told), patients=n_tested),
     blind_line=page.about(records, blind_line, patients=n_tested),
     told_means=page.about(
@@ -883,7 +887,7 @@ everybody = np.ones((1, 3))
 np.testing.assert_allclose(hidden_classes.sorting(logits, given, everybody), 0.5)
 np.testing.assert_allclose(hidden_classes.sorting(by_hand, given, everybody), 1.0)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, synthetic cohorts `quick+structure` (planted building blocks) and `quick` (plain), {glue:text}`blind_line`. Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, synthetic cohorts `synthetic+structure` (planted building blocks) and `quick` (plain), {glue:text}`blind_line`. Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only."}}
 systems = [name for name in hidden_classes.ARMS if name != hidden_classes.YARDSTICK]
 rows = [
     ("regression that sees them", hidden_classes.YARDSTICK, "seen"),
@@ -921,12 +925,12 @@ apart = {
     }
     for name, kept in blind.items()
 }
-n_plain = blind["quick"].table["classes"][0]
+n_plain = blind["synthetic"].table["classes"][0]
 caption = f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the {n_plain} of them that the plain one has: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_line}. Brackets as above."
 show(by_cohort("system", apart, caption))
 
 # %% tags=["remove-cell"]
-structure, plain_blind = apart["quick+structure"], apart["quick"]
+structure, plain_blind = apart["synthetic+structure"], apart["synthetic"]
 
 
 def listed(names):
@@ -954,14 +958,14 @@ page.glue(hidden_power=page.about(records, hidden_power, patients=n_tested))
 # So nothing that its molecules say can reach a class that the records do not show.
 # With the mean of the past, or with one patient vector, a perceptron that all medications share makes the scores, and the way is open.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `quick+structure` (synthetic), mean over training seeds and hidden classes, no intervals. Solid: own molecules; dashed: shuffled. Thick: all fragments; thin: without name tags. Notice whether what was found early is kept."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `synthetic+structure` (synthetic), mean over training seeds and hidden classes, no intervals. Solid: own molecules; dashed: shuffled. Thick: all fragments; thin: without name tags. Notice whether what was found early is kept."}}
 families = {
     REFERENCE: (REFERENCE,),
     "mean of past visits": ("mean of past visits", "mean of past visits, no name tags"),
     "w/o E": ("w/o E", "w/o E, no name tags"),
     "MoleRec": ("MoleRec", "MoleRec, no name tags"),
 }
-curves = blind["quick+structure"].curves
+curves = blind["synthetic+structure"].curves
 fig, axes = plt.subplots(
     1, 4, figsize=(plotting.FULL, 2.2), layout="constrained", sharey=True
 )

@@ -56,7 +56,7 @@ from medrec.tasks.visits import COLUMNS
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the simulations; the kept rows carry their own
-cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic quick cohort
+cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic cohort
 device: str = "cpu"  # nothing is trained on this page
 profile: str = "quick"  # both profiles read the same rows
 smallest: float = 0.005  # smallest difference of Jaccard or rate of interest
@@ -86,10 +86,9 @@ page.at_a_glance(
 printed = published.table("bimorec", 2).filter(database="MIMIC-III")
 jaccard = dict(printed.select("system", "Jaccard").iter_rows())
 margin = jaccard["BiMoRec"] - jaccard["CausalMed"]
-asked = {"synthetic": "quick"}.get(records.name, records.name)
 elsewhere = (
     ""
-    if rows.cohort == asked
+    if rows.cohort == records.name
     else f" No rows are kept for {records.name}: these are of {rows.cohort}, which is {rows.source}."
 )
 page.glue(

@@ -56,7 +56,7 @@ from medrec.tasks.verdicts import verdict
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the respellings; the kept rows carry their own
-cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic quick cohort
+cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic cohort
 device: str = "cpu"  # nothing is trained on this page
 profile: str = "quick"  # both profiles read the same rows
 smallest: float = 0.02  # smallest difference of an error rate of interest
@@ -83,10 +83,9 @@ page.at_a_glance(
 
 # %% tags=["remove-cell"]
 whose = kept.provenance["cohort"]["name"]
-asked = {"synthetic": "quick"}.get(records.name, records.name)
 elsewhere = (
     ""
-    if whose == asked
+    if whose == records.name
     else f" No rows are kept for {records.name}: these are of {whose}, which is synthetic."
 )
 page.glue(
@@ -768,14 +767,14 @@ show(
 # ## Twins that were planted
 #
 # In the plain synthetic records nothing hangs on what a molecule looks like.
-# In the cohort `quick+shape` something does: two classes stand for one drug each, tretinoin and isotretinoin, with the same atoms and the same bonds but for the geometry of one double bond.
+# In the cohort `synthetic+shape` something does: two classes stand for one drug each, tretinoin and isotretinoin, with the same atoms and the same bonds but for the geometry of one double bond.
 # Some conditions ask for the stretched one, some for the compact one, and for nothing else ({doc}`14_bimorec_ablation`).
 # Still this is no test of the third dimension.
 # Our graphs carry the stereo label of a double bond, Z or E, and by this label alone a flat network can tell the twins apart.
 
 # %%
-planted = grids.read_or_default("planted", "quick+shape", "synthetic")
-twins = cases.read_or_default("quick+shape", "synthetic")
+planted = grids.read_or_default("planted", "synthetic+shape", "synthetic")
+twins = cases.read_or_default("synthetic+shape", "synthetic")
 twin_rows = twins.errors.filter(kind=cases.TWINS, visits="later visits")
 twin_labels = list(dict.fromkeys(twin_rows["label"]))
 

@@ -552,7 +552,7 @@ show(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Step line of the share of visits that is left after each step of the import, for this page's cohort and for the synthetic default. Most visits stay; the join takes the largest part."}, "figure": {"name": "fig-own-ledger", "caption": "Share of visits left after each step of the import: {glue:text}`cohort_line` and, where that is another one, the synthetic default. Exact counts, no interval. Notice the step at which most visits leave."}}
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.4))
-for c, marker in {records.name: "o", "quick": "s"}.items():
+for c, marker in {records.name: "o", "synthetic": "s"}.items():
     steps = (
         load_cohort(c).report.frame().filter(pl.col("unit") == "visits")
         if c != records.name

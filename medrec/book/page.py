@@ -27,6 +27,7 @@ import psutil
 
 import medrec
 from medrec.data import privacy
+from medrec.data.cohort import titled
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ def cohort_line(cohort: Cohort) -> CohortLine:
     """Name, source and size of a cohort in one line, for cards and captions.
 
     Returns:
-        For example ``"quick (synthetic), 600 patients, 1 412 visits"``.
+        For example ``"synthetic, 600 patients, 1 412 visits"``.
     """
     line = CohortLine(
-        f"{cohort.name} ({cohort.source}), {thousands(cohort.n_patients)} patients, {thousands(cohort.n_visits)} visits"
+        f"{titled(cohort.name, cohort.source)}, {thousands(cohort.n_patients)} patients, "
+        f"{thousands(cohort.n_visits)} visits"
     )
     line.patients = cohort.n_patients
     return line

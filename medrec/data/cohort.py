@@ -27,6 +27,11 @@ KINDS: tuple[Kind, ...] = ("diagnosis", "procedure", "symptom", "medication")
 FORMAT = 3
 
 
+def titled(name: str, source: str) -> str:
+    """Name of a cohort with its source, said once: ``"synthetic-6350"``, ``"mine (synthetic)"``."""
+    return name if name.startswith(source) else f"{name} ({source})"
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Codes of one kind, with titles for people.

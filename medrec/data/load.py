@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from medrec.data.build import Options
     from medrec.data.tables import Layout, RawTables
 
-LAYOUTS: dict[str, Layout] = {"quick": "mimic3", "paper": "mimic3", "iv": "mimic4"}
-"""Synthetic cohorts, and the layout in which their raw tables are written: ``paper`` and ``iv`` stand for the cohorts
-that the papers make of MIMIC-III and MIMIC-IV; ``quick`` is a small ``paper``."""
+LAYOUTS: dict[str, Layout] = {"synthetic": "mimic3", "synthetic-6350": "mimic3", "synthetic-60125": "mimic4"}
+"""Synthetic cohorts, and the layout in which their raw tables are written: 6 350 and 60 125 patients are in the cohorts
+that the papers make of MIMIC-III and MIMIC-IV; ``synthetic`` has 600."""
 
 CONTROLS = ("structure", "shape")
-ALIASES = {"synthetic": "quick"}
+FORMER = {"quick": "synthetic", "paper": "synthetic-6350", "iv": "synthetic-60125"}
+"""Names that cohorts once had; they are refused with the name of today."""
 DATABASES: tuple[Layout, ...] = ("mimic3", "mimic4", "eicu")
 
 NAMES = (
-    *ALIASES,
     *LAYOUTS,
-    *(f"quick+{control}" for control in CONTROLS),
+    *(f"synthetic+{control}" for control in CONTROLS),
     *(f"{database}-demo" for database in DATABASES),
     *DATABASES,
 )
-"""Every name that :func:`load_cohort` knows. ``paper+structure`` and the like work as well."""
+"""Every name that :func:`load_cohort` knows. ``synthetic-6350+structure`` and the like work as well."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,10 @@ def load_cohort(name: str, **options: Any) -> Cohort:
     """Load a cohort by name; build it first where no build with the same content is cached.
 
     Args:
-        name: ``synthetic`` (= ``quick``), ``paper``, ``iv``, ``quick+structure``, ``quick+shape``; ``mimic3-demo``,
-            ``mimic4-demo``, ``eicu-demo``; ``mimic3``, ``mimic4``, ``eicu`` for credentialed tables. Real tables lie in
-            ``<data_dir>/<name>``; synthetic ones are written to the cache and go through the very same reader.
+        name: ``synthetic``, ``synthetic-6350``, ``synthetic-60125``, ``synthetic+structure``, ``synthetic+shape``;
+            ``mimic3-demo``, ``mimic4-demo``, ``eicu-demo``; ``mimic3``, ``mimic4``, ``eicu`` for credentialed tables.
+            Real tables lie in ``<data_dir>/<name>``; synthetic ones are written to the cache and go through the very
+            same reader.
         options: the fields of :class:`medrec.data.build.Options`; for synthetic cohorts also those of :class:`Knobs`.
 
     Returns:
@@ -129,8 +130,10 @@ def import_tables(name: str, folder: Path) -> Path:
 
 
 def _canonical(name: str) -> str:
-    name = ALIASES.get(name, name)
-    size, _, control = name.partition("+")
+    size, plus, control = name.partition("+")
+    if size in FORMER:
+        today = FORMER[size] + plus + control
+        raise MedrecError(f"Cohort {name!r} is called {today!r} now. Ask for {today!r}.")
     if name in NAMES or (size in LAYOUTS and control in CONTROLS):
         return name
     raise MedrecError(f"There is no cohort {name!r}.{_hint(name, NAMES)} Known cohorts: {', '.join(NAMES)}.")

@@ -32,7 +32,7 @@ from medrec import paths
 from medrec.chem.molecules import Molecules, build
 from medrec.chem.similarity import Fingerprint, tanimoto
 from medrec.data import load_cohort, privacy
-from medrec.data.cohort import Cohort
+from medrec.data.cohort import Cohort, titled
 from medrec.data.split import split_patients
 from medrec.experiments.rows import FULL, REFERENCE, Row, settings_for
 from medrec.fit import seeded
@@ -344,7 +344,7 @@ class Cases:
         """Whose patients, how many, how many training seeds: for captions."""
         cohort, seeds = self.provenance["cohort"], self.provenance["seeds"]
         return (
-            f"{cohort['name']} ({cohort['source']}), {self.provenance['split']['test']} test patients, "
+            f"{titled(cohort['name'], cohort['source'])}, {self.provenance['split']['test']} test patients, "
             f"{seeds} training seed{'s' * (seeds != 1)}"
         )
 
@@ -472,7 +472,7 @@ def _embeddings(network: Any, molecules: Molecules) -> torch.Tensor:
 
 def _place(cohort: str, source: str) -> Path:
     root = paths.runs_dir() / "grids" if source == "credentialed" else paths.base_dir() / "results"
-    return root / "bimorec_cases" / {"synthetic": "quick"}.get(cohort, cohort)
+    return root / "bimorec_cases" / cohort
 
 
 def keep(cases: Cases) -> Path:
@@ -508,7 +508,7 @@ def read(cohort: str, source: str = "synthetic") -> Cases:
     )
 
 
-def read_or_default(cohort: str, source: str, *, default: str = "quick") -> Cases:
+def read_or_default(cohort: str, source: str, *, default: str = "synthetic") -> Cases:
     """Rows that were kept for this cohort, and where there are none those of a synthetic one."""
     kept = (_place(cohort, source) / "errors.csv").exists()
     return read(cohort, source) if kept else read(default)
@@ -519,7 +519,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m medrec.experiments.bimorec_cases", description="Confusions of classes with similar molecules."
     )
-    parser.add_argument("--cohort", default="quick", help="as load_cohort knows it; default quick")
+    parser.add_argument("--cohort", default="synthetic", help="as load_cohort knows it; default synthetic")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of the networks; default 5")
     options = parser.parse_args(arguments)
     print(keep(collect(load_cohort(options.cohort), options.seeds)))

@@ -1,7 +1,7 @@
 r"""What BiMoRec's pre-training puts into a 2D encoder, measured; data of its figures 2 and 6.
 
 ``python -m medrec.experiments.bimorec_pretraining`` trains all that is compared, once for each of :data:`SEEDS`, on the
-molecules behind the medications of the cohort ``quick``, and writes ``results/bimorec_pretraining/``, from where the
+molecules behind the medications of ``synthetic``, and writes ``results/bimorec_pretraining/``, from where the
 chapter reads it.  A fifth of the structures is kept aside for retrieval; :func:`outsiders`, drugs of the same classes
 that no encoder was trained on, serve for the test by classes.
 
@@ -66,14 +66,14 @@ TABLES = ("contrasts", "conformers", "areas", "differences", "terrain", "terrain
 
 @cache
 def book_molecules() -> Molecules:
-    """At most three molecules for each medication of the cohort ``quick``: what is trained on."""
-    return build(load_cohort("quick").vocab["medication"].codes, per_class=3)
+    """At most three molecules for each medication of the cohort ``synthetic``: what is trained on."""
+    return build(load_cohort("synthetic").vocab["medication"].codes, per_class=3)
 
 
 @cache
 def outsiders() -> Molecules:
     """All other drugs of the same classes."""
-    everything = build(load_cohort("quick").vocab["medication"].codes, per_class=0)
+    everything = build(load_cohort("synthetic").vocab["medication"].codes, per_class=0)
     inside = set(book_molecules().smiles)
     rows = [i for i, s in enumerate(everything.smiles) if s not in inside]
     smiles = tuple(everything.smiles[i] for i in rows)

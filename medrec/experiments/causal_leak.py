@@ -137,18 +137,17 @@ def leak(cohort: Cohort, seeds: int) -> pl.DataFrame:
 
 def place(cohort: str, source: str) -> Path:
     """Where the rows of a cohort are kept."""
-    name = {"synthetic": "quick"}.get(cohort, cohort)
     root = paths.runs_dir() if source == "credentialed" else paths.base_dir() / "results"
-    return root / "causal_leak" / f"{name}.csv"
+    return root / "causal_leak" / f"{cohort}.csv"
 
 
 def read_or_default(cohort: str, source: str) -> tuple[str, pl.DataFrame]:
-    """Kept rows of this cohort, or else of the synthetic quick one; with the name of the cohort whose rows they are.
+    """Kept rows of this cohort, or else of the cohort ``synthetic``; with the name of the cohort whose rows they are.
 
     Raises:
-        MedrecError: there are none of the quick cohort either.
+        MedrecError: there are none of the cohort ``synthetic`` either.
     """
-    for name, origin in ((cohort, source), ("quick", "synthetic")):
+    for name, origin in ((cohort, source), ("synthetic", "synthetic")):
         file = place(name, origin)
         if file.exists():
             return file.stem, pl.read_csv(file)
@@ -160,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m medrec.experiments.causal_leak", description="The leak of CausalMed's graphs."
     )
-    parser.add_argument("--cohort", default="quick", help="as load_cohort knows it; default quick")
+    parser.add_argument("--cohort", default="synthetic", help="as load_cohort knows it; default synthetic")
     parser.add_argument("--seeds", type=int, default=2, help="training seeds; default 2")
     options = parser.parse_args(arguments)
     cohort = load_cohort(options.cohort)

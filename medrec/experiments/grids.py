@@ -22,7 +22,7 @@ import polars as pl
 
 from medrec import paths
 from medrec.data import load_cohort
-from medrec.data.cohort import Cohort
+from medrec.data.cohort import Cohort, titled
 from medrec.experiments.rows import ABLATION, GRIDS, SYNERGY, Row, rows_of, settings_for
 from medrec.experiments.sweep import Task, sweep
 from medrec.folders import atomic_folder
@@ -72,7 +72,7 @@ class Grid:
         """Whose patients, how many, how many training seeds: for captions."""
         seeds = self.provenance["seeds"]
         return (
-            f"{self.cohort} ({self.source}), {self.scores['patients'].max()} test patients, "
+            f"{titled(self.cohort, self.source)}, {self.scores['patients'].max()} test patients, "
             f"{seeds} training seed{'s' * (seeds != 1)}"
         )
 
@@ -287,8 +287,7 @@ def folder(source: str) -> Path:
 
 
 def _place(grid: str, cohort: str, source: str) -> Path:
-    name = {"synthetic": "quick"}.get(cohort, cohort)
-    return folder(source) / f"{grid}-{name}"
+    return folder(source) / f"{grid}-{cohort}"
 
 
 def keep(grid: Grid, source: str) -> Path:
@@ -307,7 +306,6 @@ def read(grid: str, cohort: str, source: str = "synthetic") -> Grid:
     Raises:
         MedrecError: there are none for this cohort; the message says what makes them.
     """
-    cohort = {"synthetic": "quick"}.get(cohort, cohort)
     place = _place(grid, cohort, source)
     if not (place / "scores.csv").exists():
         raise MedrecError(
@@ -323,7 +321,7 @@ def read(grid: str, cohort: str, source: str = "synthetic") -> Grid:
     )
 
 
-def read_or_default(grid: str, cohort: str, source: str, *, default: str = "quick") -> Grid:
+def read_or_default(grid: str, cohort: str, source: str, *, default: str = "synthetic") -> Grid:
     """Rows that were kept for this cohort, and where there are none those of a synthetic one.
 
     Args:
@@ -345,7 +343,7 @@ def epochs_file() -> Path:
 
 
 def epoch_alone(system: str) -> dict[str, Any]:
-    """Seconds, peak memory and budgets of one epoch at paper size, with nothing else on the machine.
+    """Seconds, peak memory and budgets of one epoch at 6 350 patients, with nothing else on the machine.
 
     Args:
         system: label of the system.
@@ -363,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, write the rows."""
     parser = argparse.ArgumentParser(prog="python -m medrec.experiments.grids", description="Grids of trainings.")
     parser.add_argument("grid", choices=list(GRIDS), help="which grid")
-    parser.add_argument("--cohort", default="quick", help="as load_cohort knows it; default quick")
+    parser.add_argument("--cohort", default="synthetic", help="as load_cohort knows it; default synthetic")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of the networks; default 5")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default 1")
     options = parser.parse_args(arguments)

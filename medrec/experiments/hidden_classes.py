@@ -4,9 +4,9 @@ A class is *hidden*: struck from every list of medications that a system reads, 
 patients stay.  What the system then says of that class must come from classes whose molecules or fragments are like
 its own.  Classes that are seen often can be learnt by heart, and nothing of this shows.
 
-Hidden are, one half after the other, the classes that hold a building block for which conditions of ``quick+structure``
-ask (:mod:`medrec.data.synthetic.controls`): there the other half of the block's holders tells which patients will get
-a hidden one.  On the plain cohort nobody asks for blocks.
+Hidden are, one half after the other, the classes that hold a building block for which conditions of
+``synthetic+structure`` ask (:mod:`medrec.data.synthetic.controls`): there the other half of the block's holders tells
+which patients will get a hidden one.  On the plain cohort nobody asks for blocks.
 
 The measure is how well the logits of a hidden class sort the later visits of patients who took no part in training, as
 the area under the ROC curve, mean over hidden classes; one half is chance.  Each visit's mean over the hidden classes
@@ -45,8 +45,8 @@ from tqdm import tqdm
 
 from medrec import paths, runs
 from medrec.chem.molecules import build
-from medrec.data import load_cohort
 from medrec.context import Context, context_for
+from medrec.data import load_cohort
 from medrec.data.batch import VisitBatch, batches
 from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
@@ -63,7 +63,7 @@ from medrec.tasks.evaluation import Evaluation, Interval, paired_difference
 from medrec.tasks.visits import FROM_SECOND, GROUPS, evaluate, tune_threshold
 from medrec.types import MedrecError, Ragged
 
-PLACES = ("quick+structure", "quick")
+PLACES = ("synthetic+structure", "synthetic")
 """Cohorts with and without planted building blocks."""
 HALVES = 2
 """Of the holders of building blocks, hidden one after the other."""
@@ -546,7 +546,7 @@ class Kept:
 
 def place(cohort: str) -> Path:
     """Where the rows of a cohort are kept."""
-    return paths.base_dir() / "results" / "hidden_classes" / {"synthetic": "quick"}.get(cohort, cohort)
+    return paths.base_dir() / "results" / "hidden_classes" / cohort
 
 
 def read(cohort: str) -> Kept:
@@ -575,7 +575,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m medrec.experiments.hidden_classes", description="Classes of which the records say nothing."
     )
-    parser.add_argument("--cohort", choices=PLACES, default=PLACES[0], help="default quick+structure")
+    parser.add_argument("--cohort", choices=PLACES, default=PLACES[0], help="default synthetic+structure")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds; default 3")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default 1")
     options = parser.parse_args(arguments)

@@ -31,7 +31,7 @@ from medrec.types import MedrecError
 
 STORED = ("mimic3-demo", "mimic4-demo", "eicu-demo")
 """Open records, so that anybody can make the stored values again."""
-SIZES = ("quick", "paper", "iv")
+SIZES = ("synthetic", "synthetic-6350", "synthetic-60125")
 """Synthetic cohorts whose table 1 is stored."""
 HOURS = (6, 12, 24, 48, 72, 120, 168, 240, 336)
 """Windows of the stored curves; MIMIC-III has whole days only."""

@@ -19,7 +19,7 @@ from medrec.paths import PACKAGE
 from medrec.types import MedrecError
 from tests.book.conftest import write_chapter
 
-RECORDS = SimpleNamespace(name="quick", source="synthetic", n_patients=600, n_visits=1412)
+RECORDS = SimpleNamespace(name="synthetic", source="synthetic", n_patients=600, n_visits=1412)
 FRAME = pl.DataFrame(
     {
         "system": ["LR", "RETAIN <paper>"],
@@ -32,7 +32,7 @@ FRAME = pl.DataFrame(
 
 
 def test_a_cohort_is_named_with_its_source_and_size():
-    assert page.cohort_line(RECORDS) == "quick (synthetic), 600 patients, 1\u202f412 visits"
+    assert page.cohort_line(RECORDS) == "synthetic, 600 patients, 1\u202f412 visits"
 
 
 class Cells(HTMLParser):

@@ -101,7 +101,7 @@ def test_regression_finds_a_planted_link_and_no_more() -> None:
 def test_paper_cohort_stands_beside_the_demos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir("mimic3-demo").parent))
     demo_dir("mimic4-demo")
-    table = compare(load_cohort("paper"), [load_cohort("mimic3-demo"), load_cohort("mimic4-demo")])
+    table = compare(load_cohort("synthetic-6350"), [load_cohort("mimic3-demo"), load_cohort("mimic4-demo")])
     outside = table.filter(~table["within"].fill_null(True))
     unexplained = [q for q in outside["quantity"] if q not in REASONS]
     assert not unexplained, table
@@ -109,9 +109,9 @@ def test_paper_cohort_stands_beside_the_demos(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_systems_have_room_between_regression_and_the_oracle() -> None:
-    score = learnable(load_cohort("paper"))
+    score = learnable(load_cohort("synthetic-6350"))
     assert score["codes"] == pytest.approx(0.47, rel=0.2)
     assert score["history"] > score["codes"] + 0.005
     assert score["history_later"] > score["codes_later"] + 0.01
-    without = learnable(load_cohort("paper", history=0))
+    without = learnable(load_cohort("synthetic-6350", history=0))
     assert without["history_later"] - without["codes_later"] < 0.003

@@ -102,12 +102,14 @@ def test_options_reach_the_cohort(demo_data):
     [
         ("mimic4-dmeo", "mimic4-demo"),
         ("sythetic", "synthetic"),
-        ("quick+structur", r"quick\+structure"),
-        ("Paper", "paper"),
+        ("synthetic+structur", r"synthetic\+structure"),
+        ("Synthetic-6350", "synthetic-6350"),
     ],
 )
 def test_unknown_names_get_a_suggestion_and_the_list(name, hint):
-    with pytest.raises(MedrecError, match=rf"no cohort '.*Did you mean '{hint}'\?.*Known cohorts: synthetic, quick"):
+    with pytest.raises(
+        MedrecError, match=rf"no cohort '.*Did you mean '{hint}'\?.*Known cohorts: synthetic, synthetic-6350"
+    ):
         load_cohort(name)
 
 
@@ -141,7 +143,7 @@ def test_misspelt_options(options, message):
 @pytest.mark.parametrize(("options", "message"), [({"history": 2}, "history=2 must be"), ({"sed": 1}, "mean 'seed'")])
 def test_misspelt_knobs(options, message):
     with pytest.raises(MedrecError, match=message):
-        load_cohort("quick", **options)
+        load_cohort("synthetic", **options)
 
 
 def test_missing_folders_come_with_their_remedy(tmp_path, monkeypatch):
@@ -176,21 +178,21 @@ def tmp_path_with_tables(tmp_path):
 
 def test_synthetic_goes_through_the_reader_of_its_layout():
     cohort = load_cohort("synthetic")
-    assert (cohort.name, cohort.source, cohort.options["layout"]) == ("quick", "synthetic", "mimic3")
+    assert (cohort.name, cohort.source, cohort.options["layout"]) == ("synthetic", "synthetic", "mimic3")
     assert 500 <= cohort.n_patients <= 600
     assert cohort.report.facts["patients_read"] == 600
     assert cohort.options["seed"] == 0
     assert (tables_folder("synthetic") / "PRESCRIPTIONS.csv.gz").exists()
-    same(cohort, load_cohort("quick"))
+    same(cohort, load_cohort("synthetic"))
 
 
 def test_seed_and_knobs_make_other_cohorts():
-    base, other, flat = load_cohort("quick"), load_cohort("quick", seed=1), load_cohort("quick", history=0)
+    base, other, flat = load_cohort("synthetic"), load_cohort("synthetic", seed=1), load_cohort("synthetic", history=0)
     assert sets(base)[:20] != sets(other)[:20]
     assert flat.options["history"] == 0
-    assert tables_folder("quick") != tables_folder("quick", seed=1)
+    assert tables_folder("synthetic") != tables_folder("synthetic", seed=1)
 
 
 def test_planted_cohorts_have_their_own_tables():
-    assert load_cohort("quick+structure").name == "quick+structure"
-    assert tables_folder("quick+structure") != tables_folder("quick")
+    assert load_cohort("synthetic+structure").name == "synthetic+structure"
+    assert tables_folder("synthetic+structure") != tables_folder("synthetic")

@@ -283,7 +283,7 @@ def test_reading_back_gives_the_generated_sets(
     layout: str, records: SyntheticRecords, written: dict[str, Path]
 ) -> None:
     cohort = build_cohort(
-        READ[layout](written[layout]), Options(require=("medication",)), name="quick", source="synthetic"
+        READ[layout](written[layout]), Options(require=("medication",)), name="synthetic", source="synthetic"
     )
     filled = np.flatnonzero(records.medications.lengths)
     assert cohort.n_visits == len(filled)
@@ -320,7 +320,7 @@ def test_symptoms_are_read_where_the_table_lies(
 
 def test_eicu_gives_back_what_its_gaps_leave(records: SyntheticRecords, written: dict[str, Path]) -> None:
     cohort = build_cohort(
-        READ["eicu"](written["eicu"]), Options(require=("medication",)), name="quick", source="synthetic"
+        READ["eicu"](written["eicu"]), Options(require=("medication",)), name="synthetic", source="synthetic"
     )
     assert cohort.n_patients == pytest.approx(records.n_patients, rel=0.02)
     # Cancelled orders replace some; an order without name and HICL number is lost.
@@ -408,13 +408,13 @@ def test_mistakes_are_explained(records: SyntheticRecords, tmp_path: Path) -> No
         records.write(tmp_path / "x", "omop")  # type: ignore[arg-type]
 
 
-# -- paper size -------------------------------------------------------------------------------------------------------
+# -- 6 350 patients ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_paper_size_is_written_within_a_minute(tmp_path: Path) -> None:
     start = time.perf_counter()
     paper = synthesize(6350)
-    paper.write(tmp_path / "paper", "mimic3")
+    paper.write(tmp_path / "papers", "mimic3")
     assert time.perf_counter() - start < 60
     assert paper.n_visits == pytest.approx(15_032, rel=0.1)

@@ -57,7 +57,7 @@ def test_rows(monkeypatch, tmp_path, own_runs):
 
     monkeypatch.setattr(causal_leak, "train", briefly)
     monkeypatch.setattr(causal_leak, "load_cohort", lambda name: cohort)
-    causal_leak.main(["--cohort", "quick", "--seeds", "2"])
+    causal_leak.main(["--cohort", "synthetic", "--seeds", "2"])
     file = causal_leak.place(cohort.name, cohort.source)
     assert file.is_relative_to(tmp_path)
     name, rows = causal_leak.read_or_default(cohort.name, cohort.source)

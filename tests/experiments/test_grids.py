@@ -18,7 +18,7 @@ from tests.toys import random_cohort
 
 
 def settings_of(row):
-    return settings_for("quick", row.model) | row.settings
+    return settings_for("synthetic", row.model) | row.settings
 
 
 @pytest.mark.parametrize("name", list(GRIDS))
@@ -32,7 +32,7 @@ def test_every_row_is_a_system_that_exists_with_settings_that_it_has(name):
 
 
 def test_sensitivity_turns_one_knob_at_a_time():
-    plain = registry.get("bimorec").configure("paper", settings_for("quick"))
+    plain = registry.get("bimorec").configure("paper", settings_for("synthetic"))
     for row in rows_of("sensitivity")[1:]:
         config = registry.get("bimorec").configure(row.variant, settings_of(row))
         changed = [name for name in vars(plain) if getattr(plain, name) != getattr(config, name)]
@@ -44,13 +44,13 @@ def test_sensitivity_turns_one_knob_at_a_time():
 
 
 def test_controls_share_the_settings_of_their_plain_cohort():
-    assert settings_for("quick+shape") == settings_for("quick") != {}
+    assert settings_for("synthetic+shape") == settings_for("synthetic") != {}
     assert settings_for("mimic3") == {}
 
 
 def test_networks_are_trained_for_each_seed_and_estimators_once():
     count = {}
-    for task in tasks("table2", "quick", 3, {"width": 8}):
+    for task in tasks("table2", "synthetic", 3, {"width": 8}):
         count[task.model] = count.get(task.model, 0) + 1
         if task.model == "bimorec":
             assert task.settings == {"width": 8}
@@ -212,16 +212,16 @@ def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(grid
 def test_a_cohort_without_rows_shows_those_of_the_default_and_says_whose_they_are(grid, tmp_path, monkeypatch):
     monkeypatch.setattr("medrec.paths.base_dir", lambda: tmp_path)
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
-    with pytest.raises(MedrecError, match="'quick'"):
+    with pytest.raises(MedrecError, match="'synthetic'"):
         read_or_default("small", "random-toy", "synthetic")
-    default, own = replace(grid, cohort="quick"), replace(grid, cohort="mimic3")
+    default, own = replace(grid, cohort="synthetic"), replace(grid, cohort="mimic3")
     keep(default, "synthetic")
-    assert read_or_default("small", "mimic3", "credentialed").cohort == "quick"
+    assert read_or_default("small", "mimic3", "credentialed").cohort == "synthetic"
     keep(own, "credentialed")
     assert read_or_default("small", "mimic3", "credentialed").cohort == "mimic3"
     found = read_or_default("small", "synthetic", "synthetic")
-    assert found.cohort == "quick"
-    assert found.line == f"quick ({found.source}), {grid.scores['patients'].max()} test patients, 2 training seeds"
+    assert found.cohort == "synthetic"
+    assert found.line == f"synthetic, {grid.scores['patients'].max()} test patients, 2 training seeds"
 
 
 def test_nothing_of_a_single_patient_is_kept(grid):

@@ -161,7 +161,7 @@ def test_a_regression_knows_a_hidden_class_by_its_group_and_by_nothing_else():
 
 
 def test_both_halves_hold_every_building_block():
-    codes = load_cohort("quick+structure").vocab["medication"].codes
+    codes = load_cohort("synthetic+structure").vocab["medication"].codes
     blocks = building_blocks(codes)
     everybody = hidden_classes.holders(codes)
     assert sorted(everybody) == [m for m, code in enumerate(codes) if blocks[code]]
@@ -174,7 +174,7 @@ def test_both_halves_hold_every_building_block():
 def test_there_is_something_to_be_found_where_blocks_are_planted(tmp_path, monkeypatch):
     """The power of the control: a regression that is told the blocks sorts visits by classes it never saw."""
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
-    cohort = load_cohort("quick+structure")
+    cohort = load_cohort("synthetic+structure")
     patients, later = hidden_classes.judged(cohort)
     assert not set(patients) & set(split_patients(cohort.n_patients, 0).train)
     given = cohort.select(patients).codes["medication"].multi_hot(cohort.n_medications)[later]
@@ -207,7 +207,7 @@ def test_sharing_with_nobody_is_worth_nothing_and_sharing_what_decides_is(monkey
 def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "base_dir", lambda: tmp_path)
-    cohort = replace(toy(60, seed=2), name="quick")
+    cohort = replace(toy(60, seed=2), name="synthetic")
     monkeypatch.setattr(hidden_classes, "load_cohort", lambda name: cohort)
     monkeypatch.setattr(hidden_classes, "holders", lambda codes: np.array([0, 2, 5, 7]))
     monkeypatch.setattr(hidden_classes, "building_blocks", lambda codes: {c: {c[0]} for c in codes})
@@ -245,8 +245,8 @@ def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
 
 def test_other_cohorts_are_refused_and_missing_rows_name_the_remedy(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
-        hidden_classes.main(["--cohort", "quick+shape"])
-    assert "quick+structure" in capsys.readouterr().err
+        hidden_classes.main(["--cohort", "synthetic+shape"])
+    assert "synthetic+structure" in capsys.readouterr().err
     monkeypatch.setattr(paths, "base_dir", lambda: tmp_path)
-    with pytest.raises(MedrecError, match="hidden_classes --cohort quick"):
-        hidden_classes.read("quick")
+    with pytest.raises(MedrecError, match="hidden_classes --cohort synthetic"):
+        hidden_classes.read("synthetic")

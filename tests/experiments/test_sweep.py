@@ -20,7 +20,7 @@ def test_every_config_of_the_project_can_be_read():
 def test_lists_multiply_and_doubles_count_once(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text(
-        "cohort: quick\nmodel: [retain]\nvariant: [paper, official]\nseeds: [0, 1]\nsettings: {dropout: 0.3}"
+        "cohort: synthetic\nmodel: [retain]\nvariant: [paper, official]\nseeds: [0, 1]\nsettings: {dropout: 0.3}"
     )
     tasks = read_tasks([file, file])
     assert [(t.variant, t.seed) for t in tasks] == [("paper", 0), ("paper", 1), ("official", 0), ("official", 1)]
@@ -30,9 +30,9 @@ def test_lists_multiply_and_doubles_count_once(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("cohort: quick", "'model' is missing"),
-        ("cohort: quick\nmodel: lr\nseed: 3", "unknown key 'seed'. Did you mean 'seeds'"),
-        ("cohort: quick\nmodel: retain\nsettings: {dropot: 1}", "Did you mean 'dropout'"),
+        ("cohort: synthetic", "'model' is missing"),
+        ("cohort: synthetic\nmodel: lr\nseed: 3", "unknown key 'seed'. Did you mean 'seeds'"),
+        ("cohort: synthetic\nmodel: retain\nsettings: {dropot: 1}", "Did you mean 'dropout'"),
         ("- a\n- b", "must hold keys and values"),
         ("a: [", "is not YAML"),
     ],
@@ -53,6 +53,6 @@ def test_a_failing_task_does_not_stop_the_others(tmp_path, monkeypatch):
         return random_cohort(30, seed=1)
 
     monkeypatch.setattr(medrec.data, "load_cohort", load)
-    outcomes = sweep([Task("broken", "lr"), Task("quick", "popularity")])
+    outcomes = sweep([Task("broken", "lr"), Task("synthetic", "popularity")])
     assert [outcome.error for outcome in outcomes] == ["no tables", ""]
     assert outcomes[1].folder.endswith("random-toy+seed=1/popularity/paper/seed0")

@@ -113,7 +113,7 @@ def test_change_of_version_leaves_no_common_string_but_common_conditions():
 
 
 def test_repeating_the_last_visit_scores_each_patient_once():
-    cohort = load_cohort("quick")
+    cohort = load_cohort("synthetic")
     score = table_traps.repeat_last(cohort)
     assert np.isnan(score).sum() == (np.diff(cohort.visit_offsets) == 1).sum()
     assert np.nanmin(score) >= 0

@@ -22,8 +22,8 @@ from medrec.folders import atomic_folder
 from medrec.knowledge.conditions import icd_titles
 from medrec.types import MedrecError, Ragged
 
-SIZES = {"quick": 600, "paper": 6_350, "iv": 60_125}
-"""Patients of the named cohorts; ``paper`` and ``iv`` are the sizes of BiMoRec's table 1."""
+SIZES = {"synthetic": 600, "synthetic-6350": 6_350, "synthetic-60125": 60_125}
+"""Patients of the named cohorts; two have the sizes of BiMoRec's table 1."""
 
 ICD9_CHAPTER_ENDS = (139, 239, 279, 289, 319, 389, 459, 519, 579, 629, 679, 709, 739, 759, 779, 799)
 """Last three-digit category of each chapter of ICD-9-CM but the last."""
