@@ -10,7 +10,8 @@ variable                holds                                                def
 ``MEDREC_CACHE_DIR``    cohorts, features: all of it can be made again       ``<base>/.cache``
 ======================  ===================================================  =================
 
-``<base>`` is the checkout when the package is used from one, otherwise the working directory.
+``<base>`` is the checkout when the package is used from one, otherwise the working directory.  Kept results lie in
+``<base>/results``; those of credentialed records never do, but below the run store.
 """
 
 from __future__ import annotations
@@ -44,3 +45,29 @@ def runs_dir() -> Path:
 def cache_dir() -> Path:
     """Root of everything that can be made again."""
     return _located("MEDREC_CACHE_DIR", ".cache")
+
+
+def results_dir() -> Path:
+    """Root of the kept results of the project, which are part of its history."""
+    return base_dir() / "results"
+
+
+_read: set[Path] = set()
+
+
+def record_read(path: Path) -> Path:
+    """Remember that a kept result was read, so that a chapter knows what its page rests on.
+
+    Args:
+        path: a file; it need not exist, since one that is missing and appears later is a change too.
+
+    Returns:
+        The same path: ``pl.read_csv(record_read(path))``.
+    """
+    _read.add(path.absolute())
+    return path
+
+
+def files_read() -> frozenset[Path]:
+    """Kept results that this process has read so far."""
+    return frozenset(_read)
