@@ -21,9 +21,8 @@ from medrec.types import MedrecError
 
 if TYPE_CHECKING:
     from medrec.data.cohort import Cohort
-    from medrec.tasks.evaluation import Interval, bootstrap
-from medrec.tasks.visits import GROUPS
     from medrec.runs import Run
+    from medrec.tasks.evaluation import Interval
 
 
 REASONS_SHOWN = 2
@@ -331,7 +330,9 @@ def _source(cohort: dict[str, Any]) -> str:
 def _print_run(run: Run) -> None:
     from medrec.experiments.compare import table
     from medrec.models import registry
-    
+    from medrec.tasks.evaluation import bootstrap
+    from medrec.tasks.visits import GROUPS
+
     entry = registry.get(run.config["system"])
     rows: dict[str, dict[str, Interval]] = {}
     for name, threshold in (("tuned", "tuned"), ("own", "own")):
