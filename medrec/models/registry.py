@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import import_module
 
 from medrec.models.base import System, near
@@ -49,12 +48,17 @@ def get(name: str) -> System:
     return import_module(f"medrec.models.{key.replace('-', '_')}").SYSTEM
 
 
-def systems(task: str | None = None) -> Iterator[System]:
-    """All systems of the book, or those of a task."""
-    for name in NAMES:
-        system = get(name)
-        if task in (None, system.task):
-            yield system
+def systems(task: str | None = None) -> list[System]:
+    """All systems of the book, or those of a task, in the order of the book."""
+    return [system for system in map(get, NAMES) if task in (None, system.task)]
+
+
+_outside: dict[str, System] = {}
+
+
+def from_elsewhere() -> tuple[System, ...]:
+    """Systems from outside the package that this process has asked for, in that order."""
+    return tuple(_outside.values())
 
 
 def name_of(system: System) -> str:
@@ -76,4 +80,5 @@ def _from_elsewhere(name: str) -> System:
         raise MedrecError(f"{module} declares no {attribute!r}. It needs `{attribute} = System(...)`.") from None
     if not isinstance(found, System):
         raise MedrecError(f"{name} is a {type(found).__name__}, not a medrec.models.base.System.")
+    _outside[name] = found
     return found
