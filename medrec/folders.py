@@ -27,12 +27,13 @@ SEAL = "checksums.json"
 
 
 @contextmanager
-def atomic_folder(folder: Path, what: str) -> Iterator[Path]:
+def atomic_folder(folder: Path, what: str, *, sealed: bool = True) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place, sealed, only when the block ends well.
 
     Args:
         folder: final place; what stands there is replaced in the end.
         what: named in the message when writing fails.
+        sealed: with a file of checksums; without one for folders that know their content themselves.
 
     Raises:
         MedrecError: writing failed, e.g. the disk is full; nothing half-written stays.
@@ -47,7 +48,9 @@ def atomic_folder(folder: Path, what: str) -> Iterator[Path]:
         ) from error
     try:
         yield tmp
-        _seal(tmp)
+        if sealed:
+            _seal(tmp)
+        _flush_all(tmp)
         try:
             os.replace(tmp, folder)
         except OSError as error:
@@ -92,11 +95,15 @@ def notice(line: str) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Write the checksums, and see to it that everything has reached the disk before the folder gets its name."""
+    """Write the checksums."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): _sum(path) for path in files}
     (folder / SEAL).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
-    for path in (*files, folder / SEAL, folder):
+
+
+def _flush_all(folder: Path) -> None:
+    """See to it that everything has reached the disk before the folder gets its name."""
+    for path in (*folder.rglob("*"), folder):
         _flush(path)
 
 

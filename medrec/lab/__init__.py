@@ -1,0 +1,1 @@
+"""The lab: grids of trainings, kept results, comparisons."""
