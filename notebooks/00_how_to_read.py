@@ -37,8 +37,9 @@ from matplotlib import pyplot as plt
 from medrec import plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
-from medrec.experiments import published, reference_points
+from medrec.experiments import reference_points
 from medrec.knowledge.interactions import ddi_matrix
+from medrec.lab import published
 from medrec.tasks.evaluation import bootstrap
 from medrec.tasks.visits import HOUSE
 

@@ -40,8 +40,9 @@ from sklearn.metrics import average_precision_score
 from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import example, load_cohort, privacy
-from medrec.experiments import published, reference_points
+from medrec.experiments import reference_points
 from medrec.knowledge.interactions import ddi_matrix
+from medrec.lab import published
 from medrec.tasks.visits import COLUMNS, evaluate
 
 plotting.use_style()

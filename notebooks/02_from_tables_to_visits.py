@@ -42,8 +42,9 @@ from medrec import paths, plotting
 from medrec.book import page
 from medrec.data import calibration, example, load_cohort, mapping, privacy
 from medrec.data.build import Options, build_cohort
-from medrec.experiments import published, table_traps
+from medrec.experiments import table_traps
 from medrec.knowledge.conditions import icd_titles
+from medrec.lab import published
 
 plotting.use_style()
 

@@ -59,8 +59,8 @@ from medrec.chem.graphs import (
 from medrec.chem.molecules import build
 from medrec.chem.similarity import FINGERPRINTS, tanimoto
 from medrec.data import load_cohort, privacy
-from medrec.experiments import published
 from medrec.knowledge.drugs import drug_atc, drugs
+from medrec.lab import published
 from medrec.nn.gin import GIN, FeatureEmbedding, gin_aggregate, mean_readout
 
 # %% tags=["parameters"]

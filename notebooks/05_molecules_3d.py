@@ -53,8 +53,8 @@ from medrec.chem.graphs import ATOM_FEATURES, molecular_graph
 from medrec.chem.molecules import build
 from medrec.data import load_cohort, privacy
 from medrec.experiments import molecules_3d as study
-from medrec.experiments import published
 from medrec.knowledge.drugs import drugs
+from medrec.lab import published
 from medrec.nn.gvp import GVPEncoder, gvp
 from medrec.types import MedrecError
 

@@ -49,8 +49,8 @@ from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
-from medrec.experiments import grids, published
 from medrec.knowledge.interactions import default_ddi
+from medrec.lab import grids, published
 from medrec.models.ecc import ECC, ask_chains
 from medrec.models.last_visit import LastVisit
 from medrec.models.lr import LR, current_codes

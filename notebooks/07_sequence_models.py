@@ -43,7 +43,7 @@ from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
-from medrec.experiments import grids, published
+from medrec.lab import grids, published
 from medrec.models import registry
 from medrec.models.leap import additive_scores, attend, linear_scores
 from medrec.models.micron import carried_sets, prescription

@@ -45,7 +45,7 @@ from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
-from medrec.experiments import grids, published
+from medrec.lab import grids, published
 from medrec.models.cognet import beam_step, copy_weights, gather_copies, log_mixture
 from medrec.models.gamenet import (
     GraphNetwork,

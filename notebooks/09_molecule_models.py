@@ -47,8 +47,8 @@ from medrec.chem.similarity import tanimoto
 from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
-from medrec.experiments import grids, published
 from medrec.experiments.rows import settings_for
+from medrec.lab import grids, published
 from medrec.models import registry
 from medrec.models.gamenet import keep_probability
 from medrec.models.molerec import gather_fragments, masked_attention

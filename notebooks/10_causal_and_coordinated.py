@@ -45,8 +45,9 @@ from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
-from medrec.experiments import causal_leak, grids, published
+from medrec.experiments import causal_leak
 from medrec.experiments.rows import NARROW, OFTEN
+from medrec.lab import grids, published
 from medrec.models.causal_graph import causal_graph
 from medrec.models.causalmed import (
     CAUSES,

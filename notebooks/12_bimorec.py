@@ -44,8 +44,8 @@ from medrec.book import page
 from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
-from medrec.experiments import grids
 from medrec.inference import recommend
+from medrec.lab import grids
 from medrec.models import registry
 from medrec.models.bimorec import (
     aggregate,

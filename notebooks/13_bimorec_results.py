@@ -40,8 +40,6 @@ from scipy.stats import chi, kendalltau, norm
 from medrec import plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
-from medrec.experiments import grids, published
-from medrec.experiments.grids import interval, words
 from medrec.experiments.rows import (
     LEARNING_RATES,
     LONG,
@@ -49,6 +47,8 @@ from medrec.experiments.rows import (
     REFERENCE,
     settings_for,
 )
+from medrec.lab import grids, published
+from medrec.lab.grids import interval, words
 from medrec.models import registry
 from medrec.tasks.verdicts import verdict, verdict_of_equality
 from medrec.tasks.visits import COLUMNS

@@ -45,9 +45,10 @@ from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.synthetic.controls import ASKED, COMPACT, EXTENDED
-from medrec.experiments import grids, hidden_classes, published
-from medrec.experiments.grids import interval, words
+from medrec.experiments import hidden_classes
 from medrec.experiments.rows import REFERENCE, SYNERGY, settings_for
+from medrec.lab import grids, published
+from medrec.lab.grids import interval, words
 from medrec.models import registry
 from medrec.tasks.visits import evaluate, predict
 from medrec.training import load_system, train

@@ -47,8 +47,8 @@ from medrec.book import page
 from medrec.chem.graphs import batch_graphs, molecular_graph
 from medrec.context import context_for
 from medrec.data import load_cohort, privacy
-from medrec.experiments import grids, published
 from medrec.experiments.rows import REFERENCE
+from medrec.lab import grids, published
 from medrec.models import registry
 from medrec.nn.gin import GIN
 from medrec.tasks.verdicts import verdict

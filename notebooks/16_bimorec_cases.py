@@ -46,11 +46,11 @@ from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
 from medrec.experiments import bimorec_cases as cases
-from medrec.experiments import grids, published
-from medrec.experiments.grids import interval, words
 from medrec.experiments.rows import REFERENCE
 from medrec.knowledge.classes import atc3
 from medrec.knowledge.drugs import drug_atc, drugs
+from medrec.lab import grids, published
+from medrec.lab.grids import interval, words
 from medrec.models import registry
 from medrec.tasks.verdicts import verdict
 

@@ -44,8 +44,8 @@ from medrec.data import example, load_cohort, mimic4, privacy
 from medrec.data.build import build_cohort
 from medrec.data.split import split_patients
 from medrec.data.synthetic import synthesize
-from medrec.experiments import published
 from medrec.knowledge.interactions import default_ddi
+from medrec.lab import published
 from medrec.tasks.evaluation import bootstrap, shared_groups
 from medrec.tasks.visits import COLUMNS, evaluate, tune_threshold
 from medrec.types import Ragged

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from medrec.experiments import published
+from medrec.lab import published
 from medrec.plotting import look
 from medrec.types import MedrecError
 
