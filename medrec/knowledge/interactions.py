@@ -3,7 +3,8 @@
 Our own list (``interactions.csv``) names for each pair of drugs an effect, a severity and a source. The published
 systems use another one: reports of TWOSIDES, lifted to ATC level 3 (``read_twosides``). A third, expert-made list is
 read by ``read_onc``. All three end in the same thing, a symmetric 0/1 matrix over classes with a zero diagonal, and
-none of them says that a patient was harmed.
+none of them says that a patient was harmed. Systems get the matrix of one list: our own, or that of a user's file
+(``class_interactions``).
 
 Lifting loses information: two classes are joined when *any* pair of their drugs interacts, and two drugs of one class
 can never be joined, because the diagonal is zero.
@@ -11,6 +12,7 @@ can never be joined, because the diagonal is zero.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,12 +22,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medrec.folders import notice
 from medrec.knowledge.drugs import TABLES, combinations, drug_atc, drugs
+from medrec.paths import data_dir
 from medrec.types import MedrecError
 
 Severity = Literal["contraindicated", "major", "moderate", "minor"]
 SEVERITIES: tuple[Severity, ...] = ("contraindicated", "major", "moderate", "minor")
 TWOSIDES_FILE = "ddi_twosides_top40_atc3.csv.gz"
+ATC_START = re.compile(r"[A-Z]\d\d[A-Z]")
+"""How an ATC code of level 3 or finer begins."""
 
 
 @cache
@@ -122,17 +128,21 @@ def ddi_matrix(
     if at_least not in SEVERITIES:
         raise MedrecError(f"Severity {at_least!r} is unknown; choose one of {', '.join(SEVERITIES)}.")
     if pairs is None:
-        kept = SEVERITIES[: SEVERITIES.index(at_least) + 1]
-        pairs = class_pairs(interactions().filter(pl.col("severity").is_in(kept)))
+        pairs = _own_class_pairs(at_least)
     _require(pairs.columns, ("atc3_1", "atc3_2"), "the table of class pairs")
     index = {code: i for i, code in enumerate(classes)}
-    known = pairs.filter(pl.col("atc3_1").is_in(list(index)) & pl.col("atc3_2").is_in(list(index)))
-    i = known["atc3_1"].replace_strict(index, return_dtype=pl.Int64).to_numpy()
-    j = known["atc3_2"].replace_strict(index, return_dtype=pl.Int64).to_numpy()
     matrix = np.zeros((len(index), len(index)), dtype=bool)
-    matrix[i, j] = matrix[j, i] = True
-    np.fill_diagonal(matrix, False)
+    for a, b in pairs.select("atc3_1", "atc3_2").iter_rows():
+        if a in index and b in index and a != b:
+            matrix[index[a], index[b]] = matrix[index[b], index[a]] = True
     return matrix
+
+
+@cache
+def _own_class_pairs(at_least: Severity) -> pl.DataFrame:
+    """Our own drug pairs, lifted; kept, because every look into the run store asks for them."""
+    kept = SEVERITIES[: SEVERITIES.index(at_least) + 1]
+    return class_pairs(interactions().filter(pl.col("severity").is_in(kept)))
 
 
 def _require(columns: Sequence[str], needed: Sequence[str], what: str) -> None:
@@ -149,7 +159,7 @@ def _read_text(path: Path) -> pl.DataFrame:
         raise MedrecError(f"{path} does not exist. Put the list there, or leave it out to use our own.")
     try:
         return pl.read_csv(path, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
 
 
@@ -184,27 +194,46 @@ def read_reports(
     papers call them the most severe. ``order="commonest"`` keeps the first ones instead. The file is streamed.
 
     Args:
-        path: CSV with the columns :data:`REPORT_COLUMNS`, one report a row.
+        path: CSV or CSV.gz with the columns :data:`REPORT_COLUMNS`, one report a row.
         drug_to_class: ``name`` (the STITCH identifier) and ``atc3``.
         keep_types: number of report types that make an edge.
         order: which end of the sorted list is kept; equal counts are ordered by name.
+
+    Raises:
+        MedrecError: no such file, a damaged one, or one without these columns.
     """
     if order not in ("rarest", "commonest"):
         raise MedrecError(f"order {order!r} is unknown; choose 'rarest' or 'commonest'.")
-    if not Path(path).is_file():
-        raise MedrecError(f"{path} does not exist. Put the reports there, or leave them out to use our own list.")
-    reports = pl.scan_csv(path, infer_schema=False)
-    _require(reports.collect_schema().names(), REPORT_COLUMNS, str(path))
+    _require(_header(Path(path)), REPORT_COLUMNS, str(path))
     a, b, effect = REPORT_COLUMNS
-    counts = reports.group_by(effect).len().collect(engine="streaming").sort("len", effect, descending=[True, False])
-    kept = counts.tail(keep_types) if order == "rarest" else counts.head(keep_types)
-    pairs = (
-        reports.filter(pl.col(effect).is_in(kept[effect].to_list()))
-        .select(drug_a=a, drug_b=b)
-        .unique()
-        .collect(engine="streaming")
-    )
+    reports = pl.scan_csv(path, infer_schema=False).rename(_plain_name)
+    try:
+        counts = reports.group_by(effect).len().collect(engine="streaming")
+        counts = counts.sort("len", effect, descending=[True, False])
+        kept = counts.tail(keep_types) if order == "rarest" else counts.head(keep_types)
+        pairs = (
+            reports.filter(pl.col(effect).is_in(kept[effect].to_list()))
+            .select(drug_a=a, drug_b=b)
+            .unique()
+            .collect(engine="streaming")
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
     return class_pairs(pairs, drug_to_class)
+
+
+def _plain_name(column: str) -> str:
+    """A column's name without the ``# `` that begins the header in one edition of the reports."""
+    return column.removeprefix("# ")
+
+
+def _header(path: Path) -> list[str]:
+    if not path.is_file():
+        raise MedrecError(f"{path} does not exist. Put the list there, or leave it out to use our own.")
+    try:
+        return [_plain_name(column) for column in pl.read_csv(path, n_rows=0, infer_schema=False).columns]
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
 
 
 def read_onc(path: Path, *, sources: Sequence[str] | None = None) -> pl.DataFrame:
@@ -254,6 +283,16 @@ def default_ddi(classes: Sequence[str]) -> tuple[NDArray[np.bool_], str]:
     return ddi_matrix(classes), "medrec's own interaction table"
 
 
+# -- a list of the user's --------------------------------------------------------------------------------------------
+
+ATC_OF_STITCH = "drug-atc.csv"
+"""The published pipelines' list of ATC codes of STITCH identifiers, without a header: ``CID000003015,G03HA01``."""
+FORMS = (
+    "class pairs (columns atc3_1, atc3_2), drug pairs (drug_a, drug_b), "
+    f"or the reports of the published pipelines ({', '.join(REPORT_COLUMNS)})"
+)
+
+
 def class_interactions(classes: Sequence[str], path: Path | None = None) -> tuple[NDArray[np.bool_], str]:
     """The matrix of a list of interactions: the book's own, or that of a file.
 
@@ -262,7 +301,7 @@ def class_interactions(classes: Sequence[str], path: Path | None = None) -> tupl
         path: a file as :func:`read_list` knows it; ``None``: our own list, so that no external file is needed.
 
     Returns:
-        ``(M, M)`` matrix and the name of its source for captions.
+        ``(M, M)`` bool matrix, symmetric, zero diagonal, and the name of its source for captions.
 
     Raises:
         MedrecError: the file cannot be read, or names no pair of these classes.
@@ -276,18 +315,79 @@ def class_interactions(classes: Sequence[str], path: Path | None = None) -> tupl
 
 
 def read_list(path: Path) -> pl.DataFrame:
-    """Class pairs of an interaction list in any form that we know, told apart by its columns.
+    """Class pairs of an interaction list, CSV or CSV.gz, in any form that we know, told apart by its columns.
 
-    ``atc3_1``, ``atc3_2``: class pairs, as :func:`read_twosides`; ``drug_a``, ``drug_b``: pairs of drug names, lifted
-    by :func:`class_pairs`.
+    ``atc3_1``, ``atc3_2``
+        Class pairs, as :func:`read_twosides` reads them.
+    ``drug_a``, ``drug_b``
+        Names or synonyms of drugs, lifted by :func:`class_pairs`; names that we do not know are left out, and said so.
+    ``STITCH 1``, ``STITCH 2``, ``Polypharmacy Side Effect``
+        ``drug-DDI.csv`` of the published pipelines, as :func:`read_reports` reads it. It needs their
+        :data:`ATC_OF_STITCH` beside it, or in ``knowledge/`` of the data folder.
+
+    Read once for each date and size that the file has.
 
     Returns:
-        ``atc3_1`` < ``atc3_2``.
+        ``atc3_1`` < ``atc3_2``, each unordered pair once.
+
+    Raises:
+        MedrecError: no such file, not CSV, or another form.
     """
-    columns = _read_text(path).columns
+    path = Path(path).expanduser().resolve()
+    columns = _header(path)
+    stitch = _atc_of_stitch_file(path) if set(REPORT_COLUMNS) <= set(columns) else None
+    dates = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in (path, stitch) if file is not None)
+    return _class_pairs_of(path, tuple(columns), stitch, dates)
+
+
+@cache
+def _class_pairs_of(path: Path, columns: tuple[str, ...], stitch: Path | None, _dates: tuple) -> pl.DataFrame:
+    if stitch is not None:
+        return read_reports(path, read_atc_of_stitch(stitch))
+    if {"atc3_1", "atc3_2"} <= set(columns):
+        return read_twosides(path)
     if {"drug_a", "drug_b"} <= set(columns):
-        return class_pairs(_read_text(path).select("drug_a", "drug_b"))
-    return read_twosides(path)
+        return class_pairs(_by_our_names(_read_text(path).select("drug_a", "drug_b").drop_nulls(), path.name))
+    raise MedrecError(f"{path} has the columns {', '.join(columns)} and is no list that we know. Give {FORMS}.")
+
+
+def _by_our_names(pairs: pl.DataFrame, file: str) -> pl.DataFrame:
+    """Drug pairs under our names; one line on standard error tells of names that have no class here."""
+    canonical, known = _canonical_names(), set(systemic_classes()["name"])
+    pairs = pairs.with_columns(pl.all().str.to_lowercase().str.strip_chars().replace(canonical))
+    named = set(pairs["drug_a"]) | set(pairs["drug_b"])
+    if unknown := sorted(named - known):
+        shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        notice(f"{file}: {len(unknown)} of {len(named)} drugs are not known here and are left out ({shown}).")
+    return pairs
+
+
+def _atc_of_stitch_file(reports: Path) -> Path:
+    for folder in (reports.parent, data_dir() / "knowledge"):
+        if (folder / ATC_OF_STITCH).is_file():
+            return folder / ATC_OF_STITCH
+    raise MedrecError(
+        f"{reports.name} names drugs by STITCH identifiers: put the published pipelines' {ATC_OF_STITCH} beside it, or "
+        f"into {data_dir() / 'knowledge'}."
+    )
+
+
+def read_atc_of_stitch(path: Path) -> pl.DataFrame:
+    """Classes of STITCH identifiers, from the file :data:`ATC_OF_STITCH`.
+
+    Returns:
+        ``name`` (the identifier) and ``atc3``; an identifier may have several classes.
+
+    Raises:
+        MedrecError: a line has another form.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        name, *codes = (word.strip() for word in line.split(","))
+        if not all(ATC_START.match(code) for code in codes if code):
+            raise MedrecError(f"{path}, line {number}: {line[:40]!r} is not an identifier followed by ATC codes.")
+        rows += [(name, code[:4]) for code in codes if code]
+    return pl.DataFrame(rows, schema={"name": pl.String, "atc3": pl.String}, orient="row").unique(maintain_order=True)
 
 
 # -- do two lists agree beyond chance? ---------------------------------------------------------------------------------

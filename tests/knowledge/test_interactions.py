@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -9,20 +10,24 @@ import numpy as np
 import polars as pl
 import pytest
 
+from medrec.data import load_cohort
 from medrec.knowledge.drugs import drugs
 from medrec.knowledge.interactions import (
     SEVERITIES,
+    class_interactions,
     class_pairs,
     ddi_matrix,
     default_ddi,
     interactions,
     overlap_test,
+    read_list,
     read_onc,
     read_reports,
     read_twosides,
     rewire,
     systemic_classes,
 )
+from medrec.metrics import ddi_counts
 from medrec.types import MedrecError
 from tests.conftest import demo_dir
 
@@ -291,6 +296,126 @@ def test_the_expert_list_speaks_our_names():
     names = set(listed["drug_a"]) | set(listed["drug_b"])
     assert {"aspirin", "glyburide", "rifampin"} <= names
     assert not {"acetylsalicylic acid", "glibenclamide", "rifampicin"} & names
+
+
+# -- a list of the user's --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published_reports(reports: Path) -> Path:
+    """:func:`reports` with the pipelines' list of ATC codes beside it, which gives the classes of ``CLASSES``."""
+    reports.with_name("drug-atc.csv").write_text("a,A01AA01\nb,A01AA02,A01AB03\nc,B01AA01\nd,C01AA01\n")
+    return reports
+
+
+def test_three_forms_are_told_apart_by_their_columns(tmp_path: Path, published_reports: Path):
+    lifted = tmp_path / "lifted.csv"
+    lifted.write_text("atc3_1,atc3_2,in_131\nB01A,A01A,1\nA01A,C01A,0\n")
+    assert read_list(lifted).rows() == [("A01A", "B01A")]
+    names = tmp_path / "names.csv"
+    names.write_text("drug_a,drug_b\n Fluconazole ,glibenclamide\n")
+    by_hand = class_pairs(pl.DataFrame({"drug_a": ["fluconazole"], "drug_b": ["glyburide"]}))
+    assert len(by_hand) > 0
+    assert read_list(names).equals(by_hand)
+    # Four kinds of reports are fewer than the forty rarest: all of them join classes.
+    assert read_list(published_reports).rows() == [("A01A", "B01A"), ("A01A", "C01A"), ("B01A", "C01A")]
+    assert len({id(read_list(path)) for path in (lifted, names, published_reports)}) == 3
+
+
+def test_a_list_may_be_compressed_and_reports_may_begin_with_a_hash(published_reports: Path):
+    plain = read_list(published_reports)
+    text = published_reports.read_text()
+    packed = published_reports.with_name("drug-DDI.csv.gz")
+    packed.write_bytes(gzip.compress(f"# {text}".encode()))
+    assert read_list(packed).equals(plain)
+
+
+def test_codes_of_reports_are_looked_for_in_the_data_folder_too(published_reports: Path, tmp_path: Path, monkeypatch):
+    before = read_list(published_reports)
+    folder = tmp_path / "data" / "knowledge"
+    folder.mkdir(parents=True)
+    codes = published_reports.with_name("drug-atc.csv").rename(folder / "drug-atc.csv")
+    monkeypatch.setenv("MEDREC_DATA_DIR", str(tmp_path / "data"))
+    assert read_list(published_reports).equals(before)
+    codes.write_text("b,A01AA01\nc,B01AA01\n")  # others: the list is lifted again
+    assert read_list(published_reports).rows() == [("A01A", "B01A")]
+    codes.unlink()
+    with pytest.raises(MedrecError, match=r"put the published pipelines' drug-atc\.csv beside it, or into"):
+        read_list(published_reports)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path):
+    path = tmp_path / "list.csv"
+    path.write_text("atc3_1,atc3_2\nA01A,B01A\n")
+    assert read_list(path) is read_list(path)
+    path.write_text("atc3_1,atc3_2\nA01A,B01A\nA01A,C01A\n")
+    assert len(read_list(path)) == 2
+
+
+def test_drugs_that_have_no_class_are_left_out_aloud(tmp_path: Path, capsys):
+    path = tmp_path / "names.csv"
+    path.write_text("drug_a,drug_b\nfluconazole,warfarin\nwarfarin,moonshine\n")
+    assert len(read_list(path)) > 0
+    said = capsys.readouterr().err
+    assert "names.csv: 1 of 3 drugs are not known here and are left out (moonshine)" in said
+
+
+def test_a_list_says_its_name_and_the_books_own_says_it_too(tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    path.write_text("atc3_1,atc3_2\nC03D,C09A\n")
+    matrix, source = class_interactions(["B01A", "C09A", "C03D"], path)
+    assert source == "the list mine.csv"
+    assert [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(matrix)), strict=True)] == [(1, 2)]
+    assert "medrec's own" in class_interactions(["B01A", "C09A"])[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("other.csv", b"first,second\nA01A,B01A\n", r"columns first, second .* atc3_1.*drug_a.*STITCH 1"),
+        ("half.csv", b"drug_a,other\na,b\n", "is no list that we know"),
+        ("empty.csv", b"", "cannot be read as CSV"),
+        ("cut.csv.gz", gzip.compress(bytes(range(256)) * 99)[:90], "cannot be read as CSV"),
+        ("none.csv", None, "does not exist"),
+        ("strange.csv", b"atc3_1,atc3_2\nX,Y\n", "names no pair of this cohort's 2 classes"),
+    ],
+)
+def test_what_is_no_list_is_refused(tmp_path: Path, name: str, content: bytes | None, said: str):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(MedrecError, match=said):
+        class_interactions(["A01A", "B01A"], path)
+
+
+def test_codes_of_reports_must_be_atc(published_reports: Path):
+    published_reports.with_name("drug-atc.csv").write_text("a,A01AA01\nb;A01AA01,nausea\n")
+    with pytest.raises(MedrecError, match="line 2"):
+        read_list(published_reports)
+
+
+def test_rates_by_the_published_list_need_the_published_mapping(monkeypatch, published: list[str]):
+    """Pooled DDI rate of what was prescribed in the MIMIC-III demo.
+
+    By the papers' list these 100 patients have about .087 where classes come from the NDC, the first code of each, and
+    only the 131 classes count. The same list over our own classes by route says .053: a rate has a unit.
+    """
+    monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir("mimic3-demo").parent))
+    path = demo_dir("knowledge") / TWOSIDES
+
+    def rate(cohort, matrix, counted=None):
+        given = cohort.codes["medication"].multi_hot(cohort.n_medications)
+        interacting, pairs = ddi_counts(given if counted is None else given & counted, matrix)
+        return interacting.sum() / pairs.sum()
+
+    by_route = load_cohort("mimic3-demo")
+    classes = by_route.vocab["medication"].codes
+    assert rate(by_route, class_interactions(classes)[0]) == pytest.approx(0.133, abs=0.002)
+    assert rate(by_route, class_interactions(classes, path)[0]) == pytest.approx(0.053, abs=0.002)
+    as_published = load_cohort("mimic3-demo", mapping="ndc", class_rule="first_code")
+    classes = as_published.vocab["medication"].codes
+    of_131 = np.isin(classes, published)
+    assert rate(as_published, class_interactions(classes, path)[0], of_131) == pytest.approx(0.085, abs=0.002)
 
 
 # -- chance --------------------------------------------------------------------------------------------------------
