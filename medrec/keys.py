@@ -88,7 +88,19 @@ def code_digest(module: str) -> str:
     Raises:
         ModuleNotFoundError: there is no source of such a module.
     """
+    _asked.add(module)
     return _read(module)[0]
+
+
+_asked: set[str] = set()
+
+
+def codes_asked() -> frozenset[str]:
+    """Modules whose code this process has asked for, to make a key or to compare one.
+
+    Whoever takes a run or a cohort from the store has not imported what made it; it is a dependency all the same.
+    """
+    return frozenset(_asked)
 
 
 def imports_of(module: str) -> tuple[str, ...]:
@@ -122,7 +134,7 @@ def changed_modules(then: Mapping[str, str]) -> list[str]:
 def _code_or_none(module: str) -> str | None:
     try:
         return code_digest(module)
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, SyntaxError):  # gone, or half written
         return None
 
 

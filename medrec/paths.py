@@ -20,6 +20,8 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+_asked: set[str] = set()
+_read: set[Path] = set()
 
 
 def base_dir() -> Path:
@@ -34,6 +36,7 @@ def _located(variable: str, default: str) -> Path:
 
 def data_dir() -> Path:
     """Folder of raw tables (``mimic3/``, ``mimic4-demo/``, ...) and external maps (``knowledge/``)."""
+    _asked.add("data")
     return _located("MEDREC_DATA_DIR", "data")
 
 
@@ -52,7 +55,12 @@ def results_dir() -> Path:
     return base_dir() / "results"
 
 
-_read: set[Path] = set()
+# -- what a process has looked at: a chapter tells it after its last cell ---------------------------------------------
+
+
+def data_asked() -> bool:
+    """Whether this process has asked where tables lie, so that it matters to it which databases are at hand."""
+    return "data" in _asked
 
 
 def record_read(path: Path) -> Path:

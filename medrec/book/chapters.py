@@ -1,20 +1,16 @@
-"""Chapters as source: where they are, which parameters they take, and when an executed copy is out of date."""
+"""Chapters as source: where they are, which parameters they take, and what their text is hashed to."""
 
 from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
-import json
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrec import paths
+from medrec import keys, paths
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -23,8 +19,6 @@ if TYPE_CHECKING:
 PROFILES = ("quick", "full")
 TYPES: dict[str, type[Any]] = {"bool": bool, "int": int, "float": float, "str": str}
 TYPE_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
-# A module may be named in a string and imported later (the registry of models does so).
-MODULE_IN_STRING = re.compile(r"^medrec(\.\w+)+")
 
 
 # -- where chapters are ---------------------------------------------------------------------------------------------
@@ -168,105 +162,11 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]
     return {name: declared[name].check(value) for name, value in given.items()}
 
 
-# -- staleness ------------------------------------------------------------------------------------------------------
-
-
 def chapter_key(source: Path, parameters: Mapping[str, Any]) -> str:
-    """Hash of everything on this side of Python's packages that an executed chapter depends on.
+    """Hash of a chapter's text (blanks at the ends of lines do not matter), its parameters, and Python's version.
 
-    That is its source, its parameters, the ``medrec`` modules that it imports (transitively, found by reading the
-    sources), and the data files beside these modules; for chapters that look at tables, which databases are at hand;
-    for chapters that read runs, the stored results and configurations.
+    What it rests on besides is known only after it has run, see :mod:`medrec.book.footprint`.
     """
     text = source.read_text(encoding="utf-8")
-    modules = imported_modules(text)
-    digest = hashlib.sha256(json.dumps([sys.version_info[:2], parameters], sort_keys=True).encode())
-    digest.update(text.encode())
-    files = {_module_file(module) for module in modules}
-    folders = {file.parent for file in files}
-    files.update(file for folder in folders for file in _data_files(folder))
-    if any(module.startswith("medrec.data") for module in modules) and paths.data_dir().is_dir():
-        digest.update(",".join(sorted(entry.name for entry in paths.data_dir().iterdir())).encode())
-    if {"medrec.runs", "medrec.experiments"} & modules:
-        for folder in (paths.base_dir() / "results", paths.base_dir() / "configs"):
-            files.update(file for file in folder.rglob("*") if file.is_file())
-    for file in sorted(files):
-        digest.update(file.name.encode())
-        digest.update(_file_hash(file, file.stat().st_mtime_ns))
-    return digest.hexdigest()
-
-
-@cache
-def _file_hash(file: Path, _modified: int) -> bytes:
-    return hashlib.sha256(file.read_bytes()).digest()
-
-
-def imported_modules(source: str, module: str = "__main__") -> set[str]:
-    """Names of all ``medrec`` modules that a source imports, directly or through others, at any depth of the code."""
-    found: set[str] = set()
-    waiting = _direct_imports(source, package="")
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        file = _module_file(name)
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        waiting |= _direct_imports(file.read_text(encoding="utf-8"), package) - found
-    return found
-
-
-def _direct_imports(source: str, package: str) -> set[str]:
-    modules: set[str] = set()
-    for node in _running_code(ast.parse(source)):
-        match node:
-            case ast.Import(names=aliases):
-                names = [alias.name for alias in aliases]
-            case ast.ImportFrom(module=base, names=aliases, level=level):
-                parents = package.split(".")
-                if level:
-                    base = ".".join(filter(None, [*parents[: len(parents) - level + 1], base or ""]))
-                # `from package import name` may bring in a module.
-                names = [base or "", *(f"{base}.{alias.name}" for alias in aliases)]
-            case ast.Constant(value=str(text)) if match := MODULE_IN_STRING.match(text):
-                names = [match[0]]
-            case _:
-                continue
-        for name in names:
-            modules |= set(_existing_modules(name))
-    return modules
-
-
-def _running_code(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below one, without what only type checkers read."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
-            continue
-        yield child
-        yield from _running_code(child)
-
-
-def _existing_modules(name: str) -> Iterator[str]:
-    """The module and the packages that hold it, as far as they are files of this package."""
-    parts = name.split(".")
-    if parts[0] != "medrec":
-        return
-    for length in range(1, len(parts) + 1):
-        module = ".".join(parts[:length])
-        if _module_file(module).exists():
-            yield module
-
-
-def _module_file(module: str) -> Path:
-    stem = paths.PACKAGE.joinpath(*module.split(".")[1:])
-    return stem / "__init__.py" if (stem / "__init__.py").exists() else stem.with_suffix(".py")
-
-
-def _data_files(folder: Path) -> Iterator[Path]:
-    """Files that are not Python, in a folder of the package and in those below it that are no packages themselves."""
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            if entry.name != "__pycache__" and not (entry / "__init__.py").exists():
-                yield from _data_files(entry)
-        elif entry.suffix not in {".py", ".pyc"}:
-            yield entry
+    lines = [line.rstrip() for line in text.rstrip().splitlines()]
+    return keys.digest(sys.version_info[:2], lines, dict(parameters))

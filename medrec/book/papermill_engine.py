@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 from papermill.engines import NBClientEngine
+from papermill.exceptions import PapermillException
 
 from medrec.book.chapters import check_parameters, parameters_of
-from medrec.book.papermill_io import ChapterError
 from medrec.types import MedrecError
+
+
+class ChapterError(click.ClickException, PapermillException):
+    """A mistake of the user: papermill's command prints it as one line, other callers see papermill's exception."""
 
 
 class CheckedEngine(NBClientEngine):

@@ -10,19 +10,12 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import click
-
-# Papermill imports this module while it is itself half imported: only its exceptions are there already.
-from papermill.exceptions import PapermillException
+# Papermill imports this module while it is itself half imported, so that the engine is imported when it is needed.
 
 SCHEME = "jupytext://"
 
 # Papermill expects the names of notebooks to end in .ipynb or .json.
 warnings.filterwarnings("ignore", message=r"The specified file \(jupytext://")
-
-
-class ChapterError(click.ClickException, PapermillException):
-    """A mistake of the user: papermill's command prints it as one line, other callers see papermill's exception."""
 
 
 class JupytextHandler:
@@ -34,7 +27,7 @@ class JupytextHandler:
         from papermill.engines import papermill_engines
 
         from medrec.book.chapters import read_chapter
-        from medrec.book.papermill_engine import CheckedEngine
+        from medrec.book.papermill_engine import ChapterError, CheckedEngine
         from medrec.types import MedrecError
 
         papermill_engines.register(None, CheckedEngine)
@@ -52,6 +45,8 @@ class JupytextHandler:
 
     @classmethod
     def write(cls, _buf: str, path: str) -> None:
+        from medrec.book.papermill_engine import ChapterError
+
         raise ChapterError(f"{path}: chapters are read here; write executed ones to a file ending in .ipynb.")
 
     @classmethod

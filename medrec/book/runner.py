@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from medrec.book import footprint
 from medrec.book.chapters import (
     PROFILES,
     chapter_key,
@@ -72,27 +73,30 @@ def run_chapter(
 def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = True) -> NotebookNode:
     """Execute a chapter through papermill, in a kernel of the interpreter that runs now.
 
+    Returns:
+        The executed notebook; its metadata says under ``medrec`` what it was made of.
+
     Raises:
-        MedrecError: a cell failed (the message names chapter, cell, line and error), or the chapter shows more of
-            credentialed records than aggregates.
+        MedrecError: an unknown parameter, a cell failed (the message names chapter, cell, line and error), or the
+            chapter shows more of credentialed records than aggregates.
     """
     try:
         import papermill
         from papermill.exceptions import PapermillExecutionError
-        from papermill.iorw import papermill_io
-
-        from medrec.book.papermill_io import SCHEME, JupytextHandler
     except ImportError as error:
         raise MedrecError(
             f"Chapters need {error.name}, which is not installed. Run `pip install -e .[book]` in the checkout."
         ) from None
-    papermill_io.register(SCHEME, JupytextHandler)
+    # The text is read first: a source that changes while it runs leaves a stale copy, not a wrong one.
+    start, key, chapter = time.time_ns(), chapter_key(source, parameters), read_chapter(source)
+    values = check_parameters(parameters_of(chapter), parameters)
+    chapter.cells.append(footprint.cell())
     with _own_kernel() as config:
         try:
             notebook = papermill.execute_notebook(
-                f"{SCHEME}{source}",
+                chapter,
                 None,
-                parameters=dict(parameters),
+                parameters=values,
                 kernel_name="python3",
                 progress_bar={"disable": None if progress else True, "desc": source.stem},
                 config=config,
@@ -101,12 +105,14 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
             raise MedrecError(_failure(source, error)) from None
         except RuntimeError as error:  # the kernel died or did not start
             raise MedrecError(f"Chapter {source.stem}: {error}") from error
+    rests_on = footprint.take(notebook, start)
     _keep_patients_private(source, notebook, parameters)
     # Neither this machine's folders nor the time of each cell belong into a book.
     notebook.metadata["papermill"] = {"duration": notebook.metadata["papermill"]["duration"]}
     for cell in notebook.cells:
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
+    notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": dict(parameters), **rests_on}
     return notebook
 
 
@@ -183,14 +189,6 @@ def write_notebook(notebook: NotebookNode, output: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def executed_key(executed: Path) -> str | None:
-    """The key under which an executed chapter was made, or None where there is no usable file."""
-    try:
-        return json.loads(executed.read_text(encoding="utf-8"))["metadata"]["medrec"]["key"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def profile_parameters(profile: str) -> dict[str, Any]:
     """Parameters with which the book is built.
 
@@ -208,8 +206,12 @@ def book_copy(source: Path) -> Path:
 
 
 def is_stale(source: Path, parameters: Mapping[str, Any]) -> bool:
-    """Whether the book's copy of a chapter is missing or was made from other sources or parameters."""
-    return executed_key(book_copy(source)) != chapter_key(source, parameters)
+    """Whether the book's copy of a chapter is missing, or what it was made of is no longer the same."""
+    made = footprint.read(book_copy(source))
+    try:
+        return made is None or made["key"] != chapter_key(source, parameters) or bool(footprint.changed(made))
+    except (KeyError, TypeError, AttributeError):  # a copy that says less, or something else
+        return True
 
 
 def refresh(source: Path, parameters: Mapping[str, Any], output: Path, *, progress: bool = False) -> None:
@@ -218,8 +220,4 @@ def refresh(source: Path, parameters: Mapping[str, Any], output: Path, *, progre
     Raises:
         MedrecError: a cell failed or the file cannot be written.
     """
-    # The key is taken first: a source that changes while it runs leaves a stale copy, not a wrong one.
-    key = chapter_key(source, parameters)
-    notebook = execute(source, parameters, progress=progress)
-    notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": dict(parameters)}
-    write_notebook(notebook, output)
+    write_notebook(execute(source, parameters, progress=progress), output)

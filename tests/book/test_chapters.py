@@ -1,16 +1,8 @@
-"""Chapters are found, their parameters read and checked, and their dependencies known."""
+"""Chapters are found, their parameters read and checked, and their text hashed."""
 
 import pytest
 
-from medrec import paths
-from medrec.book.chapters import (
-    chapter_key,
-    check_parameters,
-    find_chapter,
-    imported_modules,
-    parameters_of,
-    read_chapter,
-)
+from medrec.book.chapters import chapter_key, check_parameters, find_chapter, parameters_of, read_chapter
 from medrec.types import MedrecError
 from tests.book.conftest import write_chapter
 
@@ -84,69 +76,15 @@ def test_a_parameter_without_a_type_is_refused(checkout):
         parameters_of(read_chapter(file))
 
 
-# -- dependencies ---------------------------------------------------------------------------------------------------
+# -- the key of the text ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A package of the same name with a chain of imports: a → b.c → d (in a string), and e beside them."""
-    root = tmp_path / "medrec"
-    (root / "b" / "tables").mkdir(parents=True)
-    (root / "e").mkdir()
-    files = {
-        "__init__.py": "",
-        "a.py": "def late():\n    from medrec.b import c\n",
-        "b/__init__.py": "",
-        "b/c.py": "from . import sibling\nNAMES = {'d': 'medrec.d:Thing'}\n",
-        "b/sibling.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from medrec import e\n",
-        "b/tables/facts.csv": "x\n1\n",
-        "d.py": "",
-        "e/__init__.py": "",
-        "e/unrelated.csv": "y\n",
-    }
-    for name, text in files.items():
-        (root / name).write_text(text)
-    monkeypatch.setattr(paths, "PACKAGE", root)
-    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
-    return root
-
-
-def test_imports_are_followed_through_functions_packages_and_names_in_strings(package):
-    found = imported_modules("import numpy\nfrom medrec.a import late\n")
-    assert found == {"medrec", "medrec.a", "medrec.b", "medrec.b.c", "medrec.b.sibling", "medrec.d"}
-
-
-def test_the_key_changes_with_what_a_chapter_depends_on_and_with_nothing_else(package, tmp_path):
-    source = tmp_path / "chapter.py"
-    source.write_text("from medrec import a\n")
-    keys = [chapter_key(source, {})]
-
-    def changed() -> bool:
-        keys.append(chapter_key(source, {}))
-        return keys[-1] != keys[-2]
-
-    assert not changed()
-    (package / "e" / "__init__.py").write_text("x = 1\n")
-    (package / "e" / "unrelated.csv").write_text("z\n")
-    assert not changed(), "a module that is not imported does not matter"
-    (package / "b" / "sibling.py").write_text("x = 1\n")
-    assert changed(), "a module that is imported through others matters"
-    (package / "d.py").write_text("x = 1\n")
-    assert changed(), "a module that is named in a string matters"
-    (package / "b" / "tables" / "facts.csv").write_text("x\n2\n")
-    assert changed(), "a table beside an imported module matters"
-    source.write_text("from medrec import a\n# a remark\n")
-    assert changed(), "the source matters"
-    assert chapter_key(source, {"profile": "full"}) != keys[-1], "parameters matter"
-
-
-def test_databases_at_hand_matter_only_to_chapters_that_read_tables(package, tmp_path):
-    (package / "data.py").write_text("")
-    with_data, without = tmp_path / "with.py", tmp_path / "without.py"
-    with_data.write_text("from medrec import data\n")
-    without.write_text("from medrec import a\n")
-    (tmp_path / "data").mkdir()
-    before = chapter_key(with_data, {}), chapter_key(without, {})
-    (tmp_path / "data" / "mimic4-demo").mkdir()
-    assert chapter_key(with_data, {}) != before[0]
-    assert chapter_key(without, {}) == before[1]
+def test_the_key_changes_with_text_and_parameters_and_not_with_blanks_at_the_ends_of_lines(checkout):
+    source = find_chapter("0")
+    key, text = chapter_key(source, {}), source.read_text()
+    source.write_text(text.replace("\n", "  \n") + "\n\n")
+    assert chapter_key(source, {}) == key
+    source.write_text(text + "# a word more\n")
+    assert chapter_key(source, {}) != key, "the text of a chapter is its content"
+    source.write_text(text)
+    assert chapter_key(source, {"profile": "full"}) != key

@@ -58,6 +58,13 @@ def test_a_misspelt_parameter_is_an_error_and_writes_nothing(checkout):
     assert written(checkout) == []
 
 
+def test_a_profile_that_a_chapter_does_not_declare_is_refused_by_the_build_too(checkout):
+    source = write_chapter(checkout, "02_plain", '# %% tags=["parameters"]\nseed: int = 0  # x\n')
+    with pytest.raises(MedrecError, match="Unknown parameter 'profile'"):
+        runner.refresh(source, {"profile": "full"}, book_copy(source))
+    assert written(checkout) == []
+
+
 FAILING = """
 # %% tags=["parameters"]
 seed: int = 0  # x
