@@ -1,8 +1,8 @@
 """A chapter is stale when what it rests on has changed, and for nothing else.
 
 In a checkout of its own, with a copy of the package: two chapters are executed once, then one thing is changed at a
-time.  ``00_reader`` loads DrugRec and a toy system from elsewhere, and reads one kept table; ``01_other`` loads LR, asks
-for the code of LEAP as a look into the run store does, reads another table and asks for one that is missing.
+time.  ``00_reader`` loads DrugRec and a toy system from elsewhere, and reads one kept table; ``01_other`` loads LR,
+asks for the code of LEAP as a look into the run store does, reads another table and asks for one that is missing.
 """
 
 import shutil
@@ -15,7 +15,14 @@ from medrec import keys, paths
 from medrec.book.runner import book_copy, is_stale, refresh, run_chapter
 from tests.book.conftest import HEADER
 
-START = '# %% tags=["parameters"]\nseed: int = 0  # x\nprofile: str = "quick"  # x\n\n# %%\nfrom medrec import keys, paths\n'
+START = """
+# %% tags=["parameters"]
+seed: int = 0  # x
+profile: str = "quick"  # x
+
+# %%
+from medrec import keys, paths
+"""
 READER = """
 from medrec.models import registry
 registry.get("drugrec"), registry.get("toyhouse.system:SYSTEM")
