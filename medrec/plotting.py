@@ -2,7 +2,7 @@
 
 Colours are six hues of middle lightness, one for each family of systems, so that lines and symbols keep a contrast
 of at least 3:1 on white and on the dark page; within a family systems differ by marker and line style, and no
-figure has to be read by colour alone.
+figure has to be read by colour alone.  A system from elsewhere takes the colour of its family and a free marker.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from medrec.types import MedrecError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from medrec.models.base import System
     from medrec.tasks.evaluation import Interval
 
 ONE_COLUMN = 4.8
@@ -48,8 +49,29 @@ _FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (PURPLE, (("SafeDrug", "o"), ("MoleRec", "s"), ("CausalMed", "^"), ("DrugRec", "D"))),
     (VERMILION, (("BiMoRec", "*"), ("NLA-MMR", "P"), ("DiffKG", "X"))),
     (SKY, (("KGCN", "o"), ("KGAT", "s"), ("KGIN", "^"), ("MultiVAE", "D"), ("CDAE", "v"), ("DiffRec", "<"))),
-    (INK, (("popularity", "s"), ("last visit", "D"), ("random", "x"), ("prescribed", "+"))),
+    (
+        INK,
+        (
+            ("popularity", "s"),
+            ("last visit", "D"),
+            ("random", "x"),
+            ("prescribed", "+"),
+            ("most popular", "^"),
+            ("repeat", "v"),
+        ),
+    ),
 )
+_COLOR_OF_FAMILY = {
+    "reference": INK,
+    "classical": BLUE,
+    "sequence": GREEN,
+    "graph": OCHRE,
+    "molecule": PURPLE,
+    "causal": PURPLE,
+    "language": VERMILION,
+    "generative": SKY,
+}
+_MARKERS = "osD^v<>Xphd8H*P"
 
 
 def _key(name: str) -> str:
@@ -71,16 +93,49 @@ def look(system: str) -> Look:
     Args:
         system: as in the papers or on the command line; case, spaces and hyphens do not matter
             (``"BiMoRec"``, ``"bimorec"``, ``"last-visit"``); settings in brackets do not matter
-            (``"LR (C = 0.1)"``).
+            (``"LR (C = 0.1)"``).  A system from elsewhere: ``package.module:SYSTEM``, or its label once it has
+            been used.
 
     Raises:
-        MedrecError: a name that the book does not know.
+        MedrecError: a name that neither the book nor this process knows.
     """
-    try:
-        return LOOKS[_key(system.partition(" (")[0])]
-    except KeyError:
-        known = ", ".join(entry.label for entry in LOOKS.values())
-        raise MedrecError(f"No colour is kept for the system {system!r}. Known are {known}.") from None
+    name = system.partition(" (")[0]
+    if _key(name) in LOOKS:
+        return LOOKS[_key(name)]
+    found = _declared(name)
+    return LOOKS.get(_key(found.label)) or _ELSEWHERE.setdefault(_key(found.label), _free_look(found))
+
+
+_ELSEWHERE: dict[str, Look] = {}
+
+
+def _declared(name: str) -> System:
+    """The system of a name that has no place in the table."""
+    # Imported here: the registry loads PyTorch, which no figure needs.
+    from medrec.models import registry
+
+    if ":" in name or name in registry.NAMES:
+        return registry.get(name)
+    for system in registry.from_elsewhere():
+        if _key(name) in (_key(system.label), _key(system.name)):
+            return system
+    known = ", ".join(entry.label for entry in (*LOOKS.values(), *_ELSEWHERE.values()))
+    raise MedrecError(
+        f"No colour is kept for the system {name!r}. Known are {known}; one of your own is named package.module:SYSTEM."
+    )
+
+
+def _free_look(system: System) -> Look:
+    """Colour of the family, with the first marker and dashes that nothing of this colour has."""
+    color = _COLOR_OF_FAMILY.get(system.family, INK)
+    alike = [entry for entry in (*LOOKS.values(), *_ELSEWHERE.values()) if entry.color == color]
+    markers, dashes = {entry.marker for entry in alike}, {str(entry.linestyle) for entry in alike}
+    return Look(
+        system.label,
+        color,
+        next((marker for marker in _MARKERS if marker not in markers), _MARKERS[len(alike) % len(_MARKERS)]),
+        next((dash for dash in _DASHES if str(dash) not in dashes), _DASHES[len(alike) % len(_DASHES)]),
+    )
 
 
 def color(system: str) -> str:

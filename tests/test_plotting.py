@@ -1,6 +1,7 @@
 """Colours are fixed, few, readable on both pages, and never the only difference."""
 
 import itertools
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medrec import plotting
+from medrec.models import registry
 from medrec.tasks.evaluation import Interval
 from medrec.types import MedrecError
 
@@ -53,6 +55,50 @@ def test_names_are_forgiving_but_not_blind():
     assert plotting.look("LR (C = 0.1)") == plotting.look("LR") != plotting.look("ECC")
     with pytest.raises(MedrecError, match="bimorek"):
         plotting.color("bimorek")
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """A module of three systems that are not the book's."""
+    (tmp_path / "palette_toys.py").write_text(
+        "from medrec.models.base import System\n"
+        "class Toy: pass\n"
+        "def toy(name, family):\n"
+        "    return System(name=name, label=f'Toy {name}', family=family, cls=Toy, config=dict, sees='nothing')\n"
+        "A, B, C = toy('a', 'graph'), toy('b', 'graph'), toy('c', 'of its own')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(plotting, "_ELSEWHERE", {})
+    monkeypatch.setattr(registry, "_outside", {})
+
+
+def test_a_system_from_elsewhere_looks_like_its_family_and_like_no_other_system(elsewhere):
+    a, b, c = (plotting.look(f"palette_toys:{name}") for name in "ABC")
+    assert (a.label, a.color) == ("Toy a", plotting.color("GAMENet"))
+    family = [a, b, *(look for look in plotting.LOOKS.values() if look.color == a.color)]
+    assert len({look.marker for look in family}) == len({str(look.linestyle) for look in family}) == len(family)
+    assert c.color == plotting.INK
+    assert plotting.look("toy A") is plotting.look("Toy a (dropout = 0.1)") is a, "by its label too, and for good"
+
+
+def test_a_label_is_known_only_where_its_system_was_asked_for(elsewhere):
+    with pytest.raises(MedrecError, match=r"package\.module:SYSTEM"):
+        plotting.look("Toy a")
+    registry.get("palette_toys:A")
+    assert plotting.look("Toy a").color == plotting.color("GAMENet")
+
+
+def test_markers_may_run_out_but_looks_do_not(elsewhere):
+    palette = plotting.look("palette_toys:A")
+    for i in range(40):
+        system = replace(registry.get("palette_toys:A"), label=f"Toy {i}")
+        registry._outside[f"toy{i}"] = system
+        assert plotting.look(system.label).color == palette.color
+
+
+def test_every_system_of_the_book_has_its_place_in_the_table():
+    for name in registry.NAMES:
+        assert plotting.look(name) is plotting.LOOKS[plotting._key(name)]
 
 
 def test_style_and_intervals():
