@@ -207,7 +207,7 @@ class Run:
             protocol: of the run's task; ``None``: the house's.
         """
         task = tasks.get(self.config["task"])
-        protocol = task.HOUSE if protocol is None else protocol
+        protocol = task.house(self.config["sees"]) if protocol is None else protocol
         if threshold is not None:
             protocol = task.with_threshold(protocol, threshold)
         return task.evaluation(self.answers, self.ddi(), self.own_threshold, protocol)
@@ -239,7 +239,7 @@ class Run:
         if cohort.content != self.config["cohort"]["content"]:
             raise MedrecError(f"{self.key} was trained on other records than this cohort {cohort.name!r}.")
         task = tasks.get(self.config["task"])
-        protocol = task.HOUSE if threshold is None else task.with_threshold(task.HOUSE, threshold)
+        protocol = task.with_threshold(task.house(self.config["sees"]), threshold)
         return task.predictions(self.answers, cohort, self.own_threshold, protocol)
 
     def state(self) -> dict[str, NDArray]:

@@ -1,4 +1,9 @@
-"""Interactions of patients and medications: who was given what at the visits that training sees."""
+"""Interactions of patients and medications: who was given what at the visits that training sees.
+
+The ranking papers call them user-item interactions; a patient is a user, a medication an item.  What a ranker learns
+from stands here and nowhere else, so that here the door to what it is asked about is shut: :meth:`Interactions.of`
+raises on a visit at or after a target, :meth:`Interactions.hold_out` takes held-out medications away.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,12 @@ from numpy.typing import NDArray
 
 from medrec import keys
 from medrec.data.cohort import Cohort
-from medrec.types import MedrecError, Ragged
+from medrec.types import MedrecError
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Medications of each patient, at the visits that training sees.
+    """Medications of each patient, at the visits that training sees; ``U`` patients, ``M`` medications.
 
     Args:
         visits: ``(U, M)`` int32, at how many of these visits each patient was given each medication.
@@ -47,25 +52,42 @@ class Interactions:
                 f"Training would see visit {number[wrong[0]] + 1} of patient {patient[wrong[0]]}, which is a target or "
                 "comes after one. Give earlier visits only."
             )
-        return cls.from_rows(cohort.codes["medication"].take(np.flatnonzero(seen)), patient[seen], cohort)
-
-    @classmethod
-    def from_rows(cls, rows: Ragged, patient: NDArray[np.integer], cohort: Cohort) -> Interactions:
-        """From lists of medications and whose they are, in order of time."""
-        shape = (cohort.n_patients, cohort.n_medications)
-        visits = np.zeros(shape, dtype=np.int32)
-        np.add.at(visits, (patient[rows.row_of_value], rows.values), 1)
-        last = np.zeros(shape, dtype=bool)
-        row_of = np.full(cohort.n_patients, -1)
-        row_of[patient] = np.arange(len(rows))
-        known = np.flatnonzero(row_of >= 0)
-        last[known] = rows.take(row_of[known]).multi_hot(cohort.n_medications)
+        M = cohort.n_medications
+        where = np.flatnonzero(seen)
+        given, whose = cohort.codes["medication"].take(where), patient[where]
+        visits = np.zeros((cohort.n_patients, M), dtype=np.int32)
+        np.add.at(visits, (whose[given.row_of_value], given.values), 1)
+        # Visits stand in order of time, so the last row of a patient is the last visit.
+        ends = np.flatnonzero(np.append(whose[1:] != whose[:-1], True)[: len(whose)])
+        last = np.zeros((cohort.n_patients, M), dtype=bool)
+        last[whose[ends]] = given.take(ends).multi_hot(M)
         return cls(visits, last)
+
+    def hold_out(self, held: NDArray[np.bool_]) -> Interactions:
+        """The same without some medications of some patients.
+
+        Args:
+            held: ``(U, M)`` bool, what nobody may see.
+        """
+        return Interactions(np.where(held, 0, self.visits).astype(np.int32), self.last & ~held)
+
+    @property
+    def n_patients(self) -> int:
+        return self.visits.shape[0]
+
+    @property
+    def n_medications(self) -> int:
+        return self.visits.shape[1]
 
     @property
     def matrix(self) -> NDArray[np.bool_]:
         """``(U, M)``: whether a patient was ever given a medication."""
         return self.visits > 0
+
+    @property
+    def popularity(self) -> NDArray[np.int64]:
+        """``(M,)``: how many patients were ever given each medication."""
+        return self.matrix.sum(0)
 
     @cached_property
     def content(self) -> str:

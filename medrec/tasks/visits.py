@@ -20,7 +20,8 @@ from medrec import metrics
 from medrec.context import Context
 from medrec.data.cohort import Cohort
 from medrec.data.split import Split, split_patients
-from medrec.models.base import Estimator, Prediction, Recommender
+from medrec.models.base import Estimator, Judgement, Prediction, Recommender
+from medrec.models.popularity import Popularity
 from medrec.tasks.evaluation import Aggregation, Evaluation, Interval, Measures, bootstrap
 from medrec.types import MedrecError
 
@@ -110,6 +111,11 @@ PROTOCOLS: dict[str, Protocol] = {
 """Named protocols: the house's, and those of published comparisons."""
 
 
+def house(sees: Mapping[str, Any]) -> Protocol:
+    """The protocol by which the house judges a run: one for all, whatever training saw."""
+    return HOUSE
+
+
 def predict(
     system: Estimator | Recommender, cohort: Cohort, context: Context, device: torch.device | str = "cpu"
 ) -> Prediction:
@@ -184,6 +190,19 @@ class Answers:
             self.target[counted], self.prediction.scores[counted], self.patient[counted], protocol.aggregation
         )
 
+    def degenerate(self, threshold: float | None) -> str | None:
+        """What the sets at a threshold have in common that says that nothing was learnt, or ``None``.
+
+        Returns:
+            ``"everything"``, ``"nothing"`` or ``"one list for all"``; one visit alone is never degenerate so.
+        """
+        sets = self.sets(threshold)[self.prediction.scored]
+        if sets.all():
+            return "everything"
+        if not sets.any():
+            return "nothing"
+        return "one list for all" if len(sets) > 1 and (sets == sets[0]).all() else None
+
     def sets(self, threshold: float | None) -> NDArray[np.bool_]:
         """``(V, M)`` recommended sets; ``None``: the system's own."""
         return self.prediction.recommended if threshold is None else self.prediction.at(threshold)
@@ -204,8 +223,8 @@ class Answers:
         counted = self.counted(protocol)
         if not counted.any():
             raise MedrecError(
-                f"None of the {len(counted)} visits of these {len(np.unique(self.patient))} patients can be scored: the "
-                "system needs an earlier visit. Take another split, or a cohort with more visits."
+                f"None of the {len(counted)} visits of these {len(np.unique(self.patient))} patients can be scored: "
+                "the system needs an earlier visit. Take another split, or a cohort with more visits."
             )
         target, sets = self.target[counted], self.sets(threshold)[counted]
         interacting, pairs = metrics.ddi_counts(sets, ddi)
@@ -355,8 +374,7 @@ class Exam:
         self.split_seed = None if split_seed is None else protocol.split_seed(split_seed)
         self.split: Split = split_patients(cohort.n_patients, self.split_seed)
         self.selection = protocol.selection
-        chosen = self.split.validation if self.selection == "validation" else self.split.test
-        self._judges = cohort.select(chosen)
+        self._chosen = cohort.select(self.split.validation if self.selection == "validation" else self.split.test)
 
     @property
     def sees(self) -> dict[str, Any]:
@@ -404,11 +422,18 @@ class Exam:
         """Fit on the training patients."""
         return estimator.fit(self.cohort.select(self.split.train))
 
-    def judge(self, network: Recommender, context: Context, device: torch.device) -> tuple[float, dict[str, float]]:
-        """Jaccard by which epochs are chosen, and the five columns for the history."""
-        answers = Answers.of(self._judges, predict(network, self._judges, context, device))
+    def judge(self, network: Recommender, context: Context, device: torch.device) -> Judgement:
+        """How epochs are chosen, and the five columns for the history.
+
+        By Jaccard; while the sets are degenerate (:meth:`Answers.degenerate`) by average precision, which needs no
+        threshold, and below every epoch whose sets are not.
+        """
+        answers = Answers.of(self._chosen, predict(network, self._chosen, context, device))
         found = answers.evaluate(context.ddi.cpu().numpy()).summary()
-        return found["jaccard"], {name: found[name] for name in COLUMNS}
+        degenerate = answers.degenerate(None) is not None
+        order = (0.0, found["prauc"]) if degenerate else (1.0, found["jaccard"])
+        row = {name: found[name] for name in COLUMNS} | {"degenerate": float(degenerate)}
+        return Judgement(order, found["jaccard"], row)
 
     def answers(self, system: Estimator | Recommender, context: Context, device: torch.device) -> dict[str, Answers]:
         """What the fitted system says about validation and test patients."""
@@ -419,8 +444,22 @@ class Exam:
         }
 
     def results(self, system: Estimator | Recommender, answers: Mapping[str, Answers], ddi: NDArray[np.bool_]) -> dict:
-        """Test results at the system's own and at the tuned threshold, for ``metrics.json``."""
-        return results(answers, ddi, system.own_threshold)
+        """Test results at the system's own and at the tuned threshold, for ``metrics.json``.
+
+        Besides: whether the tuned sets are ``degenerate``, and how ``popularity`` does at the same visits.
+        """
+        found = results(answers, ddi, system.own_threshold)
+        threshold = threshold_of(answers, system.own_threshold, HOUSE)
+        popular = Popularity().fit(self.cohort.select(self.split.train))
+        test = answers["test"]
+        sets = np.tile(popular.predict(self.cohort.select(self.split.test[:1]))[0], (len(test.target), 1))
+        same = replace(test, prediction=Prediction(None, sets, test.prediction.scored, tunable=False))
+        popularity = same.evaluate(ddi).summary()["jaccard"]
+        return found | {
+            "degenerate": test.degenerate(threshold),
+            "popularity": popularity,
+            "below_popularity": bool(found["tuned"]["jaccard"] < popularity),
+        }
 
 
 def results(answers: Mapping[str, Answers], ddi: NDArray[np.bool_], own: float | None) -> dict[str, Any]:
