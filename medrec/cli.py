@@ -156,7 +156,7 @@ def compare(
     device: Device = "cpu",
 ) -> None:
     """Compare systems on the same test patients; what is not in the run store is trained first."""
-    from medrec.experiments.compare import compare as compare_systems
+    from medrec.lab.compare import compare as compare_systems
     from medrec.models import registry
 
     for model in models:
@@ -212,8 +212,8 @@ def sweep(
     device: Device = "cpu",
 ) -> None:
     """Train everything that the files ask for and the run store does not hold yet."""
-    from medrec.experiments.sweep import read_tasks
-    from medrec.experiments.sweep import sweep as run_sweep
+    from medrec.lab.sweep import read_tasks
+    from medrec.lab.sweep import sweep as run_sweep
     from medrec.paths import base_dir
 
     files = configs or sorted((base_dir() / "configs").glob("*.yaml"))
@@ -328,7 +328,7 @@ def _source(cohort: dict[str, Any]) -> str:
 
 
 def _print_run(run: Run) -> None:
-    from medrec.experiments.compare import table
+    from medrec.lab.compare import table
     from medrec.models import registry
     from medrec.tasks.evaluation import bootstrap
     from medrec.tasks.visits import GROUPS

@@ -66,7 +66,7 @@ from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
-from medrec.models.base import Recommender, System, TrainingConfig
+from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 from medrec.types import MedrecError
@@ -581,4 +581,19 @@ SYSTEM = System(
     needs=("molecules",),
     citation="mu2024bimorec",
     seconds_per_epoch=40,
+    # Some switches one at a time, then everything that released code does otherwise. ``gvp_layers``,
+    # ``no_fragment_rows`` and ``tau_schedule`` are turned only in "official", ``coords`` there and among the controls.
+    # The DDI factor and the denominator are the same in the first row and in "official": their rows take eq. 29 as
+    # printed, also with the mean cross-entropy, and eq. 7 with its positive.
+    rows=(
+        Row("bimorec", "BiMoRec", "bimorec"),
+        Row("one-mlp", "one perceptron for gate and logit", "bimorec", settings={"share_current_mlp": True}),
+        Row("mean", "mean cross-entropy", "bimorec", settings={"bce_reduction": "mean"}),
+        Row("ddi", "DDI factor 1", "bimorec", settings={"ddi_scale": 1.0}),
+        Row("mean-ddi", "mean, DDI factor 1", "bimorec", settings={"bce_reduction": "mean", "ddi_scale": 1.0}),
+        Row("linear", "linear set attention", "bimorec", settings={"sab_feedforward": False}),
+        Row("positive", "positive in the denominator", "bimorec", settings={"nce_denominator": "with_positive"}),
+        Row("raw", "raw positions", "bimorec", settings={"center_coords": False}),
+        Row("official", "official", "bimorec", "official"),
+    ),
 )

@@ -49,7 +49,7 @@ from torch import Tensor, nn
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
-from medrec.models.base import Recommender, System, TrainingConfig
+from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.models.gamenet import co_prescription, row_normalised
 from medrec.nn.set_attention import masked_softmax
 
@@ -71,7 +71,7 @@ class COGNetConfig(TrainingConfig):
     beam: int = 4  # lists followed at once; released code
     max_len: int = 45  # medications on a list that is written, at most; released code
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
-    learning_rate: float = 1e-3  # validation, see configs/cognet.yaml; released code the same, 16 patients a step
+    learning_rate: float = 1e-3  # validation, grid rates; released code the same, 16 patients a step
     epochs: int = 10  # at most; ours, see `batch_size`
 
 
@@ -589,6 +589,9 @@ def _on_grid(rows: Tensor, at: Tensor) -> Tensor:
     return grid.index_put(at.nonzero(as_tuple=True), rows)
 
 
+SHORT = {"feedforward": 128, "epochs": 20, "batch_size": 8}
+"""Of all its rows: encoders as narrow as its decoder, which is where most of its time goes."""
+
 SYSTEM = System(
     name="cognet",
     label="COGNet",
@@ -600,4 +603,17 @@ SYSTEM = System(
     variants=VARIANTS,
     citation="wu2022cognet",
     seconds_per_epoch=12,
+    rows=tuple(
+        Row(key, label, "cognet", variant, SHORT | changed)
+        for key, label, variant, changed in (
+            ("cognet", "COGNet", "paper", {}),
+            ("all-records", "graph of all records", "paper", {"ehr_from": "all"}),
+            ("rare-all", "rare in all records", "paper", {"rare_first_from": "all"}),
+            ("frequent-first", "frequent first", "paper", {"order": "frequency"}),
+            ("record", "order of the record", "paper", {"order": "record"}),
+            ("unset", "weight of interactions unset", "paper", {"lambda_init": "garbage"}),
+            ("greedy", "greedy", "paper", {"beam": 1}),
+            ("official", "official", "official", {}),
+        )
+    ),
 )

@@ -45,7 +45,7 @@ from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
-from medrec.models.base import Recommender, System, TrainingConfig
+from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.set_attention import masked_softmax
 
 Graph = Literal["observed", "lift", "empty", "complete", "shuffled"]
@@ -65,7 +65,7 @@ class GAMENetConfig(TrainingConfig):
     target_ddi: float = 0.06  # the copy of the SafeDrug repository; 0.05 in its own
     temperature: float = 0.5  # at the first epoch; its own repository, 2.0 in the copy
     decay: float = 0.85  # of the temperature, an epoch; released code
-    learning_rate: float = 4e-3  # validation, see configs/gamenet.yaml; released code 1e-4 and 2e-4, one visit a step
+    learning_rate: float = 4e-3  # validation, grid rates; released code 1e-4 and 2e-4, one visit a step
 
 
 VARIANTS = {"paper": {}, "official": {"ehr_from": "all", "multi_weight": 0.01}}
@@ -316,6 +316,10 @@ class GAMENet(Recommender):
         self.temperature *= self.config.decay
 
 
+OFTEN = {"batch_size": 4, "learning_rate": 2e-3}
+"""Of all its rows.  Released code takes a step a visit; with the few steps an epoch of larger batches the network ends
+near popularity, a handful of lists for everybody, and there is nothing that a switch could change."""
+
 SYSTEM = System(
     name="gamenet",
     label="GAMENet",
@@ -323,7 +327,22 @@ SYSTEM = System(
     cls=GAMENet,
     config=GAMENetConfig,
     sees="diagnoses and procedures up to the visit itself, medications of earlier visits",
+    small={"epochs": 400},
     variants=VARIANTS,
     citation="shang2019gamenet",
     seconds_per_epoch=4,
+    rows=tuple(
+        Row(key, label, "gamenet", variant, OFTEN | changed)
+        for key, label, variant, changed in (
+            ("gamenet", "GAMENet", "paper", {}),
+            ("all-records", "graph of all records", "paper", {"ehr_from": "all"}),
+            ("empty", "empty graph", "paper", {"graph": "empty"}),
+            ("lift", "lift graph", "paper", {"graph": "lift"}),
+            ("complete", "complete graph", "paper", {"graph": "complete"}),
+            ("shuffled", "shuffled graph", "paper", {"graph": "shuffled"}),
+            ("margin", "margin weight 0.01", "paper", {"multi_weight": 0.01}),
+            ("no-margin", "no margin loss", "paper", {"bce_weight": 1.0, "multi_weight": 0.0}),
+            ("official", "official", "official", {}),
+        )
+    ),
 )

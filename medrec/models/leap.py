@@ -47,7 +47,7 @@ from torch import Tensor, nn
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort
-from medrec.models.base import Recommender, System, TrainingConfig
+from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.set_attention import masked_softmax
 
 
@@ -61,7 +61,7 @@ class LEAPConfig(TrainingConfig):
     keep_attention: bool = True  # see the module; paper
     order: Literal["frequency", "rare_first", "record"] = "frequency"  # of the medications to be written; ours
     max_len: int = 0  # medications on a list at most; 0: the 95th percentile of training visits; ours
-    learning_rate: float = 1e-3  # validation, see configs/leap.yaml; released code 5e-4, one visit a step
+    learning_rate: float = 1e-3  # validation, grid rates; released code 5e-4, one visit a step
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     epochs: int = 10  # at most; ours, see `batch_size`
 
@@ -320,4 +320,12 @@ SYSTEM = System(
     variants=VARIANTS,
     citation="zhang2017leap",
     seconds_per_epoch=4,
+    rows=(
+        Row("leap", "LEAP", "leap"),
+        Row("linear", "linear attention", "leap", settings={"attention": "linear"}),
+        Row("overwritten", "memory overwritten", "leap", settings={"keep_attention": False}),
+        Row("rare-first", "rare first", "leap", settings={"order": "rare_first"}),
+        Row("record", "order of the record", "leap", settings={"order": "record"}),
+        Row("official", "official", "leap", "official"),
+    ),
 )

@@ -54,7 +54,7 @@ from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
-from medrec.models.base import Recommender, System, TrainingConfig
+from medrec.models.base import Recommender, Row, System, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class MICRONConfig(TrainingConfig):
     margin_weight: float = 0.05  # of the margin term; released code
     target_ddi: float = 0.08  # DDI rate of a visit up to which its DDI term is left out; released code
     weight_decay: float = 1e-5  # released code
-    learning_rate: float = 4e-3  # validation, see configs/micron.yaml; released code 2e-4, one patient a step
+    learning_rate: float = 4e-3  # validation, grid rates; released code 2e-4, one patient a step
 
 
 VARIANTS = {
@@ -315,8 +315,16 @@ SYSTEM = System(
     cls=MICRON,
     config=MICRONConfig,
     sees="diagnoses and procedures up to the visit itself, medications of the first visit; skips first visits",
-    small={"learning_rate": 0.001},
+    small={"learning_rate": 0.001, "epochs": 400},
     variants=VARIANTS,
     citation="yang2021micron",
     seconds_per_epoch=1,
+    rows=(
+        Row("micron", "MICRON", "micron"),
+        Row("bias", "bias in the residual", "micron", settings={"residual_bias": True}),
+        Row("overwritten", "states overwritten", "micron", settings={"copy_states": False}),
+        Row("fixed", "fixed weights", "micron", settings={"adaptive_weights": False}),
+        Row("estimate", "start from an estimate", "micron", settings={"start": "base"}),
+        Row("official", "official", "micron", "official"),
+    ),
 )

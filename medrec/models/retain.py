@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
-from medrec.models.base import Recommender, System, TrainingConfig
+from medrec.models.base import Recommender, Row, System, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RETAINConfig(TrainingConfig):
     alpha_axis: Literal["visits", "features"] = "visits"  # softmax over visits (paper) or over the one feature (code)
     reverse_time: bool = True  # latest visit first (paper); released code reads forward
     inputs: Literal["past_only", "with_current"] = "past_only"  # see the module
-    learning_rate: float = 1e-3  # validation, see configs/retain.yaml; released code 5e-4, one patient a step
+    learning_rate: float = 1e-3  # validation, grid rates; released code 5e-4, one patient a step
     threshold: float = 0.4  # released code
 
 
@@ -232,8 +232,15 @@ SYSTEM = System(
     cls=RETAIN,
     config=RETAINConfig,
     sees="all codes of earlier visits, none of the visit itself; skips first visits",
-    small={"learning_rate": 0.004},
+    small={"learning_rate": 0.004, "epochs": 400},
     variants=VARIANTS,
     citation="choi2016retain",
     seconds_per_epoch=1,
+    rows=(
+        Row("retain", "RETAIN", "retain"),
+        Row("features", "softmax over features", "retain", settings={"alpha_axis": "features"}),
+        Row("forward", "visits read forward", "retain", settings={"reverse_time": False}),
+        Row("official", "official", "retain", "official"),
+        Row("current", "with the visit itself", "retain", settings={"inputs": "with_current"}),
+    ),
 )

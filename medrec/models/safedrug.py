@@ -46,7 +46,7 @@ from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
-from medrec.models.base import Recommender, System, TrainingConfig
+from medrec.models.base import Recommender, Row, System, TrainingConfig
 
 Clip = Literal["max", "min"]
 
@@ -69,7 +69,7 @@ class SafeDrugConfig(TrainingConfig):
     target_ddi: float = 0.06  # released code
     correction: float = 0.05  # K_p; released code
     batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
-    learning_rate: float = 2e-3  # validation, see configs/safedrug.yaml; released 5e-4, paper 2e-4, one visit a step
+    learning_rate: float = 2e-3  # validation, grid rates; released 5e-4, paper 2e-4, one visit a step
 
 
 VARIANTS = {
@@ -335,9 +335,25 @@ SYSTEM = System(
     cls=SafeDrug,
     config=SafeDrugConfig,
     sees="diagnoses and procedures up to the visit itself, molecules in 2D",
-    small={"learning_rate": 0.0005, "batch_size": 32},
+    small={"learning_rate": 0.0005, "batch_size": 32, "epochs": 400},
     variants=VARIANTS,
     needs=("molecules",),
     citation="yang2021safedrug",
     seconds_per_epoch=4,
+    rows=(
+        Row("safedrug", "SafeDrug", "safedrug"),
+        Row("random", "random molecules", "safedrug", settings={"molecule_encoder": "frozen_random"}),
+        Row("none", "no molecules", "safedrug", settings={"molecule_encoder": "none"}),
+        Row("shuffled", "shuffled molecules", "safedrug", settings={"molecules": "shuffled"}),
+        Row("half", "one half without a fragment", "safedrug", settings={"no_fragment": "half"}),
+        Row("slope", "slope 0.2", "safedrug", settings={"correction": 0.2}),
+        Row("clipped", "clipped from above", "safedrug", settings={"beta_clip": "min"}),
+        Row(
+            "clipped-slope",
+            "clipped from above, slope 0.2",
+            "safedrug",
+            settings={"beta_clip": "min", "correction": 0.2},
+        ),
+        Row("official", "official", "safedrug", "official"),
+    ),
 )

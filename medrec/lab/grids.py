@@ -1,0 +1,204 @@
+"""Kept rows of grids: read, compared, judged, and shown.
+
+``medrec sweep GRID --cohort NAME --seeds N --keep`` trains a grid and writes its rows; what it trains is written in
+:mod:`medrec.lab.rows`, how runs become rows in :mod:`medrec.lab.collect`.  Rows of synthetic and open demo records go
+to ``results/grids/``, rows of credentialed records to the run store, never into the checkout (:mod:`medrec.lab.kept`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from medrec.data.cohort import Cohort, Source
+from medrec.lab import kept
+from medrec.lab.rows import declared
+from medrec.models.base import Row
+from medrec.tasks.evaluation import Interval
+from medrec.tasks.verdicts import Verdict, verdict, verdict_of_equality
+from medrec.tasks.visits import COLUMNS
+from medrec.types import MedrecError
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows of a grid on one cohort.
+
+    Args:
+        name: of the grid.
+        cohort: whose patients were tested.
+        scores: one row for each system, threshold, group of visits and metric: ``key``, ``label``, ``knob``,
+            ``setting``, ``threshold``, ``visits``, ``metric``, ``value``, ``low``, ``high``; ``delta``, ``delta_low``,
+            ``delta_high`` against the first row on the visits that both score; ``patients``, ``n_visits``.
+        costs: one row for each system: ``key``, ``label``, ``seeds``, ``parameters``, ``epochs``, ``best_epoch``
+            (medians), ``validation`` (Jaccard of the validation patients, mean: by this a setting is chosen; networks
+            at the epoch that was kept, estimators at their tuned threshold), ``seconds_per_epoch``, ``seconds``,
+            ``peak_mib``.
+        provenance: cohort, seeds, split, device, and of kept rows everything that :mod:`medrec.lab.kept` writes.
+        note: why the rows are not what the code of today would make; empty where they are, or were made just now.
+    """
+
+    name: str
+    cohort: str
+    scores: pl.DataFrame
+    costs: pl.DataFrame
+    provenance: Mapping[str, Any]
+    note: str = ""
+
+    @property
+    def source(self) -> Source:
+        """``"synthetic"``, ``"demo"`` or ``"credentialed"``."""
+        source: Source = self.provenance["cohort"]["source"]
+        return source
+
+    @property
+    def n_patients(self) -> int:
+        """Test patients."""
+        return int(self.scores["patients"].max())  # type: ignore[arg-type]
+
+    @property
+    def line(self) -> str:
+        """Whose patients, how many, how many training seeds, and whether the rows are of today's code: for captions."""
+        seeds = self.provenance["seeds"]
+        return (
+            f"{self.cohort} ({self.source}), {self.n_patients} test patients, {seeds} training seed{'s' * (seeds != 1)}"
+            + (f", {self.note}" if self.note else "")
+        )
+
+    def select(self, *, threshold: str = "tuned", visits: str = "all visits", metric: str = "jaccard") -> pl.DataFrame:
+        """Rows of one metric, in the order of the grid."""
+        return self.scores.filter(threshold=threshold, visits=visits, metric=metric)
+
+    def by_key(self, **chosen: str) -> dict[str, dict[str, Any]]:
+        """Rows of :meth:`select` by key, for :func:`interval`, :func:`words` and :meth:`judge`."""
+        return {row["key"]: row for row in self.select(**chosen).iter_rows(named=True)}
+
+    def by_label(self, **chosen: str) -> dict[str, dict[str, Any]]:
+        """The same by label."""
+        return {row["label"]: row for row in self.select(**chosen).iter_rows(named=True)}
+
+    def changes(self, **chosen: str) -> dict[str, Interval]:
+        """Change of each row of :meth:`select` but the reference, which is the first, against that one, by label."""
+        return {label: interval(row, "delta") for label, row in list(self.by_label(**chosen).items())[1:]}
+
+    def judge(self, row: Mapping[str, Any], sign: int = 1, *, equal: bool = False, **more: Any) -> Verdict:
+        """Verdict on the change of a row against the first one.
+
+        Args:
+            row: from :meth:`by_key` or :meth:`by_label`.
+            sign: 1: the claim is that this row is better; -1: that the first one is.
+            equal: the claim is that the two are alike.
+            more: of :func:`~medrec.tasks.verdicts.verdict` or :func:`~medrec.tasks.verdicts.verdict_of_equality`.
+        """
+        delta = interval(row, "delta", sign)
+        about: dict[str, Any] = {"cohort": f"the {self.cohort} cohort", "n_seeds": self.provenance["seeds"]}
+        about |= {"n_patients": row["patients"], **more}
+        return verdict_of_equality(delta, **about) if equal else verdict(delta, source=self.source, **about)
+
+    def wide(self, *, threshold: str = "tuned", visits: str = "all visits") -> pl.DataFrame:
+        """One row a system, the five columns of the field side by side; intervals in ``… low`` and ``… high``."""
+        rows = self.scores.filter(threshold=threshold, visits=visits)
+        frames: list[pl.DataFrame] = []
+        for metric, head in COLUMNS.items():
+            part = rows.filter(metric=metric).select(
+                "key",
+                "label",
+                pl.col("value").alias(head),
+                pl.col("low").alias(f"{head} low"),
+                pl.col("high").alias(f"{head} high"),
+            )
+            frames.append(part.drop("key", "label") if frames else part)
+        return pl.concat(frames, how="horizontal")
+
+
+def interval(row: Mapping[str, Any], of: Literal["value", "delta"] = "value", sign: int = 1) -> Interval:
+    """Level of a row, or its change against the first one; with ``sign`` -1 what the first one has over it."""
+    start = "" if of == "value" else "delta_"
+    value, *ends = (0.0 + sign * row[name] for name in (of, f"{start}low", f"{start}high"))  # 0.0 +: no minus zero
+    low, high = sorted(ends)
+    return Interval(value, low, high, (high - low) / (2 * 1.96))
+
+
+def words(row: Mapping[str, Any] | None, of: Literal["value", "delta"] = "value", digits: int = 3) -> str | None:
+    """:func:`interval` for a cell of a table; None where there is no row or no value."""
+    return None if row is None or row[of] is None else interval(row, of).format(digits)
+
+
+def about_rows(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """What is trained, by key: part of what kept rows say of themselves."""
+    return {row.key: {"system": row.system, "variant": row.variant, "settings": dict(row.settings)} for row in rows}
+
+
+# -- kept rows ---------------------------------------------------------------------------------------------------------
+
+
+def keep(grid: Grid, cohort: Cohort) -> Path:
+    """Write the rows of a grid of the project.
+
+    Args:
+        grid: from :func:`medrec.lab.collect.collect`.
+        cohort: whose rows.
+
+    Returns:
+        The folder.
+
+    Raises:
+        MedrecError: the grid is a user's own, or was declared otherwise.
+    """
+    if about_rows(declared(grid.name).rows) != grid.provenance["rows"]:
+        raise MedrecError(f"Grid {grid.name!r} declares other rows than these. Make them again.")
+    systems = {f"{row['system']}/{row['variant']}" for row in grid.provenance["rows"].values()}
+    more = {name: grid.provenance[name] for name in ("seeds", "split", "interactions", "rows")}
+    return kept.save(
+        _study(grid.name),
+        {"scores": grid.scores, "costs": grid.costs},
+        cohort=cohort,
+        command=_command(grid.name, cohort.name, grid.provenance["seeds"]),
+        code=kept.code_of("medrec.lab.collect", "tasks", "metrics", systems=systems),
+        systems=systems,
+        seconds=grid.provenance["seconds"],
+        device=grid.provenance["device"],
+        more=more,
+    )
+
+
+def read(grid: str, cohort: Cohort | str, source: str = "synthetic", *, default: str | None = None) -> Grid:
+    """Rows that were kept: those of this cohort, and where there are none those of ``default``.
+
+    Args:
+        grid: its name.
+        cohort: whose rows; a name is enough, but only of a cohort can be told whether it has changed since.
+        source: of the cohort, where only a name is given.
+        default: synthetic cohort whose rows come with the book; ``Grid.cohort`` tells whose rows came.
+
+    Raises:
+        MedrecError: there are none; the message says what makes them.
+    """
+    name = cohort.name if isinstance(cohort, Cohort) else cohort
+    found = kept.read(_study(grid), cohort, source, default, command=_command(grid, name, 5))
+    labels = {row.label: row.key for row in declared(grid).rows}
+    labels |= {row.label: row.key for row in declared(grid).contrasts}
+    tables = {}
+    for table in ("scores", "costs"):
+        rows = found.table(table)
+        if "key" not in rows.columns:  # rows were once told apart by their labels alone
+            rows = rows.select(pl.col("label").replace(labels).alias("key"), pl.all())
+        tables[table] = rows
+    note = found.note.removesuffix(".").lower()
+    if not note and found.provenance["rows"] != about_rows(declared(grid).rows):
+        note = "made for other rows of this grid"
+    assert found.cohort is not None
+    return Grid(grid, found.cohort, tables["scores"], tables["costs"], found.provenance, note)
+
+
+def _study(grid: str) -> str:
+    return f"grids/{grid}"
+
+
+def _command(grid: str, cohort: str, seeds: int) -> str:
+    return shlex.join(["medrec", "sweep", grid, "--cohort", cohort, "--seeds", str(seeds), "--keep"])
