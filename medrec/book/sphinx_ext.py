@@ -1,7 +1,8 @@
 """The Sphinx extension of the book: it executes stale chapters first, and lets nothing come from a network.
 
-Before the table of contents is read, each of its chapters is compared with its source (:func:`chapter_key`): the stale
-ones are executed through papermill, one per processor core, and the others are reused. A chapter that fails ends the
+Before the table of contents is read, each of its chapters is compared with what it was made of
+(:mod:`medrec.book.footprint`): the stale ones are executed through papermill, one per processor core, and the others
+are reused. A chapter that fails ends the
 build with its name, the cell and the error, and its last good copy stays. ``MEDREC_PROFILE`` is ``quick`` or ``full``.
 """
 
@@ -24,6 +25,7 @@ from sphinx.util import logging
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
+from medrec.book import reference
 from medrec.book.chapters import find_chapter
 from medrec.book.runner import book_copy, is_stale, profile_parameters, refresh
 from medrec.types import MedrecError
@@ -41,6 +43,8 @@ HONESTY_LABEL = "honesty-box"
 def setup(app: Sphinx) -> dict[str, Any]:
     # Before sphinx_external_toc (priority 900), which wants every page of the table of contents to exist.
     app.connect("config-inited", execute_stale_chapters, priority=100)
+    app.connect("env-get-outdated", reference_follows_the_tree)
+    app.connect("source-read", list_modules)
     app.connect("html-page-context", say_which_records, priority=400)
     app.connect("html-page-context", load_molecule_viewer, priority=500)
     app.connect("html-page-context", drop_network_scripts, priority=900)
@@ -89,6 +93,22 @@ def execute_all(stale: list[Path], parameters: dict[str, Any]) -> list[str]:
             bar.update()
             logger.info("chapter %s: %s", running[future].stem, "failed" if error else "executed")
     return failures
+
+
+def reference_follows_the_tree(
+    _app: Sphinx, env: Any, _added: set[str], _changed: set[str], _removed: set[str]
+) -> list[str]:
+    """Reference pages are read again when a module has come or gone; edited ones Sphinx notices itself."""
+    before, env.medrec_modules = getattr(env, "medrec_modules", None), reference.public_modules()
+    return [] if before == env.medrec_modules else [doc for doc in env.found_docs if doc.startswith("api/")]
+
+
+def list_modules(_app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the modules that a reference page asks for on it."""
+    try:
+        source[0] = reference.expand(source[0])
+    except ValueError as error:
+        raise ExtensionError(f"{docname}: {error}") from None
 
 
 def say_which_records(
