@@ -1,8 +1,8 @@
-"""Seconds of one training epoch of every network at 6 350 patients, and of the fit of every estimator, against budgets.
+"""Seconds of one training epoch of every network at paper size, and of the fit of every estimator, against budgets.
 
-Usage: ``python benchmarks/epochs.py [--keep] [SYSTEM ...]``; default all. Pre-training and other preparations are not
-counted. ``--keep`` writes what was measured to ``results/epochs/epochs.csv``, from where chapters show it; systems that
-were not measured keep their rows. The machine should have nothing else to do.
+Usage: ``python benchmarks/epochs.py [SYSTEM ...]``; default all. Pre-training and other preparations are not counted.
+``python benchmarks/epochs.py --keep`` measures all and keeps the rows, which chapters show. The machine should have
+nothing else to do.
 """
 
 from __future__ import annotations
@@ -11,26 +11,11 @@ import os
 import resource
 import sys
 import time
-from typing import Any
 
 import numpy as np
-import polars as pl
 
-BUDGETS = {
-    "bimorec": 40,
-    "gamenet": 4,
-    "safedrug": 4,
-    "micron": 2,
-    "cognet": 4,
-    "molerec": 25,
-    "causalmed": 16,
-    "drugrec": 46,
-    "leap": 30,
-    "retain": 5,
-    "lr": 60,
-    "ecc": 600,
-}
-"""Seconds on two cores: a tenth of the papers' figures on a GPU; for estimators one fit."""
+FITS = {"lr": 60, "ecc": 600}
+"""Seconds that a fit may take on two cores; a network declares what its epoch may take."""
 MEMORY = 4096
 """MiB, whole process."""
 UNPREPARED = {"bimorec": {"pretrain": False}}
@@ -44,37 +29,40 @@ def main(names: list[str], keep: bool) -> int:
     from medrec.context import context_for
     from medrec.data import load_cohort
     from medrec.data.split import split_patients
-    from medrec.models.registry import NAMES, get
+    from medrec.experiments import epochs
+    from medrec.models import registry
 
     import torch  # isort: skip
 
-    cohort = load_cohort("synthetic-6350")
+    began = time.perf_counter()
+    cohort = load_cohort(epochs.COHORT)
     train = split_patients(cohort.n_patients, 0).train
     print(f"{len(train)} training patients, {cohort.n_medications} medications, {torch.get_num_threads()} threads")
     missed, rows = False, []
-    asked = [get(name).name for name in names] or [name for name in BUDGETS if name in NAMES]
-    for name, settings in [(n, s) for n in asked for s in ({}, EXPLAINED.get(n)) if s is not None]:
-        entry, budget = get(name), BUDGETS[name]
-        label = ", ".join([entry.label, *(f"{k} {v}" for k, v in settings.items())])
-        if not entry.is_network:
+    measured = [s for s in map(registry.get, names or registry.NAMES) if s.seconds_per_epoch or s.name in FITS]
+    for system, settings in [(m, s) for m in measured for s in ({}, EXPLAINED.get(m.name)) if s is not None]:
+        budget = system.seconds_per_epoch or FITS[system.name]
+        label = ", ".join([system.label, *(f"{k} {v}" for k, v in settings.items())])
+        if not system.is_network:
             start = time.perf_counter()
-            entry.cls().fit(cohort.select(train))
+            system.create(system.configure(), None).fit(cohort.select(train))
             seconds, what, batch_size = time.perf_counter() - start, "a fit", None
         else:
-            config = entry.configure("paper", UNPREPARED.get(name, {}) | settings)
-            context = context_for(entry, config, cohort)
+            config = system.configure("paper", UNPREPARED.get(system.name, {}) | settings)
+            context = context_for(system, config, cohort)
             torch.manual_seed(0)
-            network = entry.cls(config, context).train()
+            network = system.create(config, context).train()
             network.prepare(cohort, train, context)
-            optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, foreach=False)
+            optimisers = network.optimisers()
             patients = train[np.diff(cohort.visit_offsets)[train] > 1] if network.needs_history else train
             taken = []
             for epoch in range(2):
                 start = time.perf_counter()
                 for batch in network.batches(cohort, patients, [0, epoch]):
-                    optimiser.zero_grad()
+                    network.zero_grad()
                     network.loss(batch, context).backward()
-                    optimiser.step()
+                    for optimiser in optimisers:
+                        optimiser.step()
                 taken.append(time.perf_counter() - start)
             seconds, what, batch_size = min(taken), "an epoch", config.batch_size
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -85,7 +73,7 @@ def main(names: list[str], keep: bool) -> int:
                 "system": label,
                 "of": what,
                 "seconds": round(seconds, 2),
-                "budget_seconds": budget,
+                "budget_seconds": float(budget),
                 "peak_mib": peak,
                 "budget_mib": MEMORY,
                 "batch_size": batch_size,
@@ -95,21 +83,12 @@ def main(names: list[str], keep: bool) -> int:
             }
         )
     if keep:
-        store(rows)
+        print(epochs.keep(rows, cohort, [f"{s.name}/paper" for s in measured], time.perf_counter() - began))
     return int(missed)
 
 
-def store(rows: list[dict[str, Any]]) -> None:
-    """Replace the rows of the systems that were measured."""
-    from medrec.experiments.grids import epochs_file
-
-    file, new = epochs_file(), pl.DataFrame(rows)
-    if file.exists():
-        old = pl.read_csv(file)
-        new = pl.concat([old.filter(~pl.col("system").is_in(new["system"].to_list())), new], how="vertical_relaxed")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new.sort("system").write_csv(file)
-
-
 if __name__ == "__main__":
-    sys.exit(main([a for a in sys.argv[1:] if a != "--keep"], "--keep" in sys.argv[1:]))
+    options, chosen = {"--keep"} & set(sys.argv[1:]), [a for a in sys.argv[1:] if a != "--keep"]
+    if options and chosen:
+        sys.exit("--keep measures all systems: rows that stand together are made together.")
+    sys.exit(main(chosen, bool(options)))

@@ -6,17 +6,17 @@ seeds.  **Control pairs** have dissimilar molecules and, pair by pair, the most 
 patients: a system that is merely better errs less on both.
 
 ``python -m medrec.experiments.bimorec_cases [--cohort NAME] [--seeds N]`` takes the runs from the store, trains what
-it lacks, and writes the rows.  Rows of synthetic and open demo records go to ``results/bimorec_cases/``, rows of
-credentialed records to the run store.  Single patients are kept of synthetic and demo records only, chosen by rules
-that were fixed before any training: by the hash of their number, by the largest gain, and by the largest loss.
+it lacks, and keeps the rows (:mod:`medrec.lab.kept`).  Single patients are kept of synthetic and demo records only,
+chosen by rules that were fixed before any training: by the hash of their number, by the largest gain, and by the
+largest loss.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,32 +28,27 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
-from medrec import paths
 from medrec.chem.molecules import Molecules, build
 from medrec.chem.similarity import Fingerprint, tanimoto
 from medrec.data import load_cohort, privacy
 from medrec.data.cohort import Cohort, titled
 from medrec.data.split import split_patients
-from medrec.experiments.rows import FULL, REFERENCE, Row, settings_for
+from medrec.experiments.bimorec_grids import ABLATION, FLAT, FULL, REFERENCE, SHUFFLED
 from medrec.fit import seeded
-from medrec.folders import atomic_folder
+from medrec.lab import kept
 from medrec.metrics import jaccard
 from medrec.models import registry
+from medrec.models.base import Row
 from medrec.runs import Run
 from medrec.tasks.visits import predict
 from medrec.training import load_system, train
-from medrec.types import MedrecError
 
-RIVAL = "w/o T+E"
+STUDY = "bimorec_cases"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
+_ABLATED = {row.key: row for row in ABLATION}
+RIVAL = _ABLATED["wo_TE"].label
 """What the figure compares with, most likely; it calls it "A+B"."""
-SYSTEMS = (
-    FULL,
-    Row("w/o T", "wo_T"),
-    Row("flat drawings", "flat"),
-    Row("shuffled molecules", "shuffled_molecules"),
-    Row(RIVAL, "wo_TE"),
-    Row("LR", model="lr"),
-)
+SYSTEMS = (FULL, _ABLATED["wo_T"], FLAT, SHUFFLED, _ABLATED["wo_TE"], Row("lr", "LR", "lr"))
 """Whose errors are counted: the full model, no pre-training, pre-training without a third dimension, molecules of
 other medications, no molecule at all, and a regression on codes."""
 
@@ -206,7 +201,7 @@ def rows(
     """Rates, their difference to the controls, and both against the full model, with 95 % intervals.
 
     Args:
-        counts: by label, then by kind of pairs; :data:`~medrec.experiments.rows.REFERENCE` among them.
+        counts: by label, then by kind of pairs; :data:`~medrec.experiments.bimorec_grids.REFERENCE` among them.
         n_pairs: of each kind.
         resamples: of patients (the same for all systems) and of seeds (drawn for each).
         seed: of the draws.
@@ -331,33 +326,33 @@ class Cases:
         neighbours: ``label``, ``stage`` (untrained, pre-trained, trained), ``seed``, ``of``, ``other``, ``rank``,
             ``among``: where the other drug stands among the neighbours of the one.
         chosen: as :func:`case_rows` gives them; no rows for credentialed records.
-        provenance: cohort, seeds, versions.
+        provenance: cohort, seeds, split; of kept rows all that :mod:`medrec.lab.kept` writes.
+        note: of kept rows that are not current, see :attr:`medrec.lab.kept.Kept.note`.
     """
 
     errors: pl.DataFrame
     neighbours: pl.DataFrame
     chosen: pl.DataFrame
-    provenance: dict[str, Any]
+    provenance: Mapping[str, Any]
+    note: str = ""
 
     @property
     def line(self) -> str:
-        """Whose patients, how many, how many training seeds: for captions."""
+        """Whose patients, how many, how many training seeds, whether by today's code: for captions."""
         cohort, seeds = self.provenance["cohort"], self.provenance["seeds"]
         return (
             f"{titled(cohort['name'], cohort['source'])}, {self.provenance['split']['test']} test patients, "
-            f"{seeds} training seed{'s' * (seeds != 1)}"
+            f"{seeds} training seed{'s' * (seeds != 1)}" + (f", {self.note.rstrip('.').lower()}" if self.note else "")
         )
 
 
-def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) -> Cases:
+def collect(cohort: Cohort, seeds: int) -> Cases:
     """Errors of :data:`SYSTEMS` on the test patients of a cohort; runs come from the store, or are trained.
 
     Args:
         cohort: all patients.
         seeds: training seeds of the networks.
-        settings: of BiMoRec; default those of the grids.
     """
-    settings = settings_for(cohort.name) if settings is None else settings
     split = split_patients(cohort.n_patients, 0)
     test = cohort.select(split.test)
     given = test.codes["medication"].multi_hot(test.n_medications)
@@ -371,11 +366,9 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
     heard: dict[str, NDArray] = {}
     thresholds: dict[str, list[float]] = {}
     for system in SYSTEMS:
-        network = registry.get(system.model).is_network
-        own = {**settings, **system.settings} if system.model == "bimorec" else system.settings
         runs = [
-            train(system.model, cohort, variant=system.variant, settings=own, seed=s)
-            for s in range(seeds if network else 1)
+            train(system.system, cohort, variant=system.variant, settings=system.settings, seed=seed)
+            for seed in registry.get(system.system).seeds(seeds)
         ]
         wrong: dict[tuple[str, str], list[NDArray]] = {}
         said = []
@@ -383,8 +376,7 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
             fitted, context = load_system(run)
             if not pairs:
                 pairs = ordered_pairs(cohort.vocab["medication"].codes, context.molecules, frequency)
-                pairs |= _twins(cohort, run)
-                reference = run
+                pairs |= _twins(cohort)
             scores = predict(fitted, test, context).scores
             said.append(scores)
             for kind, of_kind in pairs.items():
@@ -408,11 +400,9 @@ def collect(cohort: Cohort, seeds: int, settings: dict[str, Any] | None = None) 
         pl.DataFrame(neighbours, schema=_NEIGHBOURS),
         pl.DataFrame(chosen, schema=_CHOSEN).with_columns(pl.selectors.float().round(4)),
         {
-            "cohort": reference.config["cohort"],
+            "cohort": {"name": cohort.name, "source": cohort.source},
             "seeds": seeds,
-            "settings": settings,
-            "split": reference.metrics["split"],
-            "environment": {k: v for k, v in reference.environment.items() if k != "wall_seconds"},
+            "split": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
         },
     )
 
@@ -421,10 +411,10 @@ def _by_patient(of_visits: NDArray, cohort: Cohort) -> NDArray[np.int64]:
     return np.bincount(cohort.patient_of_visit, of_visits, minlength=cohort.n_patients).astype(np.int64)
 
 
-def _twins(cohort: Cohort, run: Run) -> dict[str, NDArray[np.intp]]:
+def _twins(cohort: Cohort) -> dict[str, NDArray[np.intp]]:
     """Both orders of the two classes of a planted shape."""
     index = cohort.vocab["medication"].index
-    planted = [index[code] for code in run.config["planted_molecules"]]
+    planted = [index[code] for code in cohort.planted.get("molecules") or ()]
     return {TWINS: np.array([planted, planted[::-1]])} if planted else {}
 
 
@@ -470,48 +460,38 @@ def _embeddings(network: Any, molecules: Molecules) -> torch.Tensor:
 # -- kept rows -----------------------------------------------------------------------------------------------------
 
 
-def _place(cohort: str, source: str) -> Path:
-    root = paths.runs_dir() / "grids" if source == "credentialed" else paths.base_dir() / "results"
-    return root / "bimorec_cases" / cohort
+def keep(found: Cases, cohort: Cohort, seconds: float) -> Path:
+    """Write what :func:`collect` found.
 
-
-def keep(cases: Cases) -> Path:
-    """Write what was found; a folder is whole or not there."""
-    cohort = cases.provenance["cohort"]
-    place = _place(cohort["name"], cohort["source"])
-    with atomic_folder(place, what="the rows of the cases") as tmp:
-        cases.errors.write_csv(tmp / "errors.csv")
-        cases.neighbours.write_csv(tmp / "neighbours.csv")
-        cases.chosen.write_csv(tmp / "chosen.csv")
-        (tmp / "provenance.json").write_text(json.dumps(cases.provenance, indent=2, sort_keys=True) + "\n")
-    return place
-
-
-def read(cohort: str, source: str = "synthetic") -> Cases:
-    """Rows that were kept.
-
-    Raises:
-        MedrecError: there are none for this cohort; the message says what makes them.
+    Args:
+        found: of a cohort.
+        cohort: the cohort.
+        seconds: that it took.
     """
-    place = _place(cohort, source)
-    if not (place / "errors.csv").exists():
-        raise MedrecError(
-            f"No rows of the cases are kept for cohort {cohort!r}. Make them with "
-            f"`python -m medrec.experiments.bimorec_cases --cohort {cohort}`."
-        )
-    floats = dict.fromkeys(("value", "low", "high", "delta", "delta_low", "delta_high"), pl.Float64)
-    return Cases(
-        pl.read_csv(place / "errors.csv", schema_overrides=floats),
-        pl.read_csv(place / "neighbours.csv", schema=_NEIGHBOURS),
-        pl.read_csv(place / "chosen.csv", schema=_CHOSEN),
-        json.loads((place / "provenance.json").read_text()),
+    systems = {f"{system.system}/{system.variant}" for system in SYSTEMS}
+    seeds = found.provenance["seeds"]
+    return kept.save(
+        STUDY,
+        {"errors": found.errors, "neighbours": found.neighbours, "chosen": found.chosen},
+        cohort=cohort,
+        command=f"{COMMAND} --cohort {cohort.name} --seeds {seeds}",
+        code=kept.code_of("medrec.experiments.bimorec_cases", "chem", "metrics", systems=systems),
+        systems=systems,
+        seconds=seconds,
+        more={"seeds": seeds, "split": found.provenance["split"]},
     )
 
 
-def read_or_default(cohort: str, source: str, *, default: str = "synthetic") -> Cases:
-    """Rows that were kept for this cohort, and where there are none those of a synthetic one."""
-    kept = (_place(cohort, source) / "errors.csv").exists()
-    return read(cohort, source) if kept else read(default)
+def read(cohort: Cohort | str, source: str = "synthetic", *, default: str | None = None) -> Cases:
+    """Kept rows: those of this cohort, and where there are none those of ``default``; see :func:`medrec.lab.kept.read`.
+
+    Raises:
+        MedrecError: there are none; the message says what makes them.
+    """
+    name = cohort if isinstance(cohort, str) else cohort.name
+    found = kept.read(STUDY, cohort, source, default, command=f"{COMMAND} --cohort {name}")
+    errors, neighbours, chosen = (found.table(table) for table in ("errors", "neighbours", "chosen"))
+    return Cases(errors, neighbours, chosen, found.provenance, found.note)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -522,7 +502,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cohort", default="synthetic", help="as load_cohort knows it; default synthetic")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of the networks; default 5")
     options = parser.parse_args(arguments)
-    print(keep(collect(load_cohort(options.cohort), options.seeds)))
+    cohort, start = load_cohort(options.cohort), time.perf_counter()
+    found = collect(cohort, options.seeds)
+    print(keep(found, cohort, time.perf_counter() - start))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 r"""What BiMoRec's pre-training puts into a 2D encoder, measured; data of its figures 2 and 6.
 
 ``python -m medrec.experiments.bimorec_pretraining`` trains all that is compared, once for each of :data:`SEEDS`, on the
-molecules behind the medications of ``synthetic``, and writes ``results/bimorec_pretraining/``, from where the
-chapter reads it.  A fifth of the structures is kept aside for retrieval; :func:`outsiders`, drugs of the same classes
-that no encoder was trained on, serve for the test by classes.
+molecules behind the medications of ``synthetic``, and keeps the tables that the chapter reads.  A fifth of the
+structures is kept aside for retrieval; :func:`outsiders`, drugs of the same classes that no encoder was trained on,
+serve for the test by classes.
 
 The comparisons use the short setting :data:`~medrec.models.bimorec_pretraining.QUICK`; one run with the paper's 300
 epochs on all molecules at once, :data:`FULL`, stands beside them.
@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from medrec import paths
+from medrec import keys
 from medrec.chem.conformers import conformers
 from medrec.chem.geometry import geometric_graph
 from medrec.chem.graphs import batch_graphs
@@ -33,6 +32,7 @@ from medrec.chem.molecules import Molecules, build
 from medrec.chem.similarity import tanimoto
 from medrec.data import load_cohort
 from medrec.knowledge.drugs import drug_atc
+from medrec.lab import kept
 from medrec.models.bimorec_pretraining import (
     QUICK,
     PretrainingConfig,
@@ -49,6 +49,8 @@ from medrec.models.bimorec_pretraining import (
 from medrec.nn.gin import GIN
 from medrec.nn.gvp import GVPEncoder
 
+STUDY = "bimorec_pretraining"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
 SEEDS = (0, 1, 2)
 HELD_OUT = 0.2
 BASE = PretrainingConfig(**QUICK, held_out=HELD_OUT)
@@ -57,7 +59,7 @@ FULL = PretrainingConfig(gvp_scalars=64, gvp_vectors=16)
 """The paper's epochs and batch, with a smaller 3D encoder (64 scalars and 16 vectors an atom instead of 128 and 64)."""
 UNTRAINED, GAUSSIAN = "untrained", "Gaussian noise"
 IN_PICTURE = 100
-"""Molecules in the stored heat maps of figure 2."""
+"""Molecules in the kept heat maps of figure 2."""
 TABLES = ("contrasts", "conformers", "areas", "differences", "terrain", "terrain_map", "spectra", "maps", "history")
 
 
@@ -290,23 +292,18 @@ def flattened(embedding: Tensor, method: str, seed: int = 0) -> NDArray[np.float
 # -- store ------------------------------------------------------------------------------------------------------------
 
 
-def results_folder() -> Path:
-    """Where the stored values lie."""
-    return paths.PACKAGE.parent / "results" / "bimorec_pretraining"
-
-
-def stored(table: str) -> pl.DataFrame:
-    """A stored table; one of :data:`TABLES`, or ``facts``."""
-    return pl.read_csv(results_folder() / f"{table}.csv")
+def read() -> kept.Kept:
+    """The kept tables: :data:`TABLES`, and ``facts``."""
+    return kept.read(STUDY, command=COMMAND)
 
 
 def facts() -> dict[str, float]:
-    """Stored numbers by name."""
-    return dict(stored("facts").iter_rows())
+    """Kept numbers by name."""
+    return dict(read().table("facts").iter_rows())
 
 
 def name_of(setting: Setting) -> str:
-    """Short name of a second view, as the stored tables call an encoder."""
+    """Short name of a second view, as the kept tables call an encoder."""
     return {"conformers": "2D+3D", "flat": "2D+flat", "shuffled": "2D+shuffled", "random": "2D+random", "none": "2D"}[
         setting.get("coords", "conformers")
     ]
@@ -360,10 +357,16 @@ def main() -> None:
         "seconds": time.perf_counter() - start,
     }
     tables["facts"] = pl.DataFrame({"name": list(numbers), "value": [float(v) for v in numbers.values()]})
-    folder = results_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        table.with_columns(pl.selectors.float().round(4)).write_csv(folder / f"{name}.csv")
+    folder = kept.save(
+        STUDY,
+        {name: table.with_columns(pl.selectors.float().round(4)) for name, table in tables.items()},
+        cohort=None,
+        command=COMMAND,
+        code=kept.code_of("medrec.experiments.bimorec_pretraining", "models", "nn", "chem", "losses"),
+        seconds=time.perf_counter() - start,
+        more={"molecules": keys.digest(molecules.smiles, molecules.fragments), "outsiders": keys.digest(others.smiles)},
+    )
+    print(folder)
 
 
 def _noise_table(pairs: pl.DataFrame) -> pl.DataFrame:

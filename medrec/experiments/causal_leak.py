@@ -5,36 +5,37 @@ Released CausalMed makes a graph for each visit from all codes of the visit, the
 gets the medications of another one: nothing else of the inputs changes, neither do the weights.
 
 ``python -m medrec.experiments.causal_leak [--cohort NAME] [--seeds N]`` trains what the run store lacks and keeps
-three rows in ``results/causal_leak/``; credentialed records keep theirs in the run store.
+the rows (:mod:`medrec.lab.kept`).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from medrec import paths
 from medrec.context import Context
 from medrec.data import load_cohort
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
-from medrec.experiments.rows import OFTEN
-from medrec.models.causalmed import CausalMed
+from medrec.lab import kept
+from medrec.models.causalmed import OFTEN, CausalMed
 from medrec.runs import Run
 from medrec.tasks.evaluation import Evaluation, paired_difference
 from medrec.tasks.visits import COLUMNS, evaluate
 from medrec.training import load_system, train
-from medrec.types import MedrecError
 
+STUDY = "causal_leak"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
+SYSTEMS = ("causalmed/paper",)
+"""What is trained, with one graph for all patients and with a graph for each visit."""
 COMPARISONS = {
     "targets in the graphs, against one graph": ("one graph", "own targets"),
     "others' targets in the graphs, against one graph": ("one graph", "others' targets"),
@@ -135,23 +136,13 @@ def leak(cohort: Cohort, seeds: int) -> pl.DataFrame:
     return pl.DataFrame(rows).with_columns(pl.selectors.float().round(6))
 
 
-def place(cohort: str, source: str) -> Path:
-    """Where the rows of a cohort are kept."""
-    root = paths.runs_dir() if source == "credentialed" else paths.base_dir() / "results"
-    return root / "causal_leak" / f"{cohort}.csv"
-
-
-def read_or_default(cohort: str, source: str) -> tuple[str, pl.DataFrame]:
-    """Kept rows of this cohort, or else of the cohort ``synthetic``; with the name of the cohort whose rows they are.
+def read(cohort: Cohort) -> kept.Kept:
+    """The kept table ``differences`` of this cohort, or else of ``synthetic``.
 
     Raises:
-        MedrecError: there are none of the cohort ``synthetic`` either.
+        MedrecError: there is none of ``synthetic`` either.
     """
-    for name, origin in ((cohort, source), ("synthetic", "synthetic")):
-        file = place(name, origin)
-        if file.exists():
-            return file.stem, pl.read_csv(file)
-    raise MedrecError("No rows are kept. Make them with `python -m medrec.experiments.causal_leak`.")
+    return kept.read(STUDY, cohort, default="synthetic", command=f"{COMMAND} --cohort {cohort.name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -162,11 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cohort", default="synthetic", help="as load_cohort knows it; default synthetic")
     parser.add_argument("--seeds", type=int, default=2, help="training seeds; default 2")
     options = parser.parse_args(arguments)
-    cohort = load_cohort(options.cohort)
-    file = place(cohort.name, cohort.source)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    leak(cohort, options.seeds).write_csv(file)
-    print(file, file=sys.stderr)
+    cohort, start = load_cohort(options.cohort), time.perf_counter()
+    folder = kept.save(
+        STUDY,
+        {"differences": leak(cohort, options.seeds)},
+        cohort=cohort,
+        command=f"{COMMAND} --cohort {cohort.name} --seeds {options.seeds}",
+        code=kept.code_of("medrec.experiments.causal_leak", systems=SYSTEMS),
+        systems=SYSTEMS,
+        seconds=time.perf_counter() - start,
+        more={"seeds": options.seeds},
+    )
+    print(folder)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ class and weights that holders of a fragment share: *told* which blocks are aske
 and one that *sees* the classes, for which nothing is hidden.  What it finds is there to be found.
 
 ``python -m medrec.experiments.hidden_classes [--cohort NAME] [--seeds N] [--jobs N]`` trains what is missing, and keeps
-the rows in ``results/hidden_classes/``.  A broken run goes on with the training that broke.
+the rows (:mod:`medrec.lab.kept`).  A broken run goes on with the training that broke.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,18 +51,21 @@ from medrec.data.batch import VisitBatch, batches
 from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
 from medrec.data.synthetic.controls import building_blocks
-from medrec.experiments.rows import THIN, settings_for
 from medrec.fit import seeded
-from medrec.folders import atomic_folder
+from medrec.folders import atomic_folder, damage
 from medrec.knowledge.interactions import ddi_matrix
+from medrec.lab import kept
 from medrec.metrics import jaccard
 from medrec.models import registry
 from medrec.models.base import EVALUATION_BATCH, Recommender, TrainingConfig
 from medrec.models.lr import current_codes
+from medrec.models.molerec import THIN
 from medrec.tasks.evaluation import Evaluation, Interval, paired_difference
 from medrec.tasks.visits import FROM_SECOND, GROUPS, evaluate, tune_threshold
-from medrec.types import MedrecError, Ragged
+from medrec.types import Ragged
 
+STUDY = "hidden_classes"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
 PLACES = ("synthetic+structure", "synthetic")
 """Cohorts with and without planted building blocks."""
 HALVES = 2
@@ -77,39 +80,39 @@ SILENT = -20.0
 
 
 @dataclass(frozen=True)
-class System:
-    """A network with a molecular path.
+class Candidate:
+    """A network with a molecular path, which may know a hidden class by its molecules.
 
     Args:
         label: as pages print it.
-        model: of the registry.
-        variant: of the model.
+        system: of the registry.
+        variant: of the system.
         settings: that differ from the variant's.
         shared: whether fragments that a single class holds are taken away, so that none is a name tag.
     """
 
     label: str
-    model: str
+    system: str
     variant: str = "paper"
     settings: dict[str, Any] = field(default_factory=dict)
     shared: bool = False
 
 
-SYSTEMS = (
-    System("BiMoRec", "bimorec"),
-    System("mean of past visits", "bimorec", "mean_past"),
-    System("w/o E", "bimorec", "wo_E"),
-    System("mean of past visits, no name tags", "bimorec", "mean_past", shared=True),
-    System("w/o E, no name tags", "bimorec", "wo_E", shared=True),
-    System("MoleRec", "molerec", settings=THIN),
-    System("MoleRec, no name tags", "molerec", settings=THIN, shared=True),
+CANDIDATES = (
+    Candidate("BiMoRec", "bimorec"),
+    Candidate("mean of past visits", "bimorec", "mean_past"),
+    Candidate("w/o E", "bimorec", "wo_E"),
+    Candidate("mean of past visits, no name tags", "bimorec", "mean_past", shared=True),
+    Candidate("w/o E, no name tags", "bimorec", "wo_E", shared=True),
+    Candidate("MoleRec", "molerec", settings=THIN),
+    Candidate("MoleRec, no name tags", "molerec", settings=THIN, shared=True),
 )
 """BiMoRec as published; without the recurrent network of eq. 25, whose map to the logits has weights of its own for a
 class, untrained for hidden ones, so that the published system *cannot* say anything of them; with one patient
 vector in the place of both enhancements; and MoleRec, from which the aggregation descends."""
 YARDSTICK = "regression"
-ARMS = {YARDSTICK: ("own", "shuffled", "told", "seen")} | {s.label: ("own", "shuffled") for s in SYSTEMS}
-"""Systems, and the molecules that each of them is given."""
+ARMS = {YARDSTICK: ("own", "shuffled", "told", "seen")} | {c.label: ("own", "shuffled") for c in CANDIDATES}
+"""The yardstick and the candidates, and the molecules that each of them is given."""
 
 
 @dataclass(frozen=True)
@@ -202,18 +205,20 @@ def logits_of(network: Recommender, cohort: Cohort, context: Context) -> NDArray
     return found
 
 
-def configured(cohort: Cohort, system: System) -> TrainingConfig:
-    """Settings of a system: those of the grids, and its own."""
-    changed = {**settings_for(cohort.name, system.model), **system.settings}
-    return registry.get(system.model).configure(system.variant, changed)
+def configured(cohort: Cohort, candidate: Candidate) -> TrainingConfig:
+    """Settings of a candidate: those of its system for a cohort of this size, and its own."""
+    n_train = len(split_patients(cohort.n_patients, 0).train)
+    return registry.get(candidate.system).configure(candidate.variant, candidate.settings, n_train=n_train)
 
 
-def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.integer]) -> Iterator[dict[str, Any]]:
+def train_blind(
+    cohort: Cohort, candidate: Candidate, cell: Cell, hidden: NDArray[np.integer]
+) -> Iterator[dict[str, Any]]:
     """Train without the hidden classes; a look after every second epoch.
 
     Args:
         cohort: all patients, with all their medications.
-        system: what to train.
+        candidate: what to train.
         cell: with which molecules and seed.
         hidden: medications.
 
@@ -221,10 +226,10 @@ def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.i
         ``epoch``; ``validation``, mean Jaccard of the validation patients' visits in the classes that are seen;
         ``logits`` ``(V', H)`` of the hidden classes at the visits of :func:`judged`.
     """
-    entry, config = registry.get(system.model), configured(cohort, system)
+    system, config = registry.get(candidate.system), configured(cohort, candidate)
     split = split_patients(cohort.n_patients, 0)
-    context = context_for(entry, config, cohort)
-    if system.shared:
+    context = context_for(system, config, cohort)
+    if candidate.shared:
         context = without_name_tags(context)
     if cell.molecules == "shuffled":
         context = with_molecules_of_others(context, cell.seed)
@@ -233,16 +238,17 @@ def train_blind(cohort: Cohort, system: System, cell: Cell, hidden: NDArray[np.i
     others, validation = records.select(patients), records.select(split.validation)
     answers = validation.codes["medication"].multi_hot(cohort.n_medications)
     with seeded(cell.seed):
-        network = entry.cls(config, context)
+        network = system.create(config, context)
         silence(network, hidden)
-        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, foreach=False)
         network.prepare(records, split.train, context)
+        optimisers = network.optimisers()
         for epoch in range(config.epochs):
             network.train()
-            for batch in batches(records, split.train, config.batch_size, [cell.seed, epoch]):
-                optimiser.zero_grad()
+            for batch in network.batches(records, split.train, [cell.seed, epoch]):
+                network.zero_grad()
                 blind_loss(network, batch, context, hidden).backward()
-                optimiser.step()
+                for optimiser in optimisers:
+                    optimiser.step()
             if epoch % EVERY == EVERY - 1:
                 said = logits_of(network, validation, context) >= np.log(config.threshold / (1 - config.threshold))
                 said[:, hidden] = False
@@ -401,6 +407,12 @@ def cells(seeds: int) -> list[Cell]:
     ]
 
 
+def code(*candidates: Candidate | None) -> dict[str, str]:
+    """Code behind the looks of some candidates; without any, behind those of all."""
+    systems = {f"{c.system}/{c.variant}" for c in candidates or CANDIDATES if c is not None}
+    return kept.code_of("medrec.experiments.hidden_classes", "models", "chem", "metrics", "tasks", systems=systems)
+
+
 def looks(cohort: Cohort, cell: Cell) -> dict[str, NDArray]:
     """Looks of one training, from the run store or made now.
 
@@ -408,21 +420,21 @@ def looks(cohort: Cohort, cell: Cell) -> dict[str, NDArray]:
         ``epoch`` and ``validation`` ``(E,)``, ``logits`` ``(E, V', H)``.
     """
     hidden = np.array_split(holders(cohort.vocab["medication"].codes), HALVES)[cell.half]
-    system = next((s for s in SYSTEMS if s.label == cell.system), None)
+    candidate = next((c for c in CANDIDATES if c.label == cell.system), None)
     resolved = {
         "cell": asdict(cell),
-        "system": asdict(system) if system else {"penalty": PENALTY},
-        "settings": asdict(configured(cohort, system)) if system else {},
+        "candidate": asdict(candidate) if candidate else {"penalty": PENALTY},
+        "settings": asdict(configured(cohort, candidate)) if candidate else {},
         "every": EVERY,
         "cohort": cohort.content,
         "hidden": hidden.tolist(),
+        "code": code(candidate),
     }
     name = re.sub(r"\W+", "-", f"{cell.system}-{cell.molecules}-{cell.seed}-{cell.half}")
     folder = paths.runs_dir() / "hidden_classes" / runs.cohort_key(cohort) / name
-    stored = folder / "config.json"
-    if stored.exists() and json.loads(stored.read_text()) == resolved:
+    if damage(folder) is None and json.loads((folder / "config.json").read_text()) == resolved:
         return load((folder / "looks.safetensors").read_bytes())
-    made = list(train_blind(cohort, system, cell, hidden)) if system else [regress_blind(cohort, cell, hidden)]
+    made = list(train_blind(cohort, candidate, cell, hidden)) if candidate else [regress_blind(cohort, cell, hidden)]
     # safetensors writes memory as it lies, whatever the strides say.
     arrays = {
         key: np.ascontiguousarray(np.stack([np.asarray(look[key]) for look in made]))
@@ -530,13 +542,14 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Rows of one cohort, as :func:`rows` and :func:`gains` give them, and what they were made with."""
+class Hidden:
+    """Kept rows of one cohort, as :func:`rows` and :func:`gains` give them, and what they were made with."""
 
     table: pl.DataFrame
     curves: pl.DataFrame
     gains: pl.DataFrame
-    provenance: dict[str, Any]
+    provenance: Mapping[str, Any]
+    note: str
 
     def interval(self, system: str, molecules: str) -> Interval:
         """An area, or a difference of two."""
@@ -544,26 +557,16 @@ class Kept:
         return Interval(row["area"], row["low"], row["high"], float("nan"))
 
 
-def place(cohort: str) -> Path:
-    """Where the rows of a cohort are kept."""
-    return paths.base_dir() / "results" / "hidden_classes" / cohort
-
-
-def read(cohort: str) -> Kept:
-    """Rows that were kept.
+def read(cohort: Cohort | str) -> Hidden:
+    """Rows that were kept of one of :data:`PLACES`.
 
     Raises:
         MedrecError: there are none; the message says what makes them.
     """
-    folder = place(cohort)
-    if not (folder / "areas.csv").exists():
-        raise MedrecError(
-            f"No rows of hidden classes are kept for cohort {cohort!r}. Make them with "
-            f"`python -m medrec.experiments.hidden_classes --cohort {cohort}`."
-        )
-    provenance = json.loads((folder / "provenance.json").read_text())
-    table, curves, worth = (pl.read_csv(folder / f"{name}.csv") for name in ("areas", "epochs", "gains"))
-    return Kept(table, curves, worth, provenance)
+    name = cohort if isinstance(cohort, str) else cohort.name
+    found = kept.read(STUDY, cohort, command=f"{COMMAND} --cohort {name}")
+    table, curves, worth = (found.table(name) for name in ("areas", "epochs", "gains"))
+    return Hidden(table, curves, worth, found.provenance, found.note)
 
 
 def _make(name: str, cell: Cell) -> None:
@@ -579,22 +582,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="training seeds; default 3")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default 1")
     options = parser.parse_args(arguments)
-    cohort = load_cohort(options.cohort)
+    cohort, start = load_cohort(options.cohort), time.perf_counter()
     todo = cells(options.seeds)
     made = Parallel(n_jobs=options.jobs, return_as="generator")(delayed(_make)(cohort.name, cell) for cell in todo)
     for _ in tqdm(made, total=len(todo), desc="hidden classes", unit="training", disable=None):
         pass
     table, curves = rows(cohort, options.seeds)
-    worth = gains(cohort)
-    environment = {k: v for k, v in runs.environment("cpu", 0).items() if k != "wall_seconds"}
-    provenance = {"cohort": {"name": cohort.name, "fingerprint": cohort.content}, "seeds": options.seeds}
-    with atomic_folder(place(cohort.name), what="rows of hidden classes") as tmp:
-        table.write_csv(tmp / "areas.csv")
-        curves.write_csv(tmp / "epochs.csv")
-        worth.write_csv(tmp / "gains.csv")
-        text = json.dumps(provenance | {"environment": environment}, indent=2, sort_keys=True)
-        (tmp / "provenance.json").write_text(text + "\n")
-    print(place(cohort.name))
+    folder = kept.save(
+        STUDY,
+        {"areas": table, "epochs": curves, "gains": gains(cohort)},
+        cohort=cohort,
+        command=f"{COMMAND} --cohort {cohort.name} --seeds {options.seeds}",
+        code=code(),
+        systems={f"{candidate.system}/{candidate.variant}" for candidate in CANDIDATES},
+        seconds=time.perf_counter() - start,
+        more={"seeds": options.seeds},
+    )
+    print(folder)
 
 
 if __name__ == "__main__":

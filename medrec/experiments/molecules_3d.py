@@ -1,7 +1,7 @@
 """All drugs in space: which of them have a geometry, how good it is, and what shapes can tell apart.
 
 ``python -m medrec.experiments.molecules_3d`` makes a conformer of every structure of the drug table (minutes when the
-cache is cold) and writes three tables to ``results/molecules_3d/``, from where the chapter reads them:
+cache is cold) and keeps three tables (:mod:`medrec.lab.kept`), from where the chapter reads them:
 
 * ``drugs``: one row a drug with a structure; the rule that it met, and its geometry beside that of its drawing;
 * ``bonds``: one row a kind of bond; its length over all drugs, and that of tables;
@@ -13,19 +13,22 @@ No patient is involved.
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from medrec import paths
+from medrec import keys
 from medrec.chem.conformers import Conformers, conformers, flat
 from medrec.chem.geometry import bond_lengths, flatness, radius_graph
 from medrec.chem.similarity import shape_overlap
 from medrec.knowledge.drugs import drugs
+from medrec.lab import kept
 
+STUDY = "molecules_3d"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
 SEEDS = (1, 2, 3)
 DRAWN, LOWEST = 20, 6
 """Conformers that are made of each molecule, and how many of them, lowest energy first, are overlaid."""
@@ -42,7 +45,6 @@ PAIRS = (
     ("quinidine", "quinidine"),
 )
 """A pair of one drug with itself compares its different conformers."""
-TABLES = ("drugs", "bonds", "shapes")
 
 
 def structures() -> dict[str, str]:
@@ -123,19 +125,14 @@ def different(one: Conformers, most: int = LOWEST) -> Conformers:
     return Conformers(one.smiles, one.atoms, one.coordinates[kept], one.energies[kept])
 
 
-def results_folder() -> Path:
-    """Where the tables lie: ``results/molecules_3d`` beside the package."""
-    return paths.base_dir() / "results" / "molecules_3d"
-
-
-def stored(table: str) -> pl.DataFrame:
-    """A stored table; one of :data:`TABLES`."""
-    return pl.read_csv(results_folder() / f"{table}.csv")
+def read() -> kept.Kept:
+    """The kept tables ``drugs``, ``bonds`` and ``shapes``."""
+    return kept.read(STUDY, command=COMMAND)
 
 
 def main() -> None:
     """Make, measure, write."""
-    known = structures()
+    start, known = time.perf_counter(), structures()
     found, drawn = conformers(list(known.values())), flat(list(known.values()))
     tables = {
         "drugs": pl.DataFrame(
@@ -144,10 +141,16 @@ def main() -> None:
         "bonds": bond_table(found),
         "shapes": shapes(known),
     }
-    folder = results_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        table.with_columns(pl.selectors.float().round(4)).write_csv(folder / f"{name}.csv")
+    folder = kept.save(
+        STUDY,
+        {name: table.with_columns(pl.selectors.float().round(4)) for name, table in tables.items()},
+        cohort=None,
+        command=COMMAND,
+        code=kept.code_of("medrec.experiments.molecules_3d", "chem"),
+        seconds=time.perf_counter() - start,
+        more={"structures": keys.digest(known)},
+    )
+    print(folder)
 
 
 if __name__ == "__main__":

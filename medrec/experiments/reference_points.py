@@ -5,27 +5,32 @@ before; a random set needs no program, its expected values have closed forms (bo
 Nothing is trained, classes are counted, so every patient can be scored: what is counted for a patient leaves that
 patient's own visits out.
 
-``python -m medrec.experiments.reference_points`` writes the values of the two open MIMIC demos to
-``results/reference_points/``, from where the chapters read them when the demos are not at hand.
+``python -m medrec.experiments.reference_points`` keeps the values of the two open MIMIC demos, which the chapters read
+when the demos are not at hand.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from medrec import paths
+from medrec import keys
 from medrec.data import load_cohort
 from medrec.data.cohort import Cohort
 from medrec.knowledge.interactions import ddi_matrix
+from medrec.lab import kept
 from medrec.tasks.evaluation import Evaluation, bootstrap
-from medrec.tasks.visits import COLUMNS, FROM_SECOND, GROUPS, evaluate
+from medrec.tasks.visits import COLUMNS, FROM_SECOND, GROUPS, MEASURES, evaluate
+from medrec.types import MedrecError
+
+STUDY = "reference_points"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
 
 STORED = ("mimic3-demo", "mimic4-demo")
 """Cohorts whose values are kept in ``results/``: open records, so that anybody can make them again."""
@@ -195,7 +200,7 @@ def _random(cohort: Cohort, ddi: NDArray[np.bool_]) -> Evaluation:
             "medications": np.full(len(n), float(k)),
         }
     )
-    return Evaluation(visits.group_by("patient", "group", maintain_order=True).agg(pl.all().sum()))
+    return Evaluation(visits.group_by("patient", "group", maintain_order=True).agg(pl.all().sum()), MEASURES)
 
 
 def summary(cohort: Cohort, ddi: NDArray[np.bool_], *, seed: int) -> pl.DataFrame:
@@ -241,30 +246,39 @@ def _row(result: Evaluation, groups: tuple[str, ...], seed: int, *, itself: bool
     return row
 
 
-# -- the stored values -----------------------------------------------------------------------------------------------
+# -- the kept values -------------------------------------------------------------------------------------------------
 
 
-def results_folder() -> Path:
-    """``results/reference_points`` of the checkout."""
-    return paths.base_dir() / "results" / "reference_points"
+class Stored(NamedTuple):
+    """Kept values of the open demos, by cohort.
+
+    Args:
+        curves: from :func:`popularity_curve`.
+        points: from :func:`summary`.
+        note: for captions, see :attr:`medrec.lab.kept.Kept.note`.
+    """
+
+    curves: dict[str, pl.DataFrame]
+    points: dict[str, pl.DataFrame]
+    note: str
 
 
-def stored() -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
-    """Curves and summaries of the open demos, by cohort: what :func:`popularity_curve` and :func:`summary` gave."""
-    folder = results_folder()
-    if not (folder / "summary.csv").exists():
-        return {}, {}  # an installed package without its checkout
-    return tuple(
-        {
-            name: table.filter(pl.col("cohort") == name).drop("cohort")
-            for name in table["cohort"].unique(maintain_order=True)
-        }
-        for table in (pl.read_csv(folder / "curves.csv"), pl.read_csv(folder / "summary.csv"))
-    )
+def stored() -> Stored:
+    """What :func:`main` has written; empty in an installed package without its checkout."""
+    try:
+        found = kept.read(STUDY, command=COMMAND)
+    except MedrecError:
+        return Stored({}, {}, "")
+    return Stored(_by_cohort(found.table("curves")), _by_cohort(found.table("summary")), found.note)
+
+
+def _by_cohort(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    names = table["cohort"].unique(maintain_order=True)
+    return {name: table.filter(pl.col("cohort") == name).drop("cohort") for name in names}
 
 
 def compute(name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Curve and summary of one cohort, rounded as they are stored."""
+    """Curve and summary of one cohort, rounded as they are kept."""
     cohort = load_cohort(name)
     ddi = ddi_matrix(cohort.vocab["medication"].codes)
     label = pl.lit(cohort.name).alias("cohort")
@@ -275,12 +289,23 @@ def compute(name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def main() -> None:
-    """Write the stored values anew."""
-    folder = results_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the kept values anew; the demos must lie in ``MEDREC_DATA_DIR``."""
+    start = time.perf_counter()
     curves, tables = zip(*(compute(name) for name in STORED), strict=True)
-    pl.concat(curves).write_csv(folder / "curves.csv")
-    pl.concat(tables).write_csv(folder / "summary.csv")
+    cohorts = [load_cohort(name) for name in STORED]
+    folder = kept.save(
+        STUDY,
+        {"curves": pl.concat(curves), "summary": pl.concat(tables)},
+        cohort=None,
+        command=COMMAND,
+        code=kept.code_of("medrec.experiments.reference_points", "tasks", "metrics"),
+        seconds=time.perf_counter() - start,
+        more={
+            "records": {cohort.name: cohort.content for cohort in cohorts},
+            "interactions": {c.name: keys.digest(ddi_matrix(c.vocab["medication"].codes)) for c in cohorts},
+        },
+    )
+    print(folder)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """What published preprocessing does to a table of orders, measured: losses, wrong orders, copied cells, merged codes.
 
 Each function takes the traps of one chapter ("From tables to visits") apart on any records; nothing here is part of the
-pipeline in :mod:`medrec.data.build`. ``python -m medrec.experiments.table_traps`` writes the values of the three open
-demos and the sizes of the synthetic cohorts to ``results/table_traps/``, from where the chapter reads them when the
-demos are not at hand.
+pipeline in :mod:`medrec.data.build`. ``python -m medrec.experiments.table_traps`` keeps the values of the three open
+demos and the sizes of the synthetic cohorts, which the chapter reads when the demos are not at hand.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -27,14 +27,17 @@ from medrec.data.synthetic import synthesize
 from medrec.data.tables import RawTables, scan_table
 from medrec.knowledge.conditions import conditions
 from medrec.knowledge.interactions import TWOSIDES_FILE, ddi_matrix
+from medrec.lab import kept
 from medrec.types import MedrecError
 
+STUDY = "table_traps"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
 STORED = ("mimic3-demo", "mimic4-demo", "eicu-demo")
-"""Open records, so that anybody can make the stored values again."""
+"""Open records, so that anybody can make the kept values again."""
 SIZES = ("synthetic", "synthetic-6350", "synthetic-60125")
-"""Synthetic cohorts whose table 1 is stored."""
+"""Synthetic cohorts whose table 1 is kept."""
 HOURS = (6, 12, 24, 48, 72, 120, 168, 240, 336)
-"""Windows of the stored curves; MIMIC-III has whole days only."""
+"""Windows of the kept curves; MIMIC-III has whole days only."""
 
 READERS = {"mimic3": mimic3.read, "mimic4": mimic4.read, "eicu": eicu.read}
 VOCABULARY = TWOSIDES_FILE.replace(".csv.gz", "_vocab.csv.gz")
@@ -466,7 +469,7 @@ def description(cohort: Cohort, draws: int = 0, seed: int = 0) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row", strict=False).fill_nan(None)
 
 
-# -- stored values ----------------------------------------------------------------------------------------------------
+# -- kept values ------------------------------------------------------------------------------------------------------
 
 
 def measure(name: str) -> dict[str, float]:
@@ -542,18 +545,14 @@ def fill_examples(name: str) -> pl.DataFrame:
     )
 
 
-def results_folder() -> Path:
-    return paths.PACKAGE.parent / "results" / "table_traps"
-
-
-def stored(table: str) -> pl.DataFrame:
-    """A stored table: ``facts``, ``windows``, ``ledgers``, ``fills``, ``calibration``, ``frequencies``, ``table1``."""
-    return pl.read_csv(results_folder() / f"{table}.csv", null_values="")
+def read() -> kept.Kept:
+    """The kept tables ``facts``, ``windows``, ``ledgers``, ``fills``, ``calibration``, ``frequencies``, ``table1``."""
+    return kept.read(STUDY, command=COMMAND)
 
 
 def stored_facts() -> dict[str, dict[str, float]]:
     """Demo → ``trap/quantity`` → value, from :func:`measure`."""
-    rows = stored("facts").iter_rows()
+    rows = read().table("facts").iter_rows()
     table: dict[str, dict[str, float]] = {}
     for cohort, quantity, value in rows:
         table.setdefault(cohort, {})[quantity] = value
@@ -561,9 +560,8 @@ def stored_facts() -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Write the stored values anew; the demos must lie in ``MEDREC_DATA_DIR``."""
-    folder = results_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the kept values anew; the demos must lie in ``MEDREC_DATA_DIR``."""
+    start = time.perf_counter()
 
     def label(name: str, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.select(pl.lit(name).alias("cohort"), pl.all()).with_columns(pl.selectors.float().round(6))
@@ -578,8 +576,16 @@ def main() -> None:
         "frequencies": [label(n, frequencies(load_cohort(n))) for n in STORED],
         "table1": [label(n, pl.DataFrame([load_cohort(n).describe()])) for n in (*STORED, *SIZES)],
     }
-    for name, parts in frames.items():
-        pl.concat(parts).write_csv(folder / f"{name}.csv")
+    folder = kept.save(
+        STUDY,
+        {name: pl.concat(parts) for name, parts in frames.items()},
+        cohort=None,
+        command=COMMAND,
+        code=kept.code_of("medrec.experiments.table_traps", "data", "knowledge", "metrics"),
+        seconds=time.perf_counter() - start,
+        more={"records": {name: load_cohort(name).content for name in (*STORED, *SIZES)}},
+    )
+    print(folder)
 
 
 if __name__ == "__main__":

@@ -238,7 +238,8 @@ def code_of(module: str, *rooms: str, systems: Iterable[str] = ()) -> dict[str, 
         rooms: of the package; what the module imports of them counts too.  What other rooms make enters by content.
         systems: ``system/variant`` of trainings, which bring the code of their own.
     """
-    return keys.codes({*keys.closure([module], keys.in_rooms(*rooms)), *_trained(systems)})
+    own = {*keys.closure([module], keys.in_rooms(*rooms))} - {"medrec.models.registry"}  # names, no numbers
+    return keys.codes(own | _trained(systems))
 
 
 def _trained(systems: Iterable[str]) -> set[str]:

@@ -22,7 +22,7 @@ from medrec.experiments.bimorec_cases import (
     ordered_pairs,
     rows,
 )
-from medrec.experiments.rows import REFERENCE
+from medrec.experiments.bimorec_grids import REFERENCE
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 
@@ -140,14 +140,18 @@ def test_runs_become_rows_that_are_kept(tmp_path, monkeypatch):
     with pytest.raises(MedrecError, match="Make them with"):
         cases.read(cohort.name)
     settings = {"width": 8, "gin_layers": 1, "epochs": 1, "pretraining_epochs": 0}
-    monkeypatch.setattr(cases, "SYSTEMS", (cases.FULL, *cases.SYSTEMS[-2:]))
+    full, rival, lr = cases.FULL, cases.SYSTEMS[-2], cases.SYSTEMS[-1]
+    monkeypatch.setattr(cases, "SYSTEMS", (replace(full, settings=settings), replace(rival, settings=settings), lr))
     torch.set_num_threads(1)
-    found = cases.collect(cohort, 2, settings)
-    cases.keep(found)
-    closed = replace(found, chosen=found.chosen.clear(), provenance={"cohort": {"name": "x", "source": "credentialed"}})
-    assert cases.keep(closed).is_relative_to(tmp_path / "runs")
-    assert cases.read("x", "credentialed").chosen.is_empty()
-    kept = cases.read(cohort.name)
+    found = cases.collect(cohort, 2)
+    cases.keep(found, cohort, 1.0)
+    closed = replace(cohort, name="x", source="credentialed")
+    assert cases.keep(replace(found, chosen=found.chosen.clear()), closed, 1.0).is_relative_to(tmp_path / "runs")
+    assert cases.read(closed).chosen.is_empty()
+    kept = cases.read(cohort)
+    assert kept.note == ""
+    assert kept.line == f"random-toy (synthetic), {kept.provenance['split']['test']} test patients, 2 training seeds"
+    assert cases.read("mimic3", "credentialed", default=cohort.name).line == kept.line
     assert kept.errors.equals(found.errors)
     assert set(kept.errors["label"]) == {REFERENCE, "w/o T+E", "LR"}
     few = kept.errors.filter(kind=SIMILAR)

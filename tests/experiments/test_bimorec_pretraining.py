@@ -139,7 +139,7 @@ def test_stored_values_belong_to_the_molecules_that_there_are():
 
 
 def test_stored_tables_are_whole():
-    tables = {name: chapter.stored(name) for name in chapter.TABLES}
+    tables = {name: chapter.read().table(name) for name in chapter.TABLES}
     assert len(tables["contrasts"]) == sum(3 if chapter._is_view(s) else 1 for s in chapter.settings())
     assert tables["history"]["epoch"].to_list() == list(range(1, chapter.FULL.epochs + 1))
     assert set(tables["differences"]["against"]) == {"2D", "2D+flat", "2D+shuffled", "2D+random", "untrained"}

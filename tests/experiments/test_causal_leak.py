@@ -58,10 +58,10 @@ def test_rows(monkeypatch, tmp_path, own_runs):
     monkeypatch.setattr(causal_leak, "train", briefly)
     monkeypatch.setattr(causal_leak, "load_cohort", lambda name: cohort)
     causal_leak.main(["--cohort", "synthetic", "--seeds", "2"])
-    file = causal_leak.place(cohort.name, cohort.source)
-    assert file.is_relative_to(tmp_path)
-    name, rows = causal_leak.read_or_default(cohort.name, cohort.source)
-    assert name == cohort.name
+    found = causal_leak.read(cohort)
+    assert (found.cohort, found.status) == (cohort.name, "current")
+    assert found.folder == tmp_path / "results" / "causal_leak" / cohort.name
+    rows = found.table("differences")
     wide = rows.filter(metric="jaccard").select("comparison", "delta").to_dicts()
     own, others, between = (row["delta"] for row in wide)
     assert own - others == pytest.approx(between, abs=2e-6)

@@ -8,24 +8,25 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from medrec import paths
+from medrec.context import context_for
 from medrec.data import load_cohort
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Vocabulary
 from medrec.data.split import split_patients
 from medrec.data.synthetic.controls import building_blocks
 from medrec.experiments import hidden_classes
-from medrec.experiments.hidden_classes import Cell, System
+from medrec.experiments.hidden_classes import Candidate, Cell
 from medrec.models import registry
 from medrec.types import MedrecError, Ragged
 from tests.toys import random_cohort
 
 CODES = ("A02B", "B01A", "C07A", "C09A", "C10A", "J01C", "N02A", "N02B", "R06A")
-BIMOREC = System(
+BIMOREC = Candidate(
     "BiMoRec",
     "bimorec",
     settings={"pretrain": False, "width": 8, "gin_layers": 1, "epochs": 4},
 )
-MOLEREC = System("MoleRec", "molerec", settings={"size": 8, "gin_layers": 1, "epochs": 4}, shared=True)
+MOLEREC = Candidate("MoleRec", "molerec", settings={"size": 8, "gin_layers": 1, "epochs": 4}, shared=True)
 HIDDEN = np.array([2, 5])
 
 
@@ -45,15 +46,15 @@ def test_struck_classes_are_gone_and_nothing_else():
     assert left.vocab == cohort.vocab
 
 
-@pytest.mark.parametrize("system", [BIMOREC, MOLEREC], ids=lambda s: s.label)
-def test_what_a_network_says_of_hidden_classes_does_not_depend_on_who_gets_them(system):
+@pytest.mark.parametrize("candidate", [BIMOREC, MOLEREC], ids=lambda c: c.label)
+def test_what_a_network_says_of_hidden_classes_does_not_depend_on_who_gets_them(candidate):
     cohort = toy()
     prescribed = cohort.codes["medication"].multi_hot(9)
     prescribed[:, HIDDEN] = np.random.default_rng(1).random((len(prescribed), 2)) < 0.5
     offsets = np.concatenate([[0], prescribed.sum(1).cumsum()])
     other = replace(cohort, codes={**cohort.codes, "medication": Ragged(offsets, np.nonzero(prescribed)[1])})
-    cell = Cell(system.label, "own", 0, 0)
-    one, two = (list(hidden_classes.train_blind(c, system, cell, HIDDEN)) for c in (cohort, other))
+    cell = Cell(candidate.label, "own", 0, 0)
+    one, two = (list(hidden_classes.train_blind(c, candidate, cell, HIDDEN)) for c in (cohort, other))
     assert [look["epoch"] for look in one] == [1, 3]
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a["logits"], b["logits"])
@@ -62,22 +63,25 @@ def test_what_a_network_says_of_hidden_classes_does_not_depend_on_who_gets_them(
     assert one[-1]["logits"].std(0).min() > 0
 
 
-@pytest.mark.parametrize("system", [BIMOREC, MOLEREC], ids=lambda s: s.label)
-def test_the_loss_has_no_gradient_at_hidden_classes_and_one_at_all_others(system):
+@pytest.mark.parametrize("candidate", [BIMOREC, MOLEREC], ids=lambda c: c.label)
+def test_the_loss_has_no_gradient_at_hidden_classes_and_one_at_all_others(candidate):
     cohort = hidden_classes.struck(toy(), HIDDEN)
-    entry = registry.get(system.model)
-    config = entry.configure("paper", system.settings)
-    context, _ = build_context(entry, config, cohort.vocab)
-    network = entry.cls(config, context)
+    system = registry.get(candidate.system)
+    config = system.configure("paper", candidate.settings)
+    context = context_for(system, config, cohort)
+    network = system.create(config, context)
     batch = VisitBatch.build(cohort, np.arange(10))
     logits = network(batch, context).detach().requires_grad_()
-    hidden_classes.blind_loss(network, batch, logits, context, HIDDEN).backward()
+    # What the network says, put in where the loss asks for it.
+    network.register_forward_hook(lambda *_: logits)
+    hidden_classes.blind_loss(network, batch, context, HIDDEN).backward()
     moved = logits.grad[batch.visit_mask].abs().amax(0)
     assert (moved > 0).tolist() == [m not in HIDDEN for m in range(9)]
 
 
 def test_without_name_tags_every_fragment_has_two_holders():
-    context, _ = build_context(registry.get("bimorec"), BIMOREC, toy().vocab)
+    system = registry.get("bimorec")
+    context = context_for(system, system.configure("paper", BIMOREC.settings), toy())
     left = hidden_classes.without_name_tags(context).molecules.fragment_mask
     before = context.molecules.fragment_mask
     assert (before.sum(0) == 1).any()
@@ -88,7 +92,8 @@ def test_without_name_tags_every_fragment_has_two_holders():
 
 
 def test_shuffled_every_class_has_the_molecules_and_the_fragments_of_one_other():
-    context, _ = build_context(registry.get("bimorec"), BIMOREC, toy().vocab)
+    system = registry.get("bimorec")
+    context = context_for(system, system.configure("paper", BIMOREC.settings), toy())
     source = hidden_classes.another(9, seed=3)
     assert sorted(source) == list(range(9))
     assert (source != np.arange(9)).all()
@@ -99,9 +104,9 @@ def test_shuffled_every_class_has_the_molecules_and_the_fragments_of_one_other()
 
 def test_without_a_recurrent_network_only_molecules_speak_of_a_hidden_class():
     cohort = toy()
-    entry, config = registry.get("bimorec"), hidden_classes.configured(cohort, replace(BIMOREC, variant="mean_past"))
-    context, _ = build_context(entry, config, cohort.vocab)
-    network = entry.cls(config, context)
+    system, config = registry.get("bimorec"), hidden_classes.configured(cohort, replace(BIMOREC, variant="mean_past"))
+    context = context_for(system, config, cohort)
+    network = system.create(config, context)
     hidden_classes.silence(network, HIDDEN)
     logits = hidden_classes.logits_of(network, cohort, context)
     first = cohort.visit_number == 0
@@ -211,14 +216,14 @@ def test_rows_from_end_to_end_and_again_without_training(tmp_path, monkeypatch):
     monkeypatch.setattr(hidden_classes, "load_cohort", lambda name: cohort)
     monkeypatch.setattr(hidden_classes, "holders", lambda codes: np.array([0, 2, 5, 7]))
     monkeypatch.setattr(hidden_classes, "building_blocks", lambda codes: {c: {c[0]} for c in codes})
-    monkeypatch.setattr(hidden_classes, "SYSTEMS", (MOLEREC,))
+    monkeypatch.setattr(hidden_classes, "CANDIDATES", (MOLEREC,))
     monkeypatch.setattr(
         hidden_classes,
         "ARMS",
         {"regression": ("own", "shuffled", "told", "seen"), "MoleRec": ("own", "shuffled")},
     )
     hidden_classes.main(["--seeds", "2"])
-    kept = hidden_classes.read(cohort.name)
+    kept = hidden_classes.read(cohort)
     area = {(r["system"], r["molecules"]): r["area"] for r in kept.table.iter_rows(named=True)}
     for system in ("regression", "MoleRec"):
         between = area[system, "own"] - area[system, "shuffled"]

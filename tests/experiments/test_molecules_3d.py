@@ -50,7 +50,7 @@ def test_one_shape_counts_once():
 
 
 def test_stored_tables_are_those_of_the_drug_table():
-    drugs = study.stored("drugs")
+    drugs = study.read().table("drugs")
     assert set(drugs["name"]) == set(study.structures()), "run python -m medrec.experiments.molecules_3d again"
     unexplained = drugs.filter(~pl.col("converged"), pl.col("note").is_null())
     assert unexplained.is_empty()

@@ -143,7 +143,7 @@ def test_averages_over_patients_and_over_visits_differ():
 
 @pytest.mark.parametrize("name", rp.STORED)
 def test_stored_values_are_those_of_the_open_demos(name, monkeypatch):
-    curves, tables = rp.stored()
+    curves, tables, _ = rp.stored()
     assert set(curves) == set(tables) == set(rp.STORED)
     monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir(name).parent))
     remedy = "run `python -m medrec.experiments.reference_points` and commit results/reference_points"
