@@ -216,6 +216,11 @@ class Answers(Questions):
             MEASURES,
         )
 
+    def degenerate(self) -> str | None:
+        """``"one list for all"`` where everybody's medications stand in one order, otherwise ``None``."""
+        places = self.places(np.ones_like(self.seen))
+        return "one list for all" if len(places) > 1 and (places == places[0]).all() else None
+
     def places(self, listed: NDArray[np.bool_]) -> NDArray[np.int64]:
         """``(U, M)``: place of each medication in the patient's list, from 0; what is not listed comes last."""
         order = np.argsort(np.where(listed, -self.scores.astype(np.float64), np.inf), axis=1, kind="stable")
@@ -391,7 +396,8 @@ class Exam:
 
         Returns:
             ``own`` and ``tuned`` as of other tasks; ``patients``, how many test patients were evaluated, and
-            ``left_out``, how many were not, and why.
+            ``left_out``, how many were not, and why; whether everybody gets one order (``degenerate``), and NDCG@20 of
+            the order by number of patients (``popularity``).
         """
         rules = house(self.sees)
         found: dict[str, Any] = {"threshold": None, **answers["test"].evaluate(rules).summary()}
@@ -399,10 +405,16 @@ class Exam:
         if answers["validation"].asked(rules)[0].any():
             # By this the settings of an estimator are chosen; networks have their history.
             tuned["validation"] = answers["validation"].evaluate(rules).summary()[SELECTION]
-        asked = len(answers["test"].patient)
+        test = answers["test"]
+        asked = len(test.patient)
+        popular = np.broadcast_to(self.graph.popularity.astype(float), test.scores.shape)
+        popularity = test.answered(popular).evaluate(rules).summary()[SELECTION]
         return {
             "own": found,
             "tuned": tuned,
+            "degenerate": test.degenerate(),
+            "popularity": popularity,
+            "below_popularity": bool(tuned[SELECTION] < popularity),
             "patients": found["patients"],
             "left_out": {
                 "without_past": len(self.split.test) - asked,

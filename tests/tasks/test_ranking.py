@@ -311,6 +311,10 @@ def test_options_of_evaluation(cohort):
         assert found.per_patient["patient"].to_list() == asked.patient[target.any(1)].tolist()
     # What is known comes first in its list: masked it is no better than the list of everybody.
     popular = train("most-popular", cohort)
+    assert run.metrics["popularity"] == popular.metrics["popularity"] == popular.metrics["tuned"]["ndcg_20"]
+    assert not run.metrics["below_popularity"]
+    assert not popular.metrics["below_popularity"]
+    assert (run.metrics["degenerate"], popular.metrics["degenerate"]) == (None, "one list for all")
     gain = paired_difference(popular.evaluation(), run.evaluation())
     assert gain["ndcg_20"].value > 0
     same = paired_difference(popular.evaluation(protocol=NEW), run.evaluation(protocol=NEW))
