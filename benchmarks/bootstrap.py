@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from medrec.tasks.evaluation import Evaluation, bootstrap, paired_difference
-from medrec.tasks.visits import GROUPS
+from medrec.tasks.visits import GROUPS, MEASURES
 
 BUDGET = 2.0
 """Seconds, at 6 350 patients."""
@@ -31,7 +31,8 @@ def evaluation(n_patients: int, seed: int) -> Evaluation:
                 **{name: rng.random(n) for name in ("jaccard", "f1", "prauc", "precision", "recall")},
                 **{name: rng.integers(1, 400, n) for name in ("interacting", "pairs", "medications")},
             }
-        )
+        ),
+        MEASURES,
     )
 
 

@@ -353,6 +353,9 @@ def _print_run(run: Run) -> None:
         f"{scored['patients']} test patients, {scored['visits']} visits. Brackets: 95 % of 1000 bootstrap resamples "
         f"of the patients. {entry.label} sees {entry.sees}."
     )
+    print(run.ending)
+    if run.warning:
+        print(f"Mind: {run.warning}.")
     print(f"Run: {run.folder}")
 
 

@@ -2,8 +2,9 @@
 
 One plain loop for every network: one step of its optimisers for each batch, after every epoch a value from the judge;
 the epoch with the highest one is kept.  As in the released codes the first epoch (number 0) is never chosen, unless
-there is no other.  After every epoch a checkpoint is written, from which a broken training goes on with the very
-numbers it would have had.
+there is no other.  A training ends when both patiences have run out, in epochs and in optimiser steps: then it has
+*converged*; or at the limit of epochs.  After every epoch a checkpoint is written, from which a broken training goes on
+with the very numbers it would have had.
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from medrec.context import Context
-from medrec.folders import atomic_folder
-from medrec.models.base import Network, TrainingConfig
+from medrec.folders import atomic_folder, damage, notice
+from medrec.models.base import Judgement, Network, TrainingConfig
 from medrec.types import MedrecError
 
-Judge = Callable[[Network], tuple[float, dict[str, float]]]
-"""Value of a network by which epochs are chosen, and more values for the history."""
-CHECKPOINT_FORMAT = 2
+Judge = Callable[[Network], Judgement]
+CHECKPOINT_FORMAT = 3
 
 
 @dataclass
@@ -45,20 +45,28 @@ class Progress:
     Args:
         epoch: how many are done.
         history: one row for each.
-        best: weights of the best one so far.
+        steps: optimiser steps that are done.
+        best: weights of the best epoch so far.
         best_epoch: its number.
-        best_value: and what the judge said of it.
+        best_order: what the judge said of it.
+        best_steps: optimiser steps that were done then.
     """
 
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
     best: dict[str, Tensor] | None = None
     best_epoch: int | None = None
-    best_value: float = -1.0
+    best_order: tuple[float, ...] = ()
+    best_steps: int = 0
 
-    def stopped(self, config: TrainingConfig) -> bool:
-        """Whether patience has run out."""
-        return self.best_epoch is not None and self.epoch - 1 - self.best_epoch >= config.patience
+    def converged(self, config: TrainingConfig) -> bool:
+        """Whether patience has run out: in epochs and in optimiser steps, whichever takes longer."""
+        return (
+            self.best_epoch is not None
+            and self.epoch - 1 - self.best_epoch >= config.patience
+            and self.steps - self.best_steps >= config.patience_steps
+        )
 
 
 def fit(
@@ -107,22 +115,24 @@ def fit(
         disable=None if sys.stderr is not None else True,
     )
     for epoch in epochs:
-        if progress.stopped(config):
+        if progress.converged(config):
             break
         begin = time.perf_counter()
         network.before_epoch(epoch, context)
-        loss = one_epoch(network, optimisers, network.batches(data, rows, [seed, epoch]), context, device, epoch)
-        value, found = judge(network)
+        batches = network.batches(data, rows, [seed, epoch])
+        loss, steps = one_epoch(network, optimisers, batches, context, device, epoch)
+        found = judge(network)
+        progress.epoch, progress.steps = epoch + 1, progress.steps + steps
+        seconds = round(time.perf_counter() - begin, 3)
         progress.history.append(
-            {"epoch": epoch, "loss": loss, **found, "seconds": round(time.perf_counter() - begin, 3)}
+            {"epoch": epoch, "steps": progress.steps, "loss": loss, **found.row, "seconds": seconds}
         )
-        progress.epoch = epoch + 1
         eligible = epoch >= min(1, config.epochs - 1)
-        if eligible and (progress.best_epoch is None or value > progress.best_value):
-            progress.best_epoch, progress.best_value = epoch, value
+        if eligible and (progress.best_epoch is None or found.order > progress.best_order):
+            progress.best_epoch, progress.best_order, progress.best_steps = epoch, found.order, progress.steps
             progress.best = _copied(network)
-        network.after_epoch(value)
-        epochs.set_postfix(loss=f"{loss:.4f}", validation=f"{value:.4f}")
+        network.after_epoch(found.selected)
+        epochs.set_postfix(loss=f"{loss:.4f}", validation=f"{found.selected:.4f}")
         checkpoint.write(network, optimisers, progress, device)
     epochs.close()
     network.load_state_dict(progress.best)
@@ -136,8 +146,8 @@ def one_epoch(
     context: Context,
     device: torch.device,
     epoch: int,
-) -> float:
-    """One pass over the training patients; mean loss of a step.
+) -> tuple[float, int]:
+    """One pass over the training patients; mean loss of a step, and the number of steps.
 
     Raises:
         MedrecError: the loss is no longer a number.
@@ -160,27 +170,32 @@ def one_epoch(
             f"{type(network).__name__}: the loss is no longer a number in epoch {epoch}. "
             "Lower the learning rate, e.g. --set learning_rate=0.0005."
         )
-    return mean
+    return mean, steps
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Random numbers of PyTorch from ``seed`` inside the block; the caller's own go on afterwards as if nothing was.
 
-    On an accelerator, algorithms that give the same numbers every time are chosen where there are any.
+    Algorithms that give the same numbers every time are chosen where there are any: the same seed on the same machine
+    with the same number of threads gives the same bytes.
     """
     device = torch.device(device)
     cuda = device.type == "cuda"
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[device] if cuda else []):
         torch.manual_seed(seed)
         if cuda:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Nothing here reads memory that it has not written; filling it takes time.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def _copied(network: Network) -> dict[str, Tensor]:
@@ -225,20 +240,32 @@ class Checkpoint:
                 "key": self.key,
                 "epoch": progress.epoch,
                 "history": progress.history,
+                "steps": progress.steps,
                 "best_epoch": progress.best_epoch,
-                "best_value": progress.best_value,
+                "best_order": progress.best_order,
+                "best_steps": progress.best_steps,
             }
             (tmp / "state.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
 
     def resume(self, network: Network, optimisers: list[torch.optim.Optimizer], device: torch.device) -> Progress:
-        """Set network, optimisers and random numbers to the last checkpoint, where there is a fitting one."""
-        try:
-            stored = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-            tensors = read_tensors((self.folder / "state.safetensors").read_bytes())
-        except OSError:
+        """Set network, optimisers and random numbers to the last checkpoint, where there is a fitting one.
+
+        One that is damaged is reported, and the training begins anew.
+        """
+        if not self.folder.is_dir():
             return Progress()
+        if reason := damage(self.folder):
+            notice(f"the checkpoint {self.folder} is damaged ({reason}); the training begins anew.")
+            return Progress()
+        # One file is the seal of the other: tensors of another epoch would not have fitted the checksums.
+        stored = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        tensors = read_tensors((self.folder / "state.safetensors").read_bytes())
         has_cuda = "random.cuda" in tensors
-        if stored["format"] != CHECKPOINT_FORMAT or stored["key"] != self.key or has_cuda != (device.type == "cuda"):
+        if (
+            stored.get("format") != CHECKPOINT_FORMAT
+            or stored["key"] != self.key
+            or has_cuda != (device.type == "cuda")
+        ):
             return Progress()
         network.load_state_dict(_part(tensors, "network"))
         for number, optimiser in enumerate(optimisers):
@@ -251,7 +278,13 @@ class Checkpoint:
         if has_cuda:
             torch.cuda.set_rng_state(tensors["random.cuda"], device)
         return Progress(
-            stored["epoch"], stored["history"], _part(tensors, "best"), stored["best_epoch"], stored["best_value"]
+            epoch=stored["epoch"],
+            history=stored["history"],
+            steps=stored["steps"],
+            best=_part(tensors, "best"),
+            best_epoch=stored["best_epoch"],
+            best_order=tuple(stored["best_order"]),
+            best_steps=stored["best_steps"],
         )
 
     def remove(self) -> None:

@@ -213,6 +213,45 @@ class Run:
         return task.evaluation(self.answers, self.ddi(), self.own_threshold, protocol)
 
     @property
+    def ending(self) -> str:
+        """One line on why the training ended and what the system recommends on average."""
+        found, settings = self.metrics, self.config["settings"]
+        said = []
+        if found["epochs"] is not None:
+            done = f"after {found['epochs']} epochs ({found['steps']} steps)"
+            why = (
+                f"no better validation value for {settings['patience']} epochs and {settings['patience_steps']} steps"
+                if found["converged"]
+                else f"at the limit of {settings['epochs']} epochs, not converged"
+            )
+            said.append(f"Stopped {done}, {why}; epoch {found['best_epoch']} is kept.")
+        if "n_medications" in found["tuned"]:
+            test = self.answers["test"]
+            prescribed = test.target[test.counted()].sum(1).mean()
+            said.append(
+                f"Recommends {found['tuned']['n_medications']:.1f} medications a visit on average "
+                f"(prescribed: {prescribed:.1f})."
+            )
+        return " ".join(said)
+
+    @property
+    def warning(self) -> str:
+        """One line that a reader of the results must know, or nothing: what the system has not learnt, and why.
+
+        A run whose training had not converged, or whose answers are degenerate, bears no verdict; one that stands
+        below popularity after training is a finding.
+        """
+        found = self.metrics
+        said = []
+        if not found["converged"]:
+            said.append(f"its training had not converged after {found['epochs']} epochs ({found['steps']} steps)")
+        if found["degenerate"]:
+            said.append(f"it recommends {found['degenerate']}")
+        if found["below_popularity"]:
+            said.append("it stands below popularity")
+        return "; ".join(said)
+
+    @property
     def threshold(self) -> float | None:
         """The tuned threshold; ``None`` for systems without one."""
         return self.metrics["tuned"]["threshold"]

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from medrec import context as contexts
 from medrec import keys, runs, tasks
 from medrec.context import Asked, Context
 from medrec.data.cohort import Cohort
-from medrec.fit import Checkpoint, fit, seeded
+from medrec.fit import Checkpoint, Progress, fit, seeded
 from medrec.models import registry
 from medrec.models.base import System
 from medrec.runs import Run
@@ -119,7 +120,7 @@ def code_of(system: System) -> tuple[str, ...]:
         [system.module, *providers],
         lambda module: rooms(module) or (outside != "medrec" and module.partition(".")[0] == outside),
     )
-    task = (f"medrec.tasks.{system.task}", "medrec.tasks.evaluation")
+    task = (f"medrec.tasks.{system.task}", "medrec.tasks.evaluation", "medrec.models.popularity")
     return tuple(sorted({*own, *SHARED, *task} - {"medrec.models.registry"}))
 
 
@@ -176,55 +177,89 @@ def look_up(model: str, cohort: Cohort, **more: Any) -> Run | None:
     return runs.Place(*plan.folder_name(), plan.seed, plan.resolved()["key"]).find()
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A system that was just fitted.
+
+    Args:
+        system: the network or estimator.
+        context: what it knows.
+        progress: of a network's training; ``None`` for an estimator.
+    """
+
+    system: Any
+    context: Context
+    progress: Progress | None
+
+    def state(self) -> dict[str, NDArray]:
+        """What was learnt, by name."""
+        if self.progress is None:
+            return self.system.state()
+        return {name: value.detach().cpu().numpy() for name, value in self.system.state_dict().items()}
+
+
+def fitted(plan: Plan, device: torch.device, checkpoint: Checkpoint) -> Fitted:
+    """Fit what was planned; nothing is stored but the checkpoint of a network."""
+    system, exam = plan.system, plan.exam
+    context = contexts.build(system.needs, plan.asked)
+    if not system.is_network:
+        return Fitted(exam.fit(system.create(plan.config, context, seed=plan.seed)), context, None)
+    there = context.to(device)
+    with seeded(plan.seed, device):
+        network = system.create(plan.config, there).to(device)
+        progress = fit(
+            network,
+            data=exam.data,
+            train=exam.train,
+            rows=exam.rows(network, system.label),
+            context=there,
+            judge=lambda judged: exam.judge(judged, there, device),
+            seed=plan.seed,
+            device=device,
+            checkpoint=checkpoint,
+            label=f"{system.label}, {plan.cohort.name}, seed {plan.seed}",
+        )
+    return Fitted(network, context, progress)
+
+
 def _made(plan: Plan, resolved: dict[str, Any], place: runs.Place, device: torch.device, *, again: bool) -> Run:
     start = time.perf_counter()
-    system, exam, config = plan.system, plan.exam, plan.config
-    context = contexts.build(system.needs, plan.asked)
-    history, best, checkpoint = None, None, None
-    if system.is_network:
-        checkpoint = Checkpoint(place.checkpoint, resolved["key"], fresh=again)
-        there = context.to(device)
-        with seeded(plan.seed, device):
-            fitted = system.create(config, context).to(device)
-            progress = fit(
-                fitted,
-                data=exam.data,
-                train=exam.train,
-                rows=exam.rows(fitted, system.label),
-                context=there,
-                judge=lambda network: exam.judge(network, there, device),
-                seed=plan.seed,
-                device=device,
-                checkpoint=checkpoint,
-                label=f"{system.label}, {plan.cohort.name}, seed {plan.seed}",
-            )
-        history, best = progress.history, progress.best_epoch
-        state = {name: value.detach().cpu().numpy() for name, value in fitted.state_dict().items()}
-    else:
-        fitted = exam.fit(system.create(config, context, seed=plan.seed))
-        state = fitted.state()
-    ddi = context.ddi.numpy()
-    answers = exam.answers(fitted, context, device)
-    metrics = exam.results(fitted, answers, ddi)
+    exam = plan.exam
+    checkpoint = Checkpoint(place.checkpoint, resolved["key"], fresh=again)
+    done = fitted(plan, device, checkpoint)
+    ddi = done.context.ddi.numpy()
+    answers = exam.answers(done.system, done.context, device)
+    metrics = exam.results(done.system, answers, ddi)
     run = runs.save(
         place.free(),
         config=resolved,
         metrics={
             **metrics,
             "split": {part: len(getattr(exam.split, part)) for part in ("train", "validation", "test")},
-            "best_epoch": best,
+            **_training(plan, done.progress),
         },
         answers={part: found.arrays() for part, found in answers.items()},
         ddi=ddi,
         graph=exam.graph,
-        history=history,
-        state=state,
+        history=None if done.progress is None else done.progress.history,
+        state=done.state(),
         vocab=plan.cohort.vocab,
         environment=runs.environment(str(device), time.perf_counter() - start),
     )
-    if checkpoint is not None:
-        checkpoint.remove()
+    checkpoint.remove()
     return run
+
+
+def _training(plan: Plan, progress: Progress | None) -> dict[str, Any]:
+    """How the training went, for ``metrics.json``; what is fitted in one go has converged."""
+    if progress is None:
+        return {"best_epoch": None, "converged": True, "epochs": None, "steps": None}
+    return {
+        "best_epoch": progress.best_epoch,
+        "converged": progress.converged(plan.config),
+        "epochs": progress.epoch,
+        "steps": progress.steps,
+    }
 
 
 def load_system(run: Run) -> tuple[Any, Context]:

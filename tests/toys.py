@@ -1,5 +1,7 @@
 """Small random cohorts for tests: structured enough to be learnt, made in milliseconds."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
@@ -92,3 +94,17 @@ def toy_molecules(n_medications=9, seed=0):
         fragment_graphs=Batch.from_data_list([graph() for _ in range(S)]),
         fragment_mask=mask,
     )
+
+
+def real_classes(n_patients=40, seed=0, **shape):
+    """:func:`random_cohort` with ATC classes that have molecules and interact."""
+    cohort = random_cohort(n_patients, seed, **shape)
+    codes = ("A02B", "B01A", "C03C", "C10A", "N02A", "C07A", "J01D", "A06A", "N05B")[: cohort.n_medications]
+    return replace(cohort, vocab={**cohort.vocab, "medication": Vocabulary("medication", codes, codes)})
+
+
+def with_titles(cohort, ending=" (changed)"):
+    """The cohort with one diagnosis called otherwise."""
+    diagnoses = cohort.vocab["diagnosis"]
+    titles = (diagnoses.titles[0] + ending, *diagnoses.titles[1:])
+    return replace(cohort, vocab={**cohort.vocab, "diagnosis": Vocabulary("diagnosis", diagnoses.codes, titles)})

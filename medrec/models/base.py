@@ -64,9 +64,25 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     epochs: int = 50  # at most
-    patience: int = 8  # epochs without a better validation score before stopping; ours
+    patience: int = 8  # epochs without a better validation score before stopping, and
+    patience_steps: int = 250  # optimiser steps without one; both must have passed; ours
     batch_size: int = 32  # patients per optimiser step; ours (released code: one visit or one patient)
     threshold: float = 0.5  # probability from which a medication is recommended
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a task says of a network after an epoch.
+
+    Args:
+        order: by this epochs are chosen, compared from the left; higher is better.
+        selected: the value for schedules and the progress bar.
+        row: more values, for the history.
+    """
+
+    order: tuple[float, ...]
+    selected: float
+    row: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -357,6 +373,8 @@ class System:
         citation: key in the bibliography; empty for reference points and systems of our own.
         seconds_per_epoch: budget at 6 350 patients on two cores; ``None`` for estimators.
         rows: the grid of its own switches; the first row is what the others are compared with.
+        sees_today: of a visit system, whether with these settings it is given codes of the visit that it is asked
+            about; see :meth:`past_only`.
     """
 
     name: str
@@ -372,6 +390,15 @@ class System:
     citation: str = ""
     seconds_per_epoch: float | None = None
     rows: tuple[Row, ...] = ()
+    sees_today: Callable[[Any], bool] = lambda config: True
+
+    def past_only(self, config: Any) -> bool:
+        """Whether it knows nothing of the day that is asked about, as every ranker: they stand together in tables.
+
+        Args:
+            config: its settings.
+        """
+        return self.task == "ranking" or not self.sees_today(config)
 
     @property
     def is_network(self) -> bool:

@@ -243,4 +243,5 @@ SYSTEM = System(
         Row("official", "official", "retain", "official"),
         Row("current", "with the visit itself", "retain", settings={"inputs": "with_current"}),
     ),
+    sees_today=lambda config: config.inputs == "with_current",
 )
