@@ -3,6 +3,7 @@
 In a checkout of its own, with a copy of the package: two chapters are executed once, then one thing is changed at a
 time.  ``00_reader`` loads DrugRec and a toy system from elsewhere, and reads one kept table; ``01_other`` loads LR,
 asks for the code of LEAP as a look into the run store does, reads another table and asks for one that is missing.
+Both use the page helpers and the style of figures, which load no system.
 """
 
 import shutil
@@ -21,7 +22,9 @@ seed: int = 0  # x
 profile: str = "quick"  # x
 
 # %%
-from medrec import keys, paths
+from medrec import keys, paths, plotting
+from medrec.book import page
+plotting.use_style(), plotting.look("RETAIN"), page.table
 """
 READER = """
 from medrec.models import registry
