@@ -9,7 +9,7 @@ from medrec import keys, paths
 # fmt: off
 ROOMS = (
     "types", "paths", "folders", "keys", "losses", "metrics", "nn", "knowledge", "chem", "data", "text", "graphs",
-    "context", "models", "tasks", "fit", "runs", "training", "inference", "lab", "experiments", "plotting", "book",
+    "context", "models", "tasks", "fit", "runs", "training", "inference", "plotting", "lab", "experiments", "book",
     "cli",
 )
 # fmt: on
