@@ -57,4 +57,5 @@ SYSTEM = System(
     cls=LastVisit,
     config=LastVisitConfig,
     sees="medications of the previous visit; skips first visits",
+    sees_today=lambda config: False,
 )

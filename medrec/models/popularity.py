@@ -68,4 +68,5 @@ SYSTEM = System(
     cls=Popularity,
     config=PopularityConfig,
     sees="nothing of the patient",
+    sees_today=lambda config: False,
 )
