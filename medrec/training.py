@@ -71,7 +71,7 @@ class Plan:
         """As :func:`train` takes it; trains nothing."""
         system = registry.get(model)
         task = tasks.get(system.task)
-        protocol = task.HOUSE if protocol is None else protocol
+        protocol = tasks.protocol(system.task, protocol)
         exam = task.Exam(cohort, split_seed, protocol)
         config = system.configure(variant, settings, n_train=len(exam.train))
         asked = Asked(cohort.vocab, config, cohort.planted, None if ddi is None else Path(ddi), exam.graph)
@@ -148,7 +148,8 @@ def train(
         split_seed: of the split; ``None`` for file order, test before validation, as in released code.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         again: train even if the run is there.
-        protocol: of the system's task; what training sees of it is part of the key, the rest is of no matter here.
+        protocol: of the system's task, or its name; what training sees of it is part of the key, the rest is of no
+            matter here.
         ddi: file of another interaction list than the book's own.
 
     Raises:
