@@ -55,8 +55,8 @@ class Interactions:
         M = cohort.n_medications
         where = np.flatnonzero(seen)
         given, whose = cohort.codes["medication"].take(where), patient[where]
-        visits = np.zeros((cohort.n_patients, M), dtype=np.int32)
-        np.add.at(visits, (whose[given.row_of_value], given.values), 1)
+        cell = whose[given.row_of_value] * M + given.values
+        visits = np.bincount(cell, minlength=cohort.n_patients * M).reshape(-1, M).astype(np.int32)
         # Visits stand in order of time, so the last row of a patient is the last visit.
         ends = np.flatnonzero(np.append(whose[1:] != whose[:-1], True)[: len(whose)])
         last = np.zeros((cohort.n_patients, M), dtype=bool)

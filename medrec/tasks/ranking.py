@@ -446,13 +446,15 @@ def _hold_out(cohort: Cohort, split_seed: int | None) -> tuple[Split, Interactio
     everybody = np.arange(cohort.n_patients)
     given = Interactions.of(cohort, np.ones(cohort.n_visits, dtype=bool), np.zeros(cohort.n_visits, dtype=bool))
     # Each patient's medications in random order: those that he was not given come last.
-    draw = np.random.default_rng(split_seed).random(given.matrix.shape)
-    place = np.where(given.matrix, draw, 2).argsort(1).argsort(1)
+    draw = np.random.default_rng(split_seed).random(given.visits.shape)
+    order = np.where(given.matrix, draw, 2).argsort(1)
     n = given.matrix.sum(1, keepdims=True)
     n_test = np.floor(TESTED * n + 0.5)
-    n_validation = np.floor(CHOSEN * (n - n_test) + 0.5)
-    test = place < n_test
-    validation = (place < n_test + n_validation) & ~test
+    n_both = n_test + np.floor(CHOSEN * (n - n_test) + 0.5)
+    place = np.arange(cohort.n_medications)
+    test, validation = np.zeros((2, *given.visits.shape), dtype=bool)
+    np.put_along_axis(test, order, place < n_test, axis=1)
+    np.put_along_axis(validation, order, (n_test <= place) & (place < n_both), axis=1)
     graph = given.hold_out(test | validation)
     nowhere = np.full(cohort.n_patients, -1)
     found = {
