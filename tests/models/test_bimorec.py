@@ -240,7 +240,7 @@ def count(module):
 
 
 def test_parameters_of_the_released_network():
-    network = get("bimorec").cls(get("bimorec").configure("official"), paper_sized())
+    network = get("bimorec").create(get("bimorec").configure("official"), paper_sized())
     assert count(network.past) == 103_752
     assert count(network.embedding) == 450_432
     assert count(network.molecule_encoder) == count(network.fragment_encoder) == 295_684
@@ -301,7 +301,7 @@ class TestShuffledMolecules(Battery):
 
 
 class TestOfficial(Battery):
-    case = case(settings={**VARIANTS["official"], "tau_schedule": "fixed"})
+    case = case(settings={**VARIANTS["official"], "pretrain": False}, schedule=("temperature",))
 
 
 class TestWithoutEnhancement(Battery):
@@ -401,7 +401,7 @@ def one_visit_at_a_time(network, cohort, context):
     return torch.stack(logits)
 
 
-OFFICIAL = {**VARIANTS["official"], "tau_schedule": "fixed"}
+OFFICIAL = VARIANTS["official"]
 
 
 def compare_routes(settings, change=lambda context: context):
@@ -495,7 +495,7 @@ def test_a_batch_of_first_visits_gives_the_encoders_no_gradient():
     cohort = random_cohort(12, seed=3, max_visits=1)
     network, context = case().build(cohort).train(), case().context(cohort)
     batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
-    network.loss(batch, network(batch, context), context).backward()
+    network.loss(batch, context).backward()
     assert all(p.grad is None for p in network.molecule_encoder.parameters())
     assert all(p.grad is not None for p in network.current.parameters())
 
@@ -528,7 +528,7 @@ def test_the_shared_perceptron_shuts_the_history_of_what_the_visit_makes_unlikel
 def names(variant):
     cohort = random_cohort(4)
     config = get("bimorec").configure(variant, {"width": 16, "gin_layers": 2})
-    network = get("bimorec").cls(config, case().context(cohort))
+    network = get("bimorec").create(config, case().context(cohort))
     return {name: tuple(p.shape) for name, p in network.named_parameters()}
 
 
@@ -572,7 +572,7 @@ def test_frozen_encoders_get_no_gradient():
     cohort = random_cohort(12, seed=3)
     network, context = case().build(cohort, train_encoders=False).train(), case().context(cohort)
     batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
-    network.loss(batch, network(batch, context), context).backward()
+    network.loss(batch, context).backward()
     assert all(p.grad is None for p in network.molecule_encoder.parameters())
     assert network.selector[0].weight.grad.abs().sum() > 0
 
@@ -595,7 +595,7 @@ def test_prepared_encoders_are_the_pretrained_ones_with_their_statistics():
     context, batch = system.context(cohort), VisitBatch.build(cohort, np.arange(cohort.n_patients))
     optimiser = torch.optim.Adam(ready.parameters(), lr=0.01)
     ready.train()
-    ready.loss(batch, ready(batch, context), context).backward()
+    ready.loss(batch, context).backward()
     optimiser.step()
     parameters = {k for k, _ in ready.molecule_encoder.named_parameters()}
     now = ready.molecule_encoder.state_dict()
@@ -691,4 +691,4 @@ def test_no_reasons_without_a_past_or_without_enhancement():
 def test_context_without_molecules_needs_none_only_without_them():
     cohort = random_cohort(4)
     bare = Context(cohort.vocab, case().context(cohort).ddi)
-    assert get("bimorec").cls(get("bimorec").configure("wo_TE"), bare)
+    assert get("bimorec").create(get("bimorec").configure("wo_TE"), bare)

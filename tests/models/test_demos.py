@@ -1,13 +1,16 @@
 """Every system on real records: the three open demos, from training to a recommendation with its reasons."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from medrec.data import load_cohort
-from medrec.inference import recommend
-from medrec.models.registry import ENTRIES, get
+from medrec.data.split import split_patients
+from medrec.inference import FIELDS, recommend
+from medrec.models.registry import get, systems
 from medrec.runs import Run
 from medrec.training import train
+from medrec.types import MedrecError
 from tests.conftest import demo_dir
 
 SMALL = {"ecc": {"n_chains": 2}, "bimorec": {"epochs": 1, "pretrain": False, "width": 32}}
@@ -24,25 +27,60 @@ def cohort(request):
     return records.select(np.sort(np.argsort(-visits, kind="stable")[:PATIENTS]))
 
 
+def trained(name, cohort):
+    settings = SMALL.get(name, {"epochs": 1} if get(name).is_network else {})
+    return Run.load(train(name, cohort, settings=settings).folder)
+
+
+def jaccard_by_hand(rows):
+    """Mean over the visits of one patient of what was recommended and what was prescribed there."""
+    shares = []
+    for visit in rows.partition_by("visit"):
+        here, there = (set(visit.filter(column)["class"]) for column in ("recommended", "prescribed"))
+        shares.append(len(here & there) / len(here | there))
+    return np.mean(shares)
+
+
+def codes(cohort, visit):
+    return {
+        field: [cohort.vocab[kind].codes[i] for i in cohort.codes[kind][visit]]
+        for field, kind in FIELDS.items()
+        if kind in cohort.codes
+    }
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("model", list(ENTRIES))
-def test_a_system_trains_is_stored_and_recommends_on_a_demo(model, cohort):
-    settings = SMALL.get(model, {"epochs": 1} if get(model).is_network else {})
-    run = Run.load(train(model, cohort, settings=settings).folder)
+@pytest.mark.parametrize("name", [system.name for system in systems("visits")])
+def test_a_system_trains_is_stored_and_recommends_on_a_demo(name, cohort):
+    run = trained(name, cohort)
     assert run.config["cohort"]["source"] == "demo"
-    test = run.evaluation().per_patient
-    assert (test["jaccard"] / test["n_visits"]).is_between(0, 1).all()
-    assert len(test) > 1
+    frame = run.predictions(cohort)
+    totals = run.evaluation().per_patient.group_by("patient").agg(pl.col("n_visits", "jaccard").sum())
+    assert set(totals["patient"]) == set(frame["patient"]) <= set(split_patients(cohort.n_patients, 0).test)
+    for patient, visits, jaccard in totals.iter_rows():
+        assert jaccard / visits == pytest.approx(jaccard_by_hand(frame.filter(patient=patient)))
 
-    patient = int(np.argmax(np.diff(cohort.visit_offsets) > 1))
-    before, now = cohort.visit_offsets[patient], cohort.visit_offsets[patient] + 1
-
-    def codes(kind, visit):
-        return [cohort.vocab[kind].codes[i] for i in cohort.codes[kind][visit]]
-
-    history = [{kind: codes(kind, before) for kind in ("diagnosis", "procedure", "medication")}]
-    answer = recommend(run, diagnoses=codes("diagnosis", now), procedures=codes("procedure", now), history=history)
-    assert set(answer.medications["code"]) <= set(cohort.vocab["medication"].codes)
+    # A test patient's last visit, written down as codes: what is recommended is what the stored answers hold.
+    visit = frame["visit"].max()
+    stored = frame.filter(visit=visit)
+    patient = cohort.patient_of_visit[visit]
+    now = codes(cohort, visit)
+    del now["medications"]
+    answer = recommend(run, **now, history=[codes(cohort, v) for v in range(cohort.visit_offsets[patient], visit)])
+    assert set(answer.medications["code"]) == set(stored.filter("recommended")["class"])
+    if answer.medications["probability"].dtype.is_numeric() and stored["score"].null_count() == 0:
+        scores = dict(stored.select("class", "score").iter_rows())
+        found = dict(answer.medications.select("code", "probability").iter_rows())
+        assert found == pytest.approx({code: scores[code] for code in found}, abs=1e-5)
     if answer.reasons is not None:
-        assert set(answer.reasons["medication"]) <= set(answer.medications["code"])
         assert answer.reasons["weight"].is_finite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [system.name for system in systems("ranking")])
+def test_a_ranker_is_stored_and_says_why_it_cannot_recommend(name, cohort):
+    run = trained(name, cohort)
+    assert run.config["cohort"]["source"] == "demo"
+    assert run.predictions(cohort)["score"].is_finite().all()
+    with pytest.raises(MedrecError, match="knows nothing of a new one"):
+        recommend(run, diagnoses=codes(cohort, 0)["diagnoses"])

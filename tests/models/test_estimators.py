@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from medrec.models.baselines import LastVisit, Popularity
 from scipy import sparse
 from scipy.special import expit, logit
 from sklearn.base import clone
@@ -11,7 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from medrec.data import example
 from medrec.metrics import jaccard
 from medrec.models.ecc import ECC
+from medrec.models.last_visit import LastVisit
 from medrec.models.lr import LR, current_codes
+from medrec.models.popularity import Popularity
 from tests.toys import random_cohort
 
 ESTIMATORS = [Popularity, LastVisit, LR, ECC]

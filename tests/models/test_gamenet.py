@@ -1,6 +1,6 @@
 """GAMENet: graph, memory and reads by hand, the annealed choice, and one prefix at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -144,7 +144,9 @@ class Prepared(Case):
 
 
 def case(**settings):
-    return Prepared("gamenet", settings, uses_ddi_in_loss=True, uses_ddi_in_output=True, gain=2.0)
+    return Prepared(
+        "gamenet", settings, uses_ddi_in_loss=True, uses_ddi_in_output=True, gain=2.0, schedule=("temperature",)
+    )
 
 
 class TestPaper(Battery):
@@ -226,17 +228,29 @@ def test_a_shuffled_graph_keeps_its_edges():
     assert torch.equal(mixed, mixed.T)
 
 
+def test_interactions_brake_the_loss_beside_the_memory():
+    """Where the memory knows none of them, they change the loss and nothing else."""
+    cohort = random_cohort(12, seed=6)
+    system = case(threshold=0.0)
+    network, context = system.build(cohort).eval(), system.context(cohort)
+    empty = replace(context, ddi=torch.zeros_like(context.ddi))
+    batch = VisitBatch.build(cohort, np.arange(12))
+    with torch.no_grad():
+        network.ddi_share.zero_()
+        assert torch.equal(network(batch, context), network(batch, empty))
+        assert not torch.equal(network.loss(batch, context), network.loss(batch, empty))
+
+
 def test_training_draws_between_accuracy_and_safety():
     cohort = random_cohort(30, seed=7)
-    system = case(temperature=0.05, threshold=0.0)
-    network, context = system.build(cohort), system.context(cohort)
+    system = case(temperature=0.05, threshold=0.0, dropout=0.0, memory_dropout=0.0)
+    network, context = system.build(cohort).eval(), system.context(cohort)
     batch = VisitBatch.build(cohort, np.arange(30))
     with torch.no_grad():
-        logits = network.eval()(batch, context)
-        mean = network.loss(batch, logits, context)
-        assert torch.equal(mean, network.loss(batch, logits, context))
+        mean = network.loss(batch, context)
+        assert torch.equal(mean, network.loss(batch, context))
         network.train()
-        drawn = torch.stack([network.loss(batch, logits, context) for _ in range(400)])
+        drawn = torch.stack([network.loss(batch, context) for _ in range(400)])
     assert drawn.std() > 1e-3
     assert float(drawn.mean()) == pytest.approx(float(mean), abs=4 * float(drawn.std()) / 20)
 
