@@ -69,7 +69,7 @@ page.at_a_glance(
 ddi = ddi_matrix(records.vocab["medication"].codes)  # (M, M)
 truth = reference_points.targets(records)  # (V, M)
 frequency = truth.sum(0)
-stored_curves, stored_points = reference_points.stored()
+stored_curves, stored_points, stored_note = reference_points.stored()
 curves = {records.name: reference_points.popularity_curve(records, ddi)}
 curves |= {name: curve for name, curve in stored_curves.items() if name != records.name}
 all_points = {records.name: reference_points.summary(records, ddi, seed=seed)}
@@ -1313,19 +1313,23 @@ pop = {
     )
     for name, points in (all_points | stored_points).items()
 }
+older = {}
+if stored_note:
+    older = dict.fromkeys(stored_points, f", {stored_note.rstrip('.').lower()}")
+    older.pop(records.name, None)  # counted just now
 page.glue(
     cohort_line=page.cohort_line(records),
     caption_curve=page.about(
         records,
         "; ".join(
-            f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits)"
+            f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits{older.get(name, '')})"
             for name in curves
         ),
     ),
     caption_points=page.about(
         records,
         "; ".join(
-            f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits)"
+            f"{name} ({page.thousands(pop[name]['patients'])} patients, {page.thousands(pop[name]['visits'])} visits{older.get(name, '')})"
             for name in all_points
         ),
     ),

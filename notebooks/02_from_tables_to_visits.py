@@ -76,6 +76,9 @@ NAMES = {
 label = NAMES.get(records.name, records.name)
 raw = table_traps.raw_tables(cohort)
 here = table_traps.measure(cohort)
+stored = table_traps.read()
+note = page.notes(stored)
+demos_note = f"Rows of the demos: {note[0].lower()}{note[1:]}" if note else ""
 demos = {
     name: facts
     for name, facts in table_traps.stored_facts().items()
@@ -89,7 +92,11 @@ drawn = (
     if has_calendar and records.source != "credentialed"
     else load_cohort("synthetic")
 )
-page.glue(cohort_line=page.cohort_line(records), drawn_line=page.cohort_line(drawn))
+page.glue(
+    cohort_line=page.cohort_line(records),
+    drawn_line=page.cohort_line(drawn),
+    demos_note=page.about(records, demos_note),
+)
 
 # %% [markdown]
 # A database of a hospital was not made for recommender systems.
@@ -103,7 +110,7 @@ page.glue(cohort_line=page.cohort_line(records), drawn_line=page.cohort_line(dra
 
 # %% tags=["hide-input"]
 examples = (
-    table_traps.stored("fills")
+    stored.table("fills")
     .drop_nulls("becomes")
     .with_columns(pl.col("drug").str.strip_chars())
 )
@@ -119,7 +126,7 @@ show(
             pl.col("cohort").replace(NAMES).alias("database"),
         ),
         caption="Orders of the two open MIMIC demos (100 patients each) that a "
-        "forward fill turns into something else.",
+        f"forward fill turns into something else. {demos_note}",
     )
 )
 
@@ -358,7 +365,7 @@ show(fig)
 # It needs the external product tables and a real database, so the table below holds the open demos, and the cohort of this page where it is one of those.
 
 # %% tags=["hide-input"]
-ledgers = table_traps.stored("ledgers").filter(pl.col("cohort") != records.name)
+ledgers = stored.table("ledgers").filter(pl.col("cohort") != records.name)
 if (
     records.source != "synthetic"
     and (own := table_traps.published_ledger(cohort)) is not None
@@ -373,7 +380,7 @@ show(
         wide.rename({c: c.replace("_", ", ", 1) for c in wide.columns}),
         caption="What each step of the published script leaves, by product number "
         "and first code. Both demos hold 100 "
-        "patients; every patient of the MIMIC-III demo has died. Counts.",
+        f"patients; every patient of the MIMIC-III demo has died. Counts. {demos_note}",
     )
 )
 
@@ -527,7 +534,7 @@ show(
         caption="Histories in the order of identifiers. "
         + page.cohort_line(records)
         + ", and the open MIMIC demos (100 "
-        "patients each). All admissions of the raw tables; counts.",
+        f"patients each). All admissions of the raw tables; counts. {demos_note}",
         digits=2,
     )
 )
@@ -552,7 +559,7 @@ show(
         caption="Jaccard of repeating the medications of the visit before, "
         "averaged over patients with several visits, in two "
         "orders of the same visits. Interval of the loss: bootstrap over "
-        "patients, paired.",
+        f"patients, paired. {demos_note}",
     )
 )
 
@@ -659,8 +666,8 @@ assert (
 )  # broken: each of the three visits holds three
 print("three visits of three classes each: 3.0 by the first average, 1.0 by the second")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot with one row for each kind of code in each database; two dots a row, the average that counts repeats and the average that forgets them, joined by a line. The second dot lies to the left in every row, furthest for medications."}, "figure": {"name": "fig-visits-averages", "caption": "Codes per visit, two ways to average: filled dots count every visit, hollow ones count a code once a patient. Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts, no error bars. Notice that the gap grows with the number of visits a patient has."}}
-table1 = table_traps.stored("table1").filter(pl.col("cohort") != records.name)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot with one row for each kind of code in each database; two dots a row, the average that counts repeats and the average that forgets them, joined by a line. The second dot lies to the left in every row, furthest for medications."}, "figure": {"name": "fig-visits-averages", "caption": "Codes per visit, two ways to average: filled dots count every visit, hollow ones count a code once a patient. Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts, no error bars. Notice that the gap grows with the number of visits a patient has. {glue:text}`demos_note`"}}
+table1 = stored.table("table1").filter(pl.col("cohort") != records.name)
 averages = [(label, records.describe())]
 averages += [
     (NAMES[row["cohort"]], row)
@@ -794,7 +801,7 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked horizontal bars, one for each column of each database that a script would fill; segments are the shares of missing cells that take their value from the same visit, another visit of the same patient, another patient, or that have no filled row above. In every database a part of the cells is taken from another patient."}, "figure": {"name": "fig-visits-fill", "caption": "Where a forward fill takes its values from, as shares of the missing cells (their number stands behind each bar). Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts. In eICU no paper describes a fill; the bar shows what the same line of code would do to empty drug names. Notice the part that comes from another patient."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked horizontal bars, one for each column of each database that a script would fill; segments are the shares of missing cells that take their value from the same visit, another visit of the same patient, another patient, or that have no filled row above. In every database a part of the cells is taken from another patient."}, "figure": {"name": "fig-visits-fill", "caption": "Where a forward fill takes its values from, as shares of the missing cells (their number stands behind each bar). Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts. In eICU no paper describes a fill; the bar shows what the same line of code would do to empty drug names. Notice the part that comes from another patient. {glue:text}`demos_note`"}}
 COLUMNS = {
     "fill icu": "unit stay",
     "fill ndc": "product number",
@@ -936,8 +943,8 @@ if raw.first_day == "calendar_day":
     assert len(found.filter(pl.col("hours") <= w)) > len(Y_w)
 print("Check passed: infinite, monotone, and equal to window='first_day'.")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two line charts against the length of the window in days, one line for each database. Left: classes per visit; right: Jaccard of the set within the window with the set of the whole stay. All lines climb steeply over the first two days and flatten; a first day holds well under the whole stay."}, "figure": {"name": "fig-visits-window", "caption": "Classes per visit (left) and Jaccard with the whole stay (right) when orders are kept up to a window after the first order. Cohort: {glue:text}`cohort_line`, and the open demos; means over visits with an order, exact counts. Notice how much of a target set is written after the first day."}}
-windows = table_traps.stored("windows").filter(pl.col("cohort") != records.name)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two line charts against the length of the window in days, one line for each database. Left: classes per visit; right: Jaccard of the set within the window with the set of the whole stay. All lines climb steeply over the first two days and flatten; a first day holds well under the whole stay."}, "figure": {"name": "fig-visits-window", "caption": "Classes per visit (left) and Jaccard with the whole stay (right) when orders are kept up to a window after the first order. Cohort: {glue:text}`cohort_line`, and the open demos; means over visits with an order, exact counts. Notice how much of a target set is written after the first day. {glue:text}`demos_note`"}}
+windows = stored.table("windows").filter(pl.col("cohort") != records.name)
 lines = [(label, curve)]
 lines += [
     (NAMES[name], rows.filter((pl.col("hours") % 24 == 0) | (name != "mimic3-demo")))
@@ -977,7 +984,7 @@ show(
         caption="Classes per visit and pooled DDI rate (this book's own "
         "interaction list) of the prescribed sets, whole stay "
         f"and first day. {page.cohort_line(records)}, and the open demos. Exact "
-        "counts.",
+        f"counts. {demos_note}",
         digits={"classes, whole stay": 1, "classes, first day": 1},
     )
 )
@@ -1313,7 +1320,7 @@ show(
         caption="Share of visits with an order of two classes that the published "
         "pipelines cannot recommend. "
         f"{page.cohort_line(records)}, and the open demos. Exact counts, before "
-        "the join with diagnoses.",
+        f"the join with diagnoses. {demos_note}",
         digits=2,
     )
 )
@@ -1361,7 +1368,7 @@ synthetic = records if records.source == "synthetic" else load_cohort("synthetic
 ours = table_traps.description(synthetic).select(
     "quantity", pl.col("value").alias("synthetic")
 )
-beside = table_traps.stored("calibration")
+beside = stored.table("calibration")
 for name, column in (
     ("mimic3-demo", "MIMIC-III demo"),
     ("mimic4-demo", "MIMIC-IV demo"),
@@ -1395,7 +1402,7 @@ show(
         caption=f"{page.cohort_line(synthetic)}, beside the open demos. "
         "Intervals: 95 % bootstrap over the demo's patients. "
         "Whole stays, classes by name and route, DDI rate by this book's own "
-        "interactions.",
+        f"interactions. {demos_note}",
         digits=2,
     )
 )
@@ -1418,11 +1425,11 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart on two logarithmic axes: share of visits that hold a class against the rank of the class by frequency, one line each for the synthetic cohort and the two MIMIC demos. The three lines run close together and bend downward; the tail of rare classes falls off last."}, "figure": {"name": "fig-visits-frequencies", "caption": "How common the most common classes are. Cohort: {glue:text}`synthetic_line`, and the two MIMIC demos (100 patients each). Exact counts. Notice where the lines part: a generator has no surprise at the rare end."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart on two logarithmic axes: share of visits that hold a class against the rank of the class by frequency, one line each for the synthetic cohort and the two MIMIC demos. The three lines run close together and bend downward; the tail of rare classes falls off last."}, "figure": {"name": "fig-visits-frequencies", "caption": "How common the most common classes are. Cohort: {glue:text}`synthetic_line`, and the two MIMIC demos (100 patients each). Exact counts. Notice where the lines part: a generator has no surprise at the rare end. {glue:text}`demos_note`"}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 tails = [("synthetic", table_traps.frequencies(synthetic))]
 tails += [
-    (NAMES[name], table_traps.stored("frequencies").filter(cohort=name))
+    (NAMES[name], stored.table("frequencies").filter(cohort=name))
     for name in ("mimic3-demo", "mimic4-demo")
 ]
 for (name, rows), style in zip(tails, ("-", "--", ":"), strict=True):
@@ -1563,7 +1570,7 @@ show(
 )
 
 # %% [markdown]
-# For comparison, stored rows: the open demos, and the two synthetic cohorts that have the sizes of BiMoRec's.
+# For comparison, kept rows: the open demos, and the two synthetic cohorts that have the sizes of BiMoRec's.
 
 # %% tags=["hide-input"]
 others = {
@@ -1579,8 +1586,8 @@ show(
                 for name, row in others.items()
             }
         ),
-        caption="Table 1 of the other cohorts of this book, from stored values. A "
-        "dash: the database has no such codes. Exact counts.",
+        caption="Table 1 of the other cohorts of this book, from kept values. A "
+        f"dash: the database has no such codes. Exact counts. {note}",
     )
 )
 
@@ -1592,9 +1599,7 @@ main_table = (
 )
 nla = published.table("nlammr", 1).filter(database="MIMIC-III").row(0, named=True)
 diffkg = published.table("diffkg", 1).row(0, named=True)
-stored1 = {
-    row["cohort"]: row for row in table_traps.stored("table1").iter_rows(named=True)
-}
+stored1 = {row["cohort"]: row for row in stored.table("table1").iter_rows(named=True)}
 d3, d4 = (stored1[name] for name in ("mimic3-demo", "mimic4-demo"))
 density = diffkg["interactions"] / (diffkg["patients"] * diffkg["medications"])
 by_demo = table_traps.stored_facts()

@@ -69,8 +69,10 @@ plotting.use_style()
 torch.set_default_dtype(torch.float64)  # so that rounding is far from any bug
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
-all_drugs = study.stored("drugs")
+kept = study.read()
+all_drugs = kept.table("drugs")
 page.glue(
+    kept_note=page.about(records, page.notes(kept)),
     n_drugs=all_drugs.height,
     n_without=drugs().filter(pl.col("smiles") == "").height,
     printed_radius=published.fact("bimorec_radius_angstrom"),
@@ -389,7 +391,7 @@ show(
             pl.col("relaxed").alias("at rest in MMFF94"),
             "examples",
         ),
-        caption=f"Kinds of drugs, and what is done for coordinates. All {all_drugs.height} drugs with a structure in the book's table; one seed. A drug that meets several rules counts once, in the order ion, no force field (metals, boron, carbonate), salt, very large, label, hard. Examples: the largest of each kind.",
+        caption=f"Kinds of drugs, and what is done for coordinates. All {all_drugs.height} drugs with a structure in the book's table; one seed. A drug that meets several rules counts once, in the order ion, no force field (metals, boron, carbonate), salt, very large, label, hard. Examples: the largest of each kind. {page.notes(kept)}",
     )
 )
 
@@ -466,7 +468,7 @@ show(row["note"])
 r = {"C": 0.76, "N": 0.71, "O": 0.66}
 single, double = r["C"] + r["O"], r["C"] + r["O"] - 0.71 * np.log10(2)
 of_atropine = bond_lengths(atropine)
-kinds_of_bonds = study.stored("bonds")
+kinds_of_bonds = kept.table("bonds")
 
 # %% [markdown]
 # **Check.** By hand against {py:func}`~medrec.chem.geometry.bond_lengths`; the bonds of atropine, and all bonds of all drugs, are within 0.05 Å in the median.
@@ -498,7 +500,7 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal intervals of bond lengths for the twelve most frequent kinds of bonds in all drugs, with a cross at the length from tables. Most crosses lie at or within a few hundredths of an ångström of the interval."}, "figure": {"name": "fig-space-bonds", "caption": "Lengths of the twelve most frequent kinds of bonds over conformers of all drugs with a structure: median and the middle 90 % (dot and bar), and the length by {eq}`eq-space-bond` (cross). Lines are orders: – single, : aromatic, = double. Notice that amide bonds, C–N with a neighbouring C=O, make single bonds shorter than tables have them."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal intervals of bond lengths for the twelve most frequent kinds of bonds in all drugs, with a cross at the length from tables. Most crosses lie at or within a few hundredths of an ångström of the interval."}, "figure": {"name": "fig-space-bonds", "caption": "Lengths of the twelve most frequent kinds of bonds over conformers of all drugs with a structure: median and the middle 90 % (dot and bar), and the length by {eq}`eq-space-bond` (cross). Lines are orders: – single, : aromatic, = double. Notice that amide bonds, C–N with a neighbouring C=O, make single bonds shorter than tables have them. {glue:text}`kept_note`"}}
 common = kinds_of_bonds.head(12)
 sign = {1.0: "–", 1.5: ":", 2.0: "=", 3.0: "≡"}
 labels = [
@@ -566,7 +568,7 @@ page.glue(
 )
 show(sizes)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of the smallest singular value over drugs: conformers spread from 0 to about 15 ångström with a peak near 3; drawings are all at zero, shown as one bar."}, "figure": {"name": "fig-space-flatness", "caption": "Smallest singular value of centred coordinates, for all drugs with five heavy atoms or more: conformers against drawings of the same drugs. One seed; the last bin holds what is larger. Notice the few conformers in the first bin: planar molecules."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of the smallest singular value over drugs: conformers spread from 0 to about 15 ångström with a peak near 3; drawings are all at zero, shown as one bar."}, "figure": {"name": "fig-space-flatness", "caption": "Smallest singular value of centred coordinates, for all drugs with five heavy atoms or more: conformers against drawings of the same drugs. One seed; the last bin holds what is larger. Notice the few conformers in the first bin: planar molecules. {glue:text}`kept_note`"}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 bins = np.arange(0, 16, 0.5)
 ax.hist(
@@ -1167,7 +1169,7 @@ def judged(values):
     return "does not hold here" if min(values) < 0.65 else "holds in part"
 
 
-shapes = study.stored("shapes")
+shapes = kept.table("shapes")
 parted = {
     pair: areas(*pair)
     for pair in (("atropine", "ipratropium"), ("quinine", "quinidine"))
@@ -1202,12 +1204,12 @@ show(
                 },
             }
         ),
-        caption="Chance that two conformers of one drug overlap more than conformers of both; 0.5: shapes cannot tell. Six lowest different shapes of twenty conformers each, for three seeds of the embedding; no patients.",
+        caption=f"Chance that two conformers of one drug overlap more than conformers of both; 0.5: shapes cannot tell. Six lowest different shapes of twenty conformers each, for three seeds of the embedding; no patients. {page.notes(kept)}",
         digits=2,
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Strips of dots of shape overlap for eight pairs of drugs, three seeds pooled, with the mean as a bar. The strip of atropine with ipratropium covers nearly the same range as those of atropine and of ipratropium with themselves; warfarin lies lower. Quinine with quinidine reaches from low to high values, as each of them does with itself."}, "figure": {"name": "fig-space-overlap", "caption": "Shape overlap of pairs of conformers (→ more alike), within drugs (blue) and between drugs (red); bars: means. Six lowest different shapes of twenty conformers each, three seeds pooled; no patients. Notice how far one drug's own conformers spread."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Strips of dots of shape overlap for eight pairs of drugs, three seeds pooled, with the mean as a bar. The strip of atropine with ipratropium covers nearly the same range as those of atropine and of ipratropium with themselves; warfarin lies lower. Quinine with quinidine reaches from low to high values, as each of them does with itself."}, "figure": {"name": "fig-space-overlap", "caption": "Shape overlap of pairs of conformers (→ more alike), within drugs (blue) and between drugs (red); bars: means. Six lowest different shapes of twenty conformers each, three seeds pooled; no patients. Notice how far one drug's own conformers spread. {glue:text}`kept_note`"}}
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3.1))
 jitter = np.random.default_rng(seed)
 for row, (a, b) in enumerate(study.PAIRS):

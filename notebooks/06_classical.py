@@ -744,8 +744,8 @@ raised = verdict(
     n_patients=n_tested,
 )
 gap = printed["SafeDrug"]["Jaccard"] - printed["LR"]["Jaccard"]
-safedrug = grids.read_or_default("safedrug", records.name, records.source)
-rival = safedrug.select(threshold="own").row(0, named=True)
+safedrug = grids.read("safedrug", records, default="synthetic")
+rival = safedrug.by_key(threshold="own")["safedrug"]
 ours = rival["value"] - intervals["LR at .5"]["jaccard"].value
 if safedrug.cohort != records.name or seed != 0:
     against_safedrug = "For these patients no rows of SafeDrug are kept"
@@ -759,6 +759,8 @@ else:
         f"On these records SafeDrug at its own threshold has a Jaccard of {rival['value']:.3f}, {ours:+.4f} from LR at one half, "
         f"and the tuned threshold closes {gain.value / ours:.0%} of that [{gain.low / ours:.0%}, {gain.high / ours:.0%}]"
     )
+if safedrug.note:
+    against_safedrug += f" (rows of SafeDrug: {safedrug.note})"
 page.glue(
     raised_word=page.about(records, raised.word, patients=n_tested),
     raised_sentence=page.about(records, raised.sentence, patients=n_tested),

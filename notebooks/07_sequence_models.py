@@ -1090,7 +1090,7 @@ page.glue(
 
 # %%
 kept_rows = {
-    name: grids.read_or_default(name, records.name, records.source)
+    name: grids.read(name, records, default="synthetic")
     for name in ("retain", "leap", "micron")
 }
 visits_of = {"retain": "later visits", "leap": "all visits", "micron": "later visits"}

@@ -1345,7 +1345,7 @@ page.glue(
 #
 # ## Paper and code, switch by switch
 #
-# Rows of longer trainings than those of this page, kept with the book: GAMENet in batches of four patients, COGNet with narrow encoders ({py:data}`medrec.experiments.rows.OFTEN`, {py:data}`~medrec.experiments.rows.SHORT`).
+# Rows of longer trainings than those of this page, kept with the book: GAMENet in batches of four patients, COGNet with narrow encoders ({py:data}`medrec.models.gamenet.OFTEN`, {py:data}`medrec.models.cognet.SHORT`).
 # How many training seeds stand behind them, the captions say.
 # Predictions before the numbers:
 #
@@ -1356,7 +1356,7 @@ page.glue(
 
 # %%
 kept_rows = {
-    system: grids.read_or_default(system.lower(), records.name, records.source)
+    system: grids.read(system.lower(), records, default="synthetic")
     for system in ("GAMENet", "COGNet")
 }
 at_own = {"metric": "n_medications", "threshold": "own"}
@@ -1457,7 +1457,7 @@ show(
                 "why": [answers[claim].sentence for claim in sorted(answers)],
             }
         ),
-        caption="Verdicts by rule from the kept rows; the words change with the numbers.",
+        caption=f"Verdicts by rule from the kept rows; the words change with the numbers. {page.notes(*kept_rows.values())}",
     ),
     patients=n_kept,
 )

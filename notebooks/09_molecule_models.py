@@ -47,7 +47,6 @@ from medrec.chem.similarity import tanimoto
 from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
-from medrec.experiments.rows import settings_for
 from medrec.lab import grids, published
 from medrec.models import registry
 from medrec.models.gamenet import keep_probability
@@ -1040,17 +1039,15 @@ page.glue(follows_random=follows["random"], follows_trained=follows["trained"])
 # Differences are paired by patient; an experiment's prediction stands before its number.
 
 # %% tags=["remove-cell"]
-kept = {
-    name: grids.read_or_default(name, records.name, records.source) for name in entry
-}
+kept = {name: grids.read(name, records, default="synthetic") for name in entry}
 n_tested = min(int(grid.scores["patients"].max()) for grid in kept.values())
 about = partial(page.about, records, patients=n_tested)
 strangers = [grid for grid in kept.values() if grid.cohort != records.name]
 page.glue(
     line_safedrug=about(kept["safedrug"].line),
     line_molerec=about(kept["molerec"].line),
-    molerec_epochs=kept["molerec"].costs["epochs"][0],
-    molerec_best=kept["molerec"].costs["best_epoch"][0],
+    molerec_epochs=kept["molerec"].costs.filter(key="molerec")["epochs"].item(),
+    molerec_best=kept["molerec"].costs.filter(key="molerec")["best_epoch"].item(),
     elsewhere=about(
         f" No rows are kept for {records.name}: these are synthetic."
         if strangers
@@ -1142,7 +1139,7 @@ page.glue(
     freed_word=about(str(freed.word)),
     freed_sentence=about(freed.sentence),
     fixed=about(", ".join(fixed) or "none"),
-    more_steps=settings_for("synthetic", "safedrug")["batch_size"]
+    more_steps=registry.get("safedrug").small["batch_size"]
     * records.n_visits
     / records.n_patients,
 )

@@ -46,11 +46,11 @@ from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
 from medrec.experiments import causal_leak
-from medrec.experiments.rows import NARROW, OFTEN
 from medrec.lab import grids, published
 from medrec.models.causal_graph import causal_graph
 from medrec.models.causalmed import (
     CAUSES,
+    OFTEN,
     CausalMed,
     commonest_strata,
     effect_relation,
@@ -60,6 +60,7 @@ from medrec.models.causalmed import (
     roles,
 )
 from medrec.models.drugrec import (
+    NARROW,
     causal_loss,
     coordinate,
     independent_set,
@@ -82,7 +83,7 @@ plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
 kept_rows = {
-    system: grids.read_or_default(system.lower(), records.name, records.source)
+    system: grids.read(system.lower(), records, default="synthetic")
     for system in ("CausalMed", "DrugRec")
 }
 spent = pl.concat(grid.costs.select("seconds", "seeds") for grid in kept_rows.values())
@@ -101,7 +102,7 @@ page.at_a_glance(
     learned="one CausalMed, one small DrugRec and one LR; rows of switches are kept results",
     full_run=page.about(
         records,
-        f"{hours:.1f} hours for the kept rows of both systems, on {kept_rows['DrugRec'].provenance['environment']['device']}",
+        f"{hours:.1f} hours for the kept rows of both systems, on {kept_rows['DrugRec'].provenance['device']}",
         patients=n_kept,
     ),
 )
@@ -612,7 +613,7 @@ show(fig)
 #
 # Released code takes an optimiser step for each *visit*.
 # With batches of many patients a small cohort allows too few steps, and the network ends as popularity: a handful of lists for everybody.
-# So it is trained in batches of four patients here, {py:data}`medrec.experiments.rows.OFTEN`, and we count its lists before we believe a comparison.
+# So it is trained in batches of four patients here, {py:data}`medrec.models.causalmed.OFTEN`, and we count its lists before we believe a comparison.
 
 # %%
 settings = OFTEN | ({} if profile == "full" else {"epochs": 3})
@@ -760,7 +761,8 @@ page.glue(
 # Prediction before the number: a gain by the leak alone.
 
 # %% tags=["hide-input"]
-leak_cohort, leak_rows = causal_leak.read_or_default(records.name, records.source)
+leak = causal_leak.read(records)
+leak_cohort, leak_rows = leak.cohort, leak.table("differences")
 n_leak_patients, leak_seeds = leak_rows["patients"][0], leak_rows["seeds"][0]
 
 
@@ -786,7 +788,7 @@ show(
             ]
         ),
         caption=f"Change by graphs that hold targets: {leak_cohort} cohort, {n_leak_patients} test patients, {leak_seeds} training seed{'s' * (leak_seeds != 1)}, threshold one half, paper variant but for the roles. "
-        "Brackets: 95 % of 1000 resamples of test patients, and of training seeds where there are several, paired by patient.",
+        f"Brackets: 95 % of 1000 resamples of test patients, and of training seeds where there are several, paired by patient. {page.notes(leak)}",
     ),
     patients=n_leak_patients,
 )
@@ -1339,7 +1341,7 @@ show(
 # %% [markdown]
 # ## Paper and code, switch by switch
 #
-# Rows of longer trainings, kept with the book: CausalMed in small batches, DrugRec narrow ({py:data}`medrec.experiments.rows.NARROW`).
+# Rows of longer trainings, kept with the book: CausalMed in small batches, DrugRec narrow ({py:data}`medrec.models.drugrec.NARROW`).
 # Predictions before the numbers: roles made with targets gain by the leak alone; if shuffled effects do as well as real ones, the relations are noise of the right shape; targets by place harm, because they are wrong; symptoms help a little, because conditions that were not coded can have told them.
 
 # %%
@@ -1451,7 +1453,7 @@ show(
                 "why": [answer.sentence for answer in questions.values()],
             }
         ),
-        caption="Verdicts by rule from the kept rows, threshold one half, all visits; the words change with the numbers.",
+        caption=f"Verdicts by rule from the kept rows, threshold one half, all visits; the words change with the numbers. {page.notes(*kept_rows.values())}",
     ),
     patients=n_kept,
 )

@@ -55,14 +55,16 @@ from medrec.nn.gvp import GVPEncoder, gvp
 seed: int = 0  # seed of the encoders drawn on this page
 cohort: str = "synthetic"  # gives the medications whose molecules are listed
 device: str = "cpu"  # the page computes little
-profile: str = "quick"  # quick and full show the same stored trainings
+profile: str = "quick"  # quick and full show the same kept trainings
 
 # %% tags=["hide-input"]
 plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
 close = {"atol": 5e-5, "rtol": 0}
+kept = study.read()
 numbers = study.facts()
+page.glue(kept_note=page.about(records, page.notes(kept)))
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), equations 1 to 11, figures 2 and 6",
@@ -70,7 +72,7 @@ page.at_a_glance(
         records,
         f"{numbers['molecules']:.0f} molecules and {numbers['fragments']:.0f} fragments of the synthetic cohort's medications; no patient of {page.cohort_line(records)} is looked at",
     ),
-    learned="nothing on this page: stored trainings of encoders are read",
+    learned="nothing on this page: kept trainings of encoders are read",
     full_run="python -m medrec.experiments.bimorec_pretraining: half an hour on one core",
 )
 
@@ -512,14 +514,14 @@ show(fig)
 # %% [markdown]
 # ## What the contrast learns: form of the loss
 #
-# From here on the page reads stored trainings: the flat encoder at full width, a spatial encoder of half the published size, three seeds, on the molecules of the synthetic cohort's medications.
+# From here on the page reads kept trainings: the flat encoder at full width, a spatial encoder of half the published size, three seeds, on the molecules of the synthetic cohort's medications.
 # A fifth of the structures is kept aside, and on those is measured how often a flat view finds its spatial one.
 # Losses of different forms are not comparable; finding is.
 #
 # Prediction: the forms differ little, and duplicates cost a little.
 
 # %%
-contrasts = study.stored("contrasts")
+contrasts = kept.table("contrasts")
 base = (pl.col("coords") == "conformers") & (pl.col("gvp_layers") == 3)
 forms = contrasts.filter(base & (pl.col("seed") == 0)).select(
     pl.concat_str(
@@ -538,7 +540,7 @@ held = contrasts.filter(base & (pl.col("seed") == 0) & ~pl.col("duplicates"))
 show(
     page.table(
         forms,
-        caption=f"Forms of the loss, one seed each; {held['n'][0]} molecules kept aside, chance {held['chance'][0]:.3f}. Alignment: mean squared distance of partners (0 is perfect); uniformity: the lower, the more evenly spread.",
+        caption=f"Forms of the loss, one seed each; {held['n'][0]} molecules kept aside, chance {held['chance'][0]:.3f}. Alignment: mean squared distance of partners (0 is perfect); uniformity: the lower, the more evenly spread. {page.notes(kept)}",
         digits=3,
     )
 )
@@ -601,7 +603,7 @@ page.glue(
 )
 show({titles[name]: round(value, 3) for name, value in by_view.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with ranges over three seeds of the share of unseen molecules whose spatial view is found, for four second views. Conformers and drawings lie far to the right of conformers of others and random vectors, which are at chance."}, "figure": {"name": "fig-pretraining-views", "caption": "Share of molecules kept aside whose second view is found by the flat one (→ better), for four second views. Dots: mean; bars: range of three seeds. Dashed: chance. Notice how far drawings get without a third dimension."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with ranges over three seeds of the share of unseen molecules whose spatial view is found, for four second views. Conformers and drawings lie far to the right of conformers of others and random vectors, which are at chance."}, "figure": {"name": "fig-pretraining-views", "caption": "Share of molecules kept aside whose second view is found by the flat one (→ better), for four second views. Dots: mean; bars: range of three seeds. Dashed: chance. Notice how far drawings get without a third dimension. {glue:text}`kept_note`"}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 places = np.arange(finds.height)[::-1]
 ax.hlines(places, finds["low"], finds["high"], lw=2)
@@ -620,19 +622,19 @@ show(fig)
 # The same encoder sees three conformers of each unseen molecule.
 
 # %%
-pairs = study.stored("conformers").filter(seed=0)
+pairs = kept.table("conformers").filter(seed=0)
 spread = pairs.unique("pair", maintain_order=True).select(
     "pair", "n", "mean", "p05", "median", "p95"
 )
 show(
     page.table(
         spread,
-        caption="Cosine similarity of spatial embeddings of molecules kept aside: two conformers of one molecule, and conformers of two. One seed.",
+        caption=f"Cosine similarity of spatial embeddings of molecules kept aside: two conformers of one molecule, and conformers of two. One seed. {page.notes(kept)}",
         digits={"mean": 3, "p05": 3, "median": 3, "p95": 3},
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two step histograms of cosine similarity. Pairs of conformers of one molecule pile up near one; pairs of conformers of two molecules are spread around zero."}, "figure": {"name": "fig-pretraining-noise", "caption": "Similarity of spatial embeddings: two conformers of one molecule against two molecules; molecules kept aside, one seed. The width of the first curve is the noise floor of the spatial view."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two step histograms of cosine similarity. Pairs of conformers of one molecule pile up near one; pairs of conformers of two molecules are spread around zero."}, "figure": {"name": "fig-pretraining-noise", "caption": "Similarity of spatial embeddings: two conformers of one molecule against two molecules; molecules kept aside, one seed. The width of the first curve is the noise floor of the spatial view. {glue:text}`kept_note`"}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.3))
 for (pair,), part in pairs.group_by("pair", maintain_order=True):
     ax.step(part["from"], part["share"], where="post", label=pair)
@@ -654,7 +656,7 @@ show(fig)
 # Fingerprint similarities (.6, .2, .1): an embedding that copies them has $\Delta = 0$; numbers at random have a large and rugged one.
 
 # %%
-terrain = study.stored("terrain")
+terrain = kept.table("terrain")
 order = terrain.sort("sd", descending=True)["encoder"].to_list()
 show(
     page.table(
@@ -664,7 +666,7 @@ show(
             pl.col("sd").alias("spread of Δ"),
             pl.col("spearman").alias("rank correlation"),
         ),
-        caption="Distance of embedding similarity to Morgan-Tanimoto similarity over all pairs of molecules; one seed. Rank correlation: of the two similarities.",
+        caption=f"Distance of embedding similarity to Morgan-Tanimoto similarity over all pairs of molecules; one seed. Rank correlation: of the two similarities. {page.notes(kept)}",
         digits=3,
     )
 )
@@ -691,8 +693,8 @@ page.glue(
 )
 show({name: round(float(gap.mean()), 3) for name, gap in gaps.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four heat maps in one order of molecules of the distance between embedding similarity and fingerprint similarity: untrained, pre-trained without a third dimension, pre-trained with conformers, and Gaussian noise. The untrained map is bright almost everywhere; the others differ in texture."}, "figure": {"name": "fig-pretraining-terrain", "caption": "$\\Delta$ of {eq}`eq-pretraining-terrain` for 100 molecules in one order (clustered by fingerprint), four embeddings; brighter is farther from the fingerprint. One seed. The published figure 2 shows two such terrains, sampled and rescaled."}}
-cells = study.stored("terrain_map")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four heat maps in one order of molecules of the distance between embedding similarity and fingerprint similarity: untrained, pre-trained without a third dimension, pre-trained with conformers, and Gaussian noise. The untrained map is bright almost everywhere; the others differ in texture."}, "figure": {"name": "fig-pretraining-terrain", "caption": "$\\Delta$ of {eq}`eq-pretraining-terrain` for 100 molecules in one order (clustered by fingerprint), four embeddings; brighter is farther from the fingerprint. One seed. The published figure 2 shows two such terrains, sampled and rescaled. {glue:text}`kept_note`"}}
+cells = kept.table("terrain_map")
 chosen = [study.UNTRAINED, "2D", "2D+3D", study.GAUSSIAN]
 fig, axes = plt.subplots(1, 4, figsize=(plotting.FULL, 2.1), layout="constrained")
 for name, ax in zip(chosen, axes, strict=True):
@@ -713,7 +715,7 @@ show(fig)
 # The area under the curve says how often that is so, here for drugs that no encoder was trained on.
 
 # %%
-areas = study.stored("areas")
+areas = kept.table("areas")
 mean_area = (
     areas.group_by("encoder", maintain_order=True)
     .agg(
@@ -734,7 +736,7 @@ assert abs(by_name[study.GAUSSIAN] - 0.5) < 0.05
 assert by_name["Tanimoto"] > 0.6
 show({name: round(area, 3) for name, area in by_name.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals of the area under the curve for eight embeddings. Fingerprints lie on the right, Gaussian noise at one half; the pre-trained encoders lie between them with overlapping intervals."}, "figure": {"name": "fig-pretraining-areas", "caption": "How often two drugs of one ATC level-4 class are more similar than two drugs of different classes (→ better; dashed: chance), for drugs outside the training molecules. Dots: mean over seeds; bars: 95 % bootstrap over molecules, mean of the seeds' ends."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals of the area under the curve for eight embeddings. Fingerprints lie on the right, Gaussian noise at one half; the pre-trained encoders lie between them with overlapping intervals."}, "figure": {"name": "fig-pretraining-areas", "caption": "How often two drugs of one ATC level-4 class are more similar than two drugs of different classes (→ better; dashed: chance), for drugs outside the training molecules. Dots: mean over seeds; bars: 95 % bootstrap over molecules, mean of the seeds' ends. {glue:text}`kept_note`"}}
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.6))
 plotting.plot_intervals(
     ax,
@@ -749,7 +751,7 @@ show(fig)
 
 # %% tags=["remove-cell"]
 differences = {
-    row["against"]: row for row in study.stored("differences").iter_rows(named=True)
+    row["against"]: row for row in kept.table("differences").iter_rows(named=True)
 }
 
 
@@ -801,7 +803,7 @@ def participation(variances):
 
 
 square = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
-spectra = study.stored("spectra")
+spectra = kept.table("spectra")
 spread_of = spectra.unique(["kind", "encoder"], maintain_order=True).select(
     "kind", "encoder", "participation", "uniformity"
 )
@@ -820,13 +822,13 @@ assert uniformity(square) < uniformity(square.abs())
 show(
     page.table(
         spread_of,
-        caption="Spread of embeddings of the training molecules and fragments; one seed. Participation: directions in use, of 128. Uniformity: the lower, the more even.",
+        caption=f"Spread of embeddings of the training molecules and fragments; one seed. Participation: directions in use, of 128. Uniformity: the lower, the more even. {page.notes(kept)}",
         digits={"participation": 1, "uniformity": 2},
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six scatter plots in two rows, molecules above and fragments below: principal components of the untrained and the pre-trained encoder, and of Gaussian noise. The untrained clouds are stretched along one direction, the pre-trained ones are rounder, the noise is a disc."}, "figure": {"name": "fig-pretraining-pca", "caption": "First two principal components of embeddings, molecules above, fragments below; one seed. Compare figure 6 of the paper. Notice that the roundest cloud is the one that knows nothing."}}
-maps = study.stored("maps")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six scatter plots in two rows, molecules above and fragments below: principal components of the untrained and the pre-trained encoder, and of Gaussian noise. The untrained clouds are stretched along one direction, the pre-trained ones are rounder, the noise is a disc."}, "figure": {"name": "fig-pretraining-pca", "caption": "First two principal components of embeddings, molecules above, fragments below; one seed. Compare figure 6 of the paper. Notice that the roundest cloud is the one that knows nothing. {glue:text}`kept_note`"}}
+maps = kept.table("maps")
 encoders = [study.UNTRAINED, "pre-trained", study.GAUSSIAN]
 fig, axes = plt.subplots(2, 3, figsize=(plotting.FULL, 3.8), layout="constrained")
 for kind, row in zip(("molecule", "fragment"), axes, strict=True):
@@ -837,7 +839,7 @@ for kind, row in zip(("molecule", "fragment"), axes, strict=True):
     row[0].set_ylabel(f"{kind}s")
 show(fig)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six scatter plots by t-SNE of molecules: three seeds of the pre-trained encoder above, three seeds of Gaussian noise below. Small clumps appear in all six, and their places change with the seed."}, "figure": {"name": "fig-pretraining-tsne", "caption": "t-SNE (perplexity 30) of the molecules for three seeds: pre-trained encoder above, Gaussian noise below. Clumps appear in noise too, and move with the seed."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six scatter plots by t-SNE of molecules: three seeds of the pre-trained encoder above, three seeds of Gaussian noise below. Small clumps appear in all six, and their places change with the seed."}, "figure": {"name": "fig-pretraining-tsne", "caption": "t-SNE (perplexity 30) of the molecules for three seeds: pre-trained encoder above, Gaussian noise below. Clumps appear in noise too, and move with the seed. {glue:text}`kept_note`"}}
 fig, axes = plt.subplots(2, 3, figsize=(plotting.FULL, 3.8), layout="constrained")
 for name, row in zip(("pre-trained", study.GAUSSIAN), axes, strict=True):
     for draw, ax in zip(study.SEEDS, row, strict=True):
@@ -869,8 +871,8 @@ page.glue(
 #
 # Three hundred epochs on all molecules at once, as the paper trains, with the smaller spatial encoder.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the losses of molecules and of fragments against epoch. Both start near six, fall quickly, become negative, and flatten after the learning rate has fallen."}, "figure": {"name": "fig-pretraining-history", "caption": "Losses of equations 9 and 10 over 300 epochs, printed form; one seed. The line at zero is no floor. The learning rate falls by a factor of ten after every hundred epochs."}}
-history = study.stored("history")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the losses of molecules and of fragments against epoch. Both start near six, fall quickly, become negative, and flatten after the learning rate has fallen."}, "figure": {"name": "fig-pretraining-history", "caption": "Losses of equations 9 and 10 over 300 epochs, printed form; one seed. The line at zero is no floor. The learning rate falls by a factor of ten after every hundred epochs. {glue:text}`kept_note`"}}
+history = kept.table("history")
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(history["epoch"], history["molecule"], label="molecules")
 ax.plot(history["epoch"], history["fragment"], "--", label="fragments")

@@ -40,13 +40,8 @@ from scipy.stats import chi, kendalltau, norm
 from medrec import plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
-from medrec.experiments.rows import (
-    LEARNING_RATES,
-    LONG,
-    RATES,
-    REFERENCE,
-    settings_for,
-)
+from medrec.experiments import epochs as timing
+from medrec.experiments.bimorec_grids import LEARNING_RATES, LONG, RATES, REFERENCE
 from medrec.lab import grids, published
 from medrec.lab.grids import interval, words
 from medrec.models import registry
@@ -65,7 +60,8 @@ plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
 asked = "synthetic-6350" if records.source == "synthetic" else records.name
-rows = grids.read_or_default("table2", asked, records.source, default="synthetic-6350")
+asked_of = records if asked == records.name else asked
+rows = grids.read("bimorec-table2", asked_of, default="synthetic-6350")
 n_tested = int(rows.scores["patients"].max())
 n_seeds = rows.provenance["seeds"]
 hours = (rows.costs["seconds"] * rows.costs["seeds"]).sum() / 3600
@@ -86,7 +82,7 @@ page.at_a_glance(
     learned="nothing; every number of ours comes from runs that were kept",
     full_run=page.about(
         records,
-        f"{hours:.1f} hours for the rows, on {rows.provenance['environment']['device']}: python -m medrec.experiments.grids table2 --cohort {rows.cohort}",
+        f"{hours:.1f} hours for the rows, on {rows.provenance['device']}: {rows.provenance['command']}",
         patients=n_tested,
     ),
 )
@@ -922,7 +918,7 @@ page.glue(
     sunk=page.about(records, ", ".join(sunk) or "none", patients=n_tested),
     n_rates=len(RATES),
     compared_after=max(row.settings.get("epochs", 0) for row in LEARNING_RATES),
-    ended_after=LONG["epochs"],
+    ended_after=max(registry.get(name).configure().epochs for name in LONG),
 )
 
 # %% [markdown]
@@ -946,7 +942,7 @@ page.glue(
 # The released codes take a step for each visit, far more steps than these; whether the rows would rise with them cannot be said from here.
 
 # %% tags=["hide-input"]
-rates = grids.read_or_default("rates", asked, records.source, default="synthetic-6350")
+rates = grids.read("rates", asked_of, default="synthetic-6350")
 tried = (
     rates.scores.select("label", "setting")
     .unique()
@@ -990,7 +986,7 @@ show(
 # These rows are of the narrower model on the small synthetic cohort, where all of them were trained.
 
 # %%
-twins = grids.read("planted", "synthetic")
+twins = grids.read("bimorec-planted", "synthetic")
 twin_rows = twins.by_label()
 over_lr = twin_rows["LR"]
 names = ["BiMoRec", "shuffled molecules", "free vectors", "w/o T+E"]
@@ -1122,7 +1118,7 @@ efficiency = pl.DataFrame(
     },
     strict=False,
 )
-machine = rows.provenance["environment"]["device"]
+machine = rows.provenance["device"]
 show(
     page.table(
         efficiency,
@@ -1142,7 +1138,7 @@ show(
 
 # %% tags=["remove-cell"]
 own = mine["BiMoRec"]
-alone = grids.epoch_alone("BiMoRec")
+alone = timing.alone("BiMoRec")
 in_budget = (
     alone["seconds"] <= alone["budget_seconds"]
     and alone["peak_mib"] <= alone["budget_mib"]
@@ -1153,7 +1149,8 @@ both = "MoleRec" in mine
 def cut_short(label):
     """Whether the trainings of a network ended at their limit, and not because validation had stopped rising."""
     model = label.lower()
-    config = registry.get(model).configure("paper", settings_for(rows.cohort, model))
+    n_train = rows.provenance["split"]["train"]
+    config = registry.get(model).configure(n_train=n_train)
     return mine[label]["epochs"] >= config.epochs
 
 
@@ -1162,7 +1159,7 @@ best = {
 }
 c3 = "not judged: no rows of MoleRec are kept for these records."
 if both:
-    epoch = alone["seconds"] / grids.epoch_alone("MoleRec")["seconds"]
+    epoch = alone["seconds"] / timing.alone("MoleRec")["seconds"]
     total = epoch * best["BiMoRec"] / best["MoleRec"]
     near = [0.8 <= ratio <= 1.25 for ratio in (total, epoch)]
     word = "holds" if all(near) else "holds in part" if any(near) else "does not hold"
@@ -1181,11 +1178,12 @@ c9 = (
     if best["BiMoRec"] <= n_printed
     else "does not hold"
 )
-epochs = pl.read_csv(grids.epochs_file()).filter(of="an epoch")
+measured = timing.read()
+epochs = measured.table("epochs").filter(of="an epoch")
 slow = epochs.filter(
     (pl.col("seconds") > pl.col("budget_seconds")) & ~pl.col("system").str.contains(",")
 )
-narrow = grids.epoch_alone("COGNet, feedforward 128")
+narrow = timing.alone("COGNet, feedforward 128")
 page.glue(
     machine=page.about(records, machine, patients=n_tested),
     our_epoch=alone["seconds"],
@@ -1218,7 +1216,7 @@ page.glue(
     hidden=registry.get("cognet").configure().feedforward,
     around=registry.get("cognet").configure().size,
     cognet_narrow=narrow["seconds"],
-    cognet_wide=grids.epoch_alone("COGNet")["seconds"],
+    cognet_wide=timing.alone("COGNet")["seconds"],
 )
 
 # %% [markdown]
@@ -1240,7 +1238,7 @@ show(
             pl.col("peak_mib").alias("peak MiB"),
         ),
         caption=f"One training epoch at 6 350 patients, alone on {alone['cores']} processor cores. Synthetic records; measured once by `benchmarks/epochs.py`, no interval. "
-        "The peak is of a process that measured several systems one after another.",
+        f"The peak is of a process that measured several systems one after another. {page.notes(measured)}",
         digits={"s an epoch": 1},
     )
 )

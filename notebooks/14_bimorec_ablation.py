@@ -46,7 +46,7 @@ from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.synthetic.controls import ASKED, COMPACT, EXTENDED
 from medrec.experiments import hidden_classes
-from medrec.experiments.rows import REFERENCE, SYNERGY, settings_for
+from medrec.experiments.bimorec_grids import REFERENCE, SYNERGY
 from medrec.lab import grids, published
 from medrec.lab.grids import interval, words
 from medrec.models import registry
@@ -64,8 +64,8 @@ smallest: float = 0.005  # smallest difference of Jaccard of interest
 plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
-ablation = grids.read_or_default("ablation", records.name, records.source)
-controls = grids.read_or_default("controls", records.name, records.source)
+ablation = grids.read("bimorec-ablation", records, default="synthetic")
+controls = grids.read("bimorec-controls", records, default="synthetic")
 n_tested = int(ablation.scores["patients"].max())
 spent = [
     grid.costs.select("label", "seconds", "seeds") for grid in (ablation, controls)
@@ -85,7 +85,7 @@ page.at_a_glance(
     learned="three narrow networks, to draw one picture; all results are kept rows",
     full_run=page.about(
         records,
-        f"{hours:.1f} hours for the rows of tables and figures, on {ablation.provenance['environment']['device']}",
+        f"{hours:.1f} hours for the rows of tables and figures, on {ablation.provenance['device']}",
         patients=n_tested,
     ),
 )
@@ -398,7 +398,7 @@ page.glue(
 # %%
 small = {"pretrain": False, "width": 32, "batch_size": 32, "epochs": 5}
 if profile == "full":
-    small = settings_for(records.name) | {"pretrain": False}
+    small = {"pretrain": False}
 runs = {
     variant: train(
         "bimorec", records, variant=variant, settings=small, seed=seed, device=device
@@ -651,11 +651,12 @@ page.glue(
 
 # %%
 planted = {
-    name: grids.read("planted", name)
+    name: grids.read("bimorec-planted", name)
     for name in ("synthetic", "synthetic+structure", "synthetic+shape")
 }
+page.glue(planted_note=page.about(records, page.notes(*planted.values())))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels side by side, for the plain cohort and the two with a planted effect: change of Jaccard against the full model for shuffled molecules, free vectors, flat drawings, without T and E, a mean of past visits, and LR, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-planted", "caption": "Change of Jaccard against the full model, later visits, tuned thresholds, on the plain synthetic cohort and on two with a planted effect. Bars: 95 % of 1000 resamples of seeds and patients together. Where a planted effect is used, and matters for the sets, shuffled molecules stand left of zero in the middle, and flat drawings on the right. Notice whether they do."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels side by side, for the plain cohort and the two with a planted effect: change of Jaccard against the full model for shuffled molecules, free vectors, flat drawings, without T and E, a mean of past visits, and LR, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-planted", "caption": "Change of Jaccard against the full model, later visits, tuned thresholds, on the plain synthetic cohort and on two with a planted effect. Bars: 95 % of 1000 resamples of seeds and patients together. Where a planted effect is used, and matters for the sets, shuffled molecules stand left of zero in the middle, and flat drawings on the right. Notice whether they do. {glue:text}`planted_note`"}}
 fig, axes = plt.subplots(
     1, 3, figsize=(plotting.FULL, 2.6), layout="constrained", sharey=True, sharex=True
 )
@@ -709,7 +710,7 @@ show(
                 "why": [result.sentence for _, _, result in cases],
             }
         ),
-        caption="Does the model find a molecular effect where one was planted, and none where none was? Later visits of the synthetic cohorts, tuned thresholds, brackets as above.",
+        caption=f"Does the model find a molecular effect where one was planted, and none where none was? Later visits of the synthetic cohorts, tuned thresholds, brackets as above. {page.notes(*planted.values())}",
     )
 )
 
@@ -723,9 +724,12 @@ show(
 
 # %%
 means = {
-    name: grids.read("planted-mean", name)
+    name: grids.read("bimorec-planted-mean", name)
     for name in ("synthetic", "synthetic+structure")
 }
+page.glue(
+    means_note=page.about(records, page.notes(*planted.values(), *means.values()))
+)
 of_mean = {name: grid.by_label(**later) for name, grid in means.items()}
 of_gru = {name: everywhere[name] for name in means}
 doors = {
@@ -750,7 +754,7 @@ leads = {
     for question, rows in doors.items()
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the plain cohort and the one with a planted building block, with four rows each: the lead of a mean over the GRU, of own over shuffled molecules with either, and of molecules over free vectors with the mean, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-doors", "caption": "Leads in Jaccard on later visits of the synthetic cohorts `quick` (plain) and `synthetic+structure` (planted building blocks), tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Right of zero: the system named first is ahead. Band: smallest difference of interest. Notice where the first row stands in both panels, and whether any other row needs own molecules."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the plain cohort and the one with a planted building block, with four rows each: the lead of a mean over the GRU, of own over shuffled molecules with either, and of molecules over free vectors with the mean, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-doors", "caption": "Leads in Jaccard on later visits of the cohorts `synthetic` (plain) and `synthetic+structure` (planted building blocks), tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Right of zero: the system named first is ahead. Band: smallest difference of interest. Notice where the first row stands in both panels, and whether any other row needs own molecules. {glue:text}`means_note`"}}
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.2), layout="constrained", sharey=True, sharex=True
 )
@@ -779,7 +783,7 @@ def by_cohort(head, found, caption):
 
 
 mean_lead, _, own_lead, _ = there.values()
-at_paper = grids.read("past", "synthetic-6350")
+at_paper = grids.read("bimorec-past", "synthetic-6350")
 at_paper_later = at_paper.by_label(**later)
 paper_lead = interval(at_paper_later["mean of past visits"], "delta")
 alone = interval(at_paper_later["current visit alone"], "delta", -1)
@@ -840,8 +844,9 @@ worth = {
 blind_patients = blind["synthetic+structure"].gains["patients"][0]
 blind_table = blind["synthetic+structure"].table
 blind_seeds = [kept.provenance["seeds"] for kept in blind.values()]
+blind_note = page.notes(*blind.values())
 blind_line = f"{blind_table['patients'][0]} patients outside training, {blind_seeds[0]} training seeds on the planted cohort and {blind_seeds[1]} on the plain one"
-caption = f"What sharing weights is worth: Jaccard of the regression with groups minus the one without, later visits, tuned thresholds, synthetic cohorts with {blind_patients} test patients. Brackets: 95 % of 1000 resamples of patients."
+caption = f"What sharing weights is worth: Jaccard of the regression with groups minus the one without, later visits, tuned thresholds, synthetic cohorts with {blind_patients} test patients. Brackets: 95 % of 1000 resamples of patients. {blind_note}"
 show(by_cohort("groups", worth, caption))
 
 # %% tags=["remove-cell"]
@@ -851,6 +856,7 @@ page.glue(
     n_holders=blind["synthetic+structure"].table["classes"][0],
     told=page.about(records, with_interval(told), patients=n_tested),
     blind_line=page.about(records, blind_line, patients=n_tested),
+    blind_note=page.about(records, blind_note, patients=n_tested),
     told_means=page.about(
         records,
         "So there is a gain of this size to be found, by a finder as good as this one."
@@ -888,7 +894,7 @@ everybody = np.ones((1, 3))
 np.testing.assert_allclose(hidden_classes.sorting(logits, given, everybody), 0.5)
 np.testing.assert_allclose(hidden_classes.sorting(by_hand, given, everybody), 1.0)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, synthetic cohorts `synthetic+structure` (planted building blocks) and `quick` (plain), {glue:text}`blind_line`. Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, cohorts `synthetic+structure` (planted building blocks) and `synthetic` (plain), {glue:text}`blind_line`. Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only. {glue:text}`blind_note`"}}
 systems = [name for name in hidden_classes.ARMS if name != hidden_classes.YARDSTICK]
 rows = [
     ("regression that sees them", hidden_classes.YARDSTICK, "seen"),
@@ -927,7 +933,7 @@ apart = {
     for name, kept in blind.items()
 }
 n_plain = blind["synthetic"].table["classes"][0]
-caption = f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the {n_plain} of them that the plain one has: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_line}. Brackets as above."
+caption = f"What own molecules are worth for {blind_table['classes'][0]} hidden classes of the planted cohort, and for the {n_plain} of them that the plain one has: area with own molecules (told: with the planted blocks as groups) minus area with shuffled ones. Synthetic cohorts, {blind_line}. Brackets as above. {blind_note}"
 show(by_cohort("system", apart, caption))
 
 # %% tags=["remove-cell"]
@@ -959,7 +965,7 @@ page.glue(hidden_power=page.about(records, hidden_power, patients=n_tested))
 # So nothing that its molecules say can reach a class that the records do not show.
 # With the mean of the past, or with one patient vector, a perceptron that all medications share makes the scores, and the way is open.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `synthetic+structure` (synthetic), mean over training seeds and hidden classes, no intervals. Solid: own molecules; dashed: shuffled. Thick: all fragments; thin: without name tags. Notice whether what was found early is kept."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `synthetic+structure` (synthetic), mean over training seeds and hidden classes, no intervals. Solid: own molecules; dashed: shuffled. Thick: all fragments; thin: without name tags. Notice whether what was found early is kept. {glue:text}`blind_note`"}}
 families = {
     REFERENCE: (REFERENCE,),
     "mean of past visits": ("mean of past visits", "mean of past visits, no name tags"),

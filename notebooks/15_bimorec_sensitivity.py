@@ -47,7 +47,7 @@ from medrec.book import page
 from medrec.chem.graphs import batch_graphs, molecular_graph
 from medrec.context import context_for
 from medrec.data import load_cohort, privacy
-from medrec.experiments.rows import REFERENCE
+from medrec.experiments.bimorec_grids import REFERENCE
 from medrec.lab import grids, published
 from medrec.models import registry
 from medrec.nn.gin import GIN
@@ -65,7 +65,7 @@ smallest: float = 0.005  # smallest difference of Jaccard or rate of interest
 plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
-rows = grids.read_or_default("sensitivity", records.name, records.source)
+rows = grids.read("bimorec-sensitivity", records, default="synthetic")
 n_tested = int(rows.scores["patients"].max())
 n_seeds = rows.provenance["seeds"]
 page.at_a_glance(
@@ -79,7 +79,11 @@ page.at_a_glance(
     paper="BiMoRec (Mu, Li, Li and Liang, 2024), section 6.4, figure 5 and equation 32",
     data=page.about(records, f"rows of {rows.line}", patients=n_tested),
     learned="nothing; every score of ours comes from runs that were kept",
-    full_run="an afternoon on two cores for the rows: python -m medrec.experiments.grids sensitivity",
+    full_run=page.about(
+        records,
+        f"an afternoon on two cores for the rows: {rows.provenance['command']}",
+        patients=n_tested,
+    ),
 )
 
 # %% tags=["remove-cell"]
@@ -534,7 +538,7 @@ TITLES = {
     "dropout": "dropout",
     "learning_rate": "learning rate",
 }
-default = {**vars(plain), **rows.provenance["settings"]}
+default = vars(entry.configure(n_train=rows.provenance["split"]["train"]))
 
 
 def panel(knob, metric="jaccard", threshold="tuned"):
@@ -584,7 +588,7 @@ for ax in axes[:, 0]:
     ax.set_ylabel("Jaccard ↑")
 show(fig, patients=n_tested)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grid of small line charts, one row each for F1, PRAUC and DDI rate and one column for each of six knobs, with vertical intervals."}, "figure": {"name": "fig-sensitivity-others", "caption": "Change of F1 (↑), PRAUC (↑) and DDI rate (↓) against the default, by knob, settings in ascending order; as {numref}`fig-sensitivity-knobs`. No two metrics share a panel: their scales differ."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Grid of small line charts, one row each for F1, PRAUC and DDI rate and one column for each of six knobs, with vertical intervals."}, "figure": {"name": "fig-sensitivity-others", "caption": "Change of F1 (↑), PRAUC (↑) and DDI rate (↓) against the default, by knob, settings in ascending order, {glue:text}`rows_line`; as {numref}`fig-sensitivity-knobs`. No two metrics share a panel: their scales differ."}}
 others = ("f1", "prauc", "ddi_rate")
 fig, axes = plt.subplots(
     3, len(knobs), figsize=(plotting.FULL, 4), sharey="row", layout="constrained"

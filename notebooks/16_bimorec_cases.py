@@ -46,7 +46,7 @@ from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
 from medrec.experiments import bimorec_cases as cases
-from medrec.experiments.rows import REFERENCE
+from medrec.experiments.bimorec_grids import REFERENCE
 from medrec.knowledge.classes import atc3
 from medrec.knowledge.drugs import drug_atc, drugs
 from medrec.lab import grids, published
@@ -65,7 +65,7 @@ smallest: float = 0.02  # smallest difference of an error rate of interest
 plotting.use_style()
 records = load_cohort(cohort)
 show = partial(privacy.show, records)  # closed records: aggregates only
-kept = cases.read_or_default(records.name, records.source)
+kept = cases.read(records, default="synthetic")
 n_tested = kept.provenance["split"]["test"]
 page.at_a_glance(
     {
@@ -755,7 +755,7 @@ show(
                 "ipratropium": "atropine among those of ipratropium",
             }
         ),
-        caption=f"Rank of one drug among the {n_drugs} neighbours of the other, cosine of molecule embeddings, median [least, largest] over training seeds; drugs of the classes of {whose}. Pre-training has one seed for all; an untrained encoder is the same for all three systems.",
+        caption=f"Rank of one drug among the {n_drugs} neighbours of the other, cosine of molecule embeddings, median [least, largest] over training seeds; drugs of the classes of {whose}. Pre-training has one seed for all; an untrained encoder is the same for all three systems. {page.notes(kept)}",
     ),
     patients=n_tested,
 )
@@ -773,8 +773,8 @@ show(
 # Our graphs carry the stereo label of a double bond, Z or E, and by this label alone a flat network can tell the twins apart.
 
 # %%
-planted = grids.read_or_default("planted", "synthetic+shape", "synthetic")
-twins = cases.read_or_default("synthetic+shape", "synthetic")
+planted = grids.read("bimorec-planted", "synthetic+shape")
+twins = cases.read("synthetic+shape")
 twin_rows = twins.errors.filter(kind=cases.TWINS, visits="later visits")
 twin_labels = list(dict.fromkeys(twin_rows["label"]))
 
@@ -812,7 +812,7 @@ assert {column for _, column in differing} == {list(BOND_FEATURES).index("stereo
 show(
     page.table(
         table,
-        caption=f"Later visits of {planted.line}; tuned thresholds. Change: against the full model, paired. Confusion of the planted twins: share of wrong orders, as defined above; empty where it was not counted. Brackets: 95 % of 1000 resamples of patients and seeds.",
+        caption=f"Later visits of {planted.line}; tuned thresholds. Change: against the full model, paired. Confusion of the planted twins: share of wrong orders, as defined above; empty where it was not counted. Brackets: 95 % of 1000 resamples of patients and seeds. {page.notes(twins)}",
     ),
     patients=n_tested,
 )

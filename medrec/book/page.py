@@ -158,8 +158,21 @@ def table(frame: pl.DataFrame, *, caption: str, digits: Mapping[str, int] | int 
         header=tuple(frame.columns),
         rows=tuple(zip(*columns, strict=True)),
         numeric=tuple(series.dtype.is_numeric() for series in frame.get_columns()),
-        caption=caption,
+        caption=caption.strip(),  # a note of kept rows at its end may be empty
     )
+
+
+def notes(*kept: Any) -> str:
+    """What the captions of tables and figures say of kept rows that today's code would not make.
+
+    Args:
+        kept: kept rows, or whatever else has a ``note`` (:attr:`medrec.lab.kept.Kept.note`).
+
+    Returns:
+        One sentence for each different note, such as ``"Made by older code."``; empty where all rows are current.
+    """
+    found = dict.fromkeys(rows.note.rstrip(".") for rows in kept if rows.note)
+    return " ".join(f"{note[:1].upper()}{note[1:]}." for note in found)
 
 
 def _formatted(series: pl.Series, places: int) -> list[str]:

@@ -163,3 +163,14 @@ def test_the_viewer_is_the_released_file():
     (stated,) = re.findall(r"SHA-256: ([0-9a-f]{64})", licence)
     assert hashlib.sha256((vendored / "3Dmol-min.js").read_bytes()).hexdigest() == stated
     assert "BSD-3-Clause" in licence
+
+
+def test_kept_rows_that_are_not_current_say_so_once_each_and_current_ones_nothing():
+    current, old, older = (SimpleNamespace(note=note) for note in ("", "Made by older code.", "made by older code"))
+    assert page.notes(current, current) == ""
+    assert page.notes(old, current, older) == "Made by older code."
+    assert page.notes(old, SimpleNamespace(note="Made from other records.")) == (
+        "Made by older code. Made from other records."
+    )
+    frame = pl.DataFrame({"system": ["LR"]})
+    assert page.table(frame, caption=f"Toy. {page.notes(current)}").caption == "Toy."
