@@ -171,8 +171,8 @@ def notes(*kept: Any) -> str:
     Returns:
         One sentence for each different note, such as ``"Made by older code."``; empty where all rows are current.
     """
-    found = dict.fromkeys(rows.note.rstrip(".") for rows in kept if rows.note)
-    return " ".join(f"{note[:1].upper()}{note[1:]}." for note in found)
+    words = [rows.note.rstrip(".") for rows in kept if rows.note]
+    return " ".join(dict.fromkeys(f"{note[:1].upper()}{note[1:]}." for note in words))
 
 
 def _formatted(series: pl.Series, places: int) -> list[str]:
