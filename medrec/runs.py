@@ -138,7 +138,7 @@ class Run:
             MedrecError: there is no run, or a file of it is damaged.
         """
         folder = Path(folder)
-        if (reason := damage(folder)) and (folder / "checksums.json").exists():
+        if (folder / "config.json").exists() and (reason := damage(folder)):
             raise MedrecError(f"{folder} is damaged: {reason}. Train again with --again.")
         contents = []
         for name in ("config.json", "metrics.json", "environment.json"):

@@ -79,6 +79,7 @@ class Plan:
 
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the numbers, for ``config.json``; ``key`` is the hash of it, names left out."""
+        context = contexts.describe(self.system.needs, self.asked)
         content = {
             "format": runs.FORMAT,
             "task": self.system.task,
@@ -86,7 +87,7 @@ class Plan:
             "seed": self.seed,
             "sees": self.exam.sees,
             "cohort": self.cohort.content,
-            "context": contexts.describe(self.system.needs, self.asked),
+            "context": {part: found["content"] for part, found in context.items()},
             "code": keys.codes(code_of(self.system)),
         }
         names = {
@@ -97,6 +98,7 @@ class Plan:
         }
         key = keys.digest(content)
         content["cohort"] = names["cohort"] | {"content": content["cohort"]}
+        content["context"] = context
         return {"key": key, **content, **{k: v for k, v in names.items() if k != "cohort"}}
 
     def folder_name(self) -> tuple[str, str, str]:

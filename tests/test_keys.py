@@ -76,8 +76,8 @@ def test_a_systems_code_is_its_own_module_the_loop_the_task_and_no_reader(name):
     assert {system.module, "medrec.fit", "medrec.training", f"medrec.tasks.{system.task}"} <= set(found)
     wrong = ("medrec.data.mimic3", "medrec.data.privacy", "medrec.plotting", "medrec.cli", "medrec.runs", "medrec.book")
     assert not [module for module in found if module.startswith(wrong)]
-    others = {registry.get(other).module for other in registry.NAMES} - {system.module}
-    # Some systems use a function of another one; nobody depends on all.
+    others = {registry.get(other).module for other in registry.NAMES} - {system.module, "medrec.models.popularity"}
+    # Some systems use a function of another one, and everybody is compared with popularity; nobody depends on all.
     assert len(others & set(found)) <= 1
 
 
@@ -119,7 +119,7 @@ EDITS = [
     ("chem/graphs.py", "def molecular_graph(", "def graph_of(", ["bimorec", "safedrug"], ["retain", "gamenet"]),
     ("data/batch.py", "rng.permutation(patients)", "patients", ["retain", "bimorec"], []),
     ("data/eicu.py", "import", "import sys\nimport", [], ["retain", "lr", "bimorec"]),
-    ("data/privacy.py", "LIMIT = ", "LIMIT = 1 + ", [], ["retain", "lr", "bimorec"]),
+    ("data/privacy.py", "limit: int = LIMIT", "limit: int = LIMIT + 1", [], ["retain", "lr", "bimorec"]),
     ("plotting.py", "FULL = 7.2", "FULL = 7.3", [], ["retain", "lr", "bimorec"]),
 ]
 
