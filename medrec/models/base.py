@@ -62,7 +62,7 @@ class TrainingConfig:
     """Settings of the training loop that every network has; systems override the defaults."""
 
     learning_rate: float = 1e-3
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # of Adam; ours, none
     epochs: int = 50  # at most
     patience: int = 8  # epochs without a better validation score before stopping, and
     patience_steps: int = 250  # optimiser steps without one; both must have passed; ours
