@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medrec.data import coding
-from medrec.data.cohort import KINDS, Cohort, Kind, Report, Source, Step, Vocabulary
+from medrec.data.cohort import KINDS, LIMIT, Cohort, Kind, Report, Source, Step, Vocabulary
 from medrec.data.mapping import map_medications, names_by_hicl
-from medrec.data.privacy import LIMIT
 from medrec.data.tables import RawTables, explained
 from medrec.knowledge.classes import atc3
 from medrec.types import MedrecError, Ragged
@@ -116,6 +115,19 @@ def build_cohort(
     Raises:
         MedrecError: a table is broken, or a step leaves nothing.
     """
+    return cohort_and_ids(tables, options, name=name, source=source, extra=extra, mapper=mapper)[0]
+
+
+def cohort_and_ids(
+    tables: RawTables,
+    options: Options | None = None,
+    *,
+    name: str,
+    source: Source,
+    extra: dict[str, Any] | None = None,
+    mapper: Mapper = map_medications,
+) -> tuple[Cohort, pl.DataFrame]:
+    """What :func:`build_cohort` returns, and the ids that :meth:`medrec.data.cohort.Cohort.ids` describes."""
     options = options or Options()
     require = _required(tables, options, name)
     ledger = Ledger(name)
@@ -194,7 +206,13 @@ def build_cohort(
     facts |= _facts(tables, products, live, visits, kept, options)
     progress.update()
     progress.close()
-    return Cohort(
+    ids = kept.select(
+        pl.Series("patient", np.repeat(np.arange(len(first)), np.diff(offsets))),
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("visit"),
+        "patient_id",
+        "visit_id",
+    )
+    cohort = Cohort(
         name=name,
         source=source,
         vocab=vocab,
@@ -207,6 +225,7 @@ def build_cohort(
         options=asdict(options) | {"require": list(require), "layout": tables.layout} | (extra or {}),
         report=Report(tuple(ledger.steps), facts, _report_tables(products, live, people, source)),
     )
+    return cohort, ids
 
 
 def map_products(

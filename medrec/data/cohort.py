@@ -2,7 +2,8 @@
 
 A cohort is immutable and holds no strings per visit: codes are integers into one vocabulary per kind,
 visits stand in admission-time order within patients, patients in the order of their ids.
-On disk it is a folder of Parquet and JSON; there is no pickle anywhere.
+On disk it is a sealed folder of Parquet and JSON; there is no pickle anywhere.
+The ids of the tables are no part of it: they lie beside it, in the user's own cache, for :meth:`Cohort.ids` alone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medrec import keys
-from medrec.folders import atomic_folder
+from medrec.folders import atomic_folder, damage
 from medrec.types import MedrecError, Ragged
 
 Kind = Literal["diagnosis", "procedure", "symptom", "medication"]
 Source = Literal["synthetic", "demo", "credentialed"]
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure", "symptom", "medication")
 FORMAT = 3
+IDS = "ids.parquet"
+"""File of a stored cohort that holds the ids of its tables."""
+LIMIT = 10
+"""Fewer patients of credentialed records than this are not shown; see :mod:`medrec.data.privacy`."""
 
 
 def titled(name: str, source: str) -> str:
@@ -162,6 +167,7 @@ class Cohort:
         options: everything that was chosen to make it (window, mapping, seed, ...).
         report: the ledger.
         planted: what a synthetic control planted, and where to look for it; empty for all other records.
+        folder: where it was loaded from; ``None`` for one made by hand or by :meth:`select`.
     """
 
     name: str
@@ -176,6 +182,7 @@ class Cohort:
     options: dict[str, Any] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
     planted: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         n = self.n_visits
@@ -231,6 +238,35 @@ class Cohort:
             days_since_previous=self.days_since_previous[visits],
             sex=self.sex[patients],
             age_band=self.age_band[patients],
+            folder=None,
+        )
+
+    def ids(self) -> pl.DataFrame:
+        """What patients and visits are called in the tables, to join results back to them.
+
+        For your own use: of credentialed records no such frame may leave your machine, and
+        :func:`medrec.data.privacy.show` refuses it.
+
+        Returns:
+            One row for each visit: ``patient`` and ``visit`` (places in the cohort, as in ``run.predictions``),
+            ``patient_id`` and ``visit_id``: ``subject_id`` and ``hadm_id`` of MIMIC, ``uniquepid`` and
+            ``patienthealthsystemstayid`` of eICU.
+
+        Raises:
+            MedrecError: the cohort did not come from :func:`medrec.data.load_cohort` as it is, or its store is damaged.
+
+        Example:
+            >>> run.predictions(cohort).join(cohort.ids(), on=["patient", "visit"])  # doctest: +SKIP
+        """
+        if self.folder is not None and (reason := damage(self.folder)):
+            raise MedrecError(f"The ids of cohort {self.name!r} cannot be read: {reason}. Load the cohort again.")
+        if self.folder is not None and (self.folder / IDS).is_file():
+            ids = pl.read_parquet(self.folder / IDS)
+            if np.array_equal(ids["patient"].to_numpy(), self.patient_of_visit):
+                return ids
+        raise MedrecError(
+            f"Cohort {self.name!r} has no ids: it was made by hand, or is a part of another one. "
+            "Ask the cohort that load_cohort returned, before patients were selected."
         )
 
     def describe(self) -> dict[str, float]:
@@ -257,8 +293,12 @@ class Cohort:
 
     # -- storage -----------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, ids: pl.DataFrame | None = None) -> None:
         """Write the cohort as one folder; on any failure nothing is left at ``folder``.
+
+        Args:
+            folder: where.
+            ids: what :meth:`ids` will return; ``None``: nothing.
 
         Raises:
             MedrecError: the disk is full or the folder cannot be written.
@@ -293,18 +333,22 @@ class Cohort:
             pl.DataFrame({"sex": self.sex.tolist(), "age_band": self.age_band.tolist()}).write_parquet(
                 tmp / "patients.parquet"
             )
+            if ids is not None:
+                ids.write_parquet(tmp / IDS)
 
     @classmethod
     def load(cls, folder: Path) -> Cohort:
         """Read what :meth:`save` wrote.
 
         Raises:
-            MedrecError: no cohort there, or one written by another version of the format.
+            MedrecError: no cohort there, a damaged one, or one written by another version of the format.
         """
-        try:
-            header = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MedrecError(f"{folder} holds no cohort (cohort.json is missing). Import the tables again.") from None
+        folder = Path(folder)
+        if not (folder / "cohort.json").is_file():
+            raise MedrecError(f"{folder} holds no cohort (cohort.json is missing). Give a folder that save wrote.")
+        if reason := damage(folder):
+            raise MedrecError(f"The cohort in {folder} is damaged: {reason}. Make it again from its tables.")
+        header = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
         if header["format"] != FORMAT:
             raise MedrecError(f"{folder} was written in format {header['format']}, not {FORMAT}. Delete it and retry.")
         visits = pl.read_parquet(folder / "visits.parquet")
@@ -332,4 +376,5 @@ class Cohort:
             options=header["options"],
             planted=header["planted"],
             report=Report(tuple(Step(**s) for s in report["steps"]), report["facts"], report["tables"]),
+            folder=folder,
         )

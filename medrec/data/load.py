@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+import polars as pl
+
+from medrec import keys
 from medrec.data.cohort import Cohort, Kind, Source
-from medrec.paths import PACKAGE, cache_dir, data_dir
+from medrec.data.tables import MARKER, SUFFIXES, Layout
+from medrec.folders import SEAL, damage, notice
+from medrec.paths import cache_dir, data_dir
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
     from medrec.data.build import Options
-    from medrec.data.tables import Layout, RawTables
+    from medrec.data.tables import RawTables
 
 LAYOUTS: dict[str, Layout] = {"synthetic": "mimic3", "synthetic-6350": "mimic3", "synthetic-60125": "mimic4"}
 """Synthetic cohorts, and the layout in which their raw tables are written: 6 350 and 60 125 patients are in the cohorts
@@ -47,19 +52,58 @@ class Knobs:
     text: float = 1.0
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the raw tables behind a cohort lie.
+
+    Args:
+        layout: of the tables.
+        source: of the records.
+        folder: ``None`` for our own synthetic cohorts, whose tables are written to the cache when they are needed.
+        control: what was planted; empty: nothing.
+        drawn: what the patients of a named synthetic cohort were drawn with.
+    """
+
+    layout: Layout
+    source: Source
+    folder: Path | None = None
+    control: str = ""
+    drawn: Knobs | None = None
+
+
+@dataclass(frozen=True)
+class KnownCohort:
+    """A name that :func:`load_cohort` takes.
+
+    Args:
+        name: the name.
+        source: ``synthetic``, ``demo`` or ``credentialed``.
+        at_hand: whether it can be loaded now.
+        where: the folder of its tables; or what to type to get it.
+    """
+
+    name: str
+    source: Source
+    at_hand: bool
+    where: str
+
+
 def load_cohort(name: str, **options: Any) -> Cohort:
     """Load a cohort by name; build it first where no build with the same content is cached.
 
     Args:
         name: ``synthetic``, ``synthetic-6350``, ``synthetic-60125``, ``synthetic+structure``, ``synthetic+shape``;
-            ``mimic3-demo``, ``mimic4-demo``, ``eicu-demo``; ``mimic3``, ``mimic4``, ``eicu`` for credentialed tables.
-            Real tables lie in ``<data_dir>/<name>``; synthetic ones are written to the cache and go through the very
-            same reader.
-        options: the fields of :class:`medrec.data.build.Options`; for synthetic cohorts also those of :class:`Knobs`.
+            ``mimic3-demo``, ``mimic4-demo``, ``eicu-demo``; ``mimic3``, ``mimic4``, ``eicu`` for credentialed tables;
+            or a name given with :func:`name_synthetic`. Real tables lie in ``<data_dir>/<name>``; synthetic ones are
+            written to the cache and go through the very same reader.
+        options: the fields of :class:`medrec.data.build.Options`; for our own synthetic cohorts also those of
+            :class:`Knobs`.
 
     Returns:
-        The cohort. The cache key covers name, options, the tables' names, sizes and dates, and the source of the
-        ``data`` and ``knowledge`` rooms.
+        The cohort. The cache key covers name and options; the tables' names, sizes and dates (of our own synthetic
+        tables what they are made with); the code of the readers, of the pipeline and of the generator, without
+        comments and layout; and the content of the knowledge tables that they read. A cached cohort that is damaged is
+        built again, with one line that says so.
 
     Raises:
         MedrecError: an unknown name, option or value; tables missing or broken; nothing left after a step.
@@ -68,18 +112,28 @@ def load_cohort(name: str, **options: Any) -> Cohort:
         >>> cohort = load_cohort("mimic4-demo", window="first_day")  # doctest: +SKIP
         >>> cohort.n_patients  # doctest: +SKIP
     """
-    name = _canonical(name)
-    chosen, knobs = _parse(name, options)
-    folder, layout, source = _place(name, knobs)
-    tables = _reader(layout)(folder)
-    needed = [path for paths in tables.files.values() for path in paths]
+    place = _place(name)
+    chosen, knobs = _parse(name, place, options)
+    tables, needed = None, []
+    if place.folder is not None:
+        tables = _reader(place.layout)(_existing(name, place.folder))
+        needed = [path for paths in tables.files.values() for path in paths]
     if chosen.mapping != "name" or chosen.coding == "ccs":
         # Maps that the user supplies take part in the result.
         needed += sorted((data_dir() / "knowledge").glob("*"))
-    key = _digest(name, asdict(chosen), asdict(knobs) if knobs else None, _fingerprint(needed), _code_version())
+    generator = ["medrec.data.synthetic"] if tables is None or place.control else []
+    code = made_by("medrec.data.build", f"medrec.data.{place.layout}", *generator, planted=bool(place.control))
+    key = keys.digest(name, asdict(chosen), asdict(knobs) if knobs else None, _fingerprint(needed), code)
     cached = cache_dir() / "cohorts" / f"{name}-{key}"
-    if not cached.is_dir():
-        _build(name, tables, chosen, source, knobs).save(cached)
+    if cached.exists():
+        reason = damage(cached)
+        if reason is None:
+            return Cohort.load(cached)
+        notice(f"the stored cohort {name!r} is damaged ({reason}); it is built again")
+    if tables is None:
+        tables = _reader(place.layout)(_synthetic_tables(name, place, knobs or Knobs()))
+    cohort, ids = _build(name, place, tables, chosen, knobs)
+    cohort.save(cached, ids)
     return Cohort.load(cached)
 
 
@@ -89,8 +143,69 @@ def tables_folder(name: str, **options: Any) -> Path:
     Raises:
         MedrecError: an unknown name or option; real tables are missing.
     """
-    name = _canonical(name)
-    return _place(name, _parse(name, options)[1])[0]
+    place = _place(name)
+    knobs = _parse(name, place, options)[1]
+    if place.folder is None:
+        return _synthetic_tables(name, place, knobs or Knobs())
+    return _existing(name, place.folder)
+
+
+def known_cohorts() -> list[KnownCohort]:
+    """Cohorts by name: our own, the open demos, the credentialed databases, and those that the user has named."""
+    found = []
+    for name in (*NAMES, *_named()):
+        try:
+            place = _place(name)
+        except MedrecError as error:
+            found.append(KnownCohort(name, "synthetic", False, str(error)))
+            continue
+        if place.folder is None:
+            found.append(KnownCohort(name, place.source, True, "made when first asked for"))
+        else:
+            at_hand = place.folder.is_dir()
+            found.append(KnownCohort(name, place.source, at_hand, str(place.folder) if at_hand else _way_to(name)))
+    return found
+
+
+def name_synthetic(
+    name: str,
+    n_patients: int = 600,
+    *,
+    seed: int = 0,
+    layout: Layout = "mimic3",
+    history: float = 1.0,
+    structure: float = 0.0,
+    text: float = 1.0,
+) -> Path:
+    """Write tables of invented patients to ``<data_dir>/<name>``, for ``load_cohort(name)``; they stay *synthetic*.
+
+    Args:
+        name: small letters, digits, ``-`` and ``_``; not one that :data:`NAMES` or a former name of ours has.
+        n_patients: how many; about 5 % fewer are left in the cohort.
+        seed, history, structure, text: see :func:`medrec.data.synthetic.synthesize`.
+        layout: ``mimic3``, ``mimic4`` or ``eicu``.
+
+    Returns:
+        The folder. One that holds these very patients already is left as it is.
+
+    Raises:
+        MedrecError: the name is taken or cannot be one; the folder holds something else; a knob is out of its range.
+    """
+    from medrec.data.synthetic import synthesize
+
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise MedrecError(f"{name!r} cannot name a cohort: take small letters, digits, - and _, a letter first.")
+    if name in NAMES or name in FORMER or name in ("knowledge", *LAYOUTS):
+        raise MedrecError(f"The name {name!r} is taken: it means something else in this project. Choose another one.")
+    folder = data_dir() / name
+    records = synthesize(n_patients, seed, history=history, structure=structure, text=text)
+    if folder.exists():
+        if not (folder / MARKER).is_file():
+            raise MedrecError(f"{folder} is there already, and not written by us. Choose another name.")
+        if _drawn(folder) == {"layout": layout} | records.options:
+            return folder
+        raise MedrecError(f"{folder} holds other invented patients. Choose another name, or delete the folder first.")
+    return records.write(folder, layout)
 
 
 def import_tables(name: str, folder: Path) -> Path:
@@ -129,14 +244,66 @@ def import_tables(name: str, folder: Path) -> Path:
     return link
 
 
-def _canonical(name: str) -> str:
+def _named() -> list[str]:
+    """Names that the user has given to synthetic cohorts."""
+    known = {path.parent.name for path in data_dir().glob(f"*/{MARKER}")}
+    return sorted(known - set(NAMES))
+
+
+def _drawn(folder: Path) -> dict[str, Any]:
+    """What the marker in a folder says, if everything else is as it was written with it.
+
+    Invented records are under no guard. A real table that was put among them would be under none either.
+    """
+    reason = damage(folder)
+    if reason is None:
+        sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        files = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
+        reason = next((f"{file} is new" for file in files if file.endswith(SUFFIXES) and file not in sealed), None)
+    if reason is not None:
+        raise MedrecError(
+            f"{folder} holds {MARKER}, but is not as `medrec data synthesize` wrote it: {reason}. "
+            "Move it away and write it again; tables of your own belong into a folder of another name."
+        )
+    return json.loads((folder / MARKER).read_text(encoding="utf-8"))
+
+
+def _place(name: str) -> Place:
+    """Layout, source and folder of the raw tables behind a name; real ones need not be there.
+
+    Raises:
+        MedrecError: no such name, or a named cohort that is not as it was written.
+    """
     size, plus, control = name.partition("+")
     if size in FORMER:
         today = FORMER[size] + plus + control
         raise MedrecError(f"Cohort {name!r} is called {today!r} now. Ask for {today!r}.")
-    if name in NAMES or (size in LAYOUTS and control in CONTROLS):
-        return name
-    raise MedrecError(f"There is no cohort {name!r}.{_hint(name, NAMES)} Known cohorts: {', '.join(NAMES)}.")
+    if size in LAYOUTS and (not plus or control in CONTROLS):
+        return Place(LAYOUTS[size], "synthetic", control=control)
+    folder = data_dir() / name
+    if name in NAMES:
+        layout = name.removesuffix("-demo")
+        return Place(layout, "credentialed" if name in DATABASES else "demo", folder)  # type: ignore[arg-type]
+    named = _named()
+    if name in named:
+        drawn = _drawn(folder)
+        knobs = Knobs(**{f.name: drawn[f.name] for f in fields(Knobs)})
+        return Place(drawn["layout"], "synthetic", folder, drawn["control"] or "", knobs)
+    known = (*NAMES, *named)
+    raise MedrecError(f"There is no cohort {name!r}.{_hint(name, known)} Known cohorts: {', '.join(known)}.")
+
+
+def _existing(name: str, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise MedrecError(
+            f"There are no tables of {name!r}: {folder} does not exist. Get them with `{_way_to(name)}`, or set "
+            f"MEDREC_DATA_DIR to the folder that holds {name}/."
+        )
+    return folder
+
+
+def _way_to(name: str) -> str:
+    return f"medrec data fetch {name}" if name.endswith("-demo") else f"medrec data import {name} PATH"
 
 
 def _hint(word: str, known: Iterable[str]) -> str:
@@ -144,21 +311,21 @@ def _hint(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _parse(name: str, options: dict[str, Any]) -> tuple[Options, Knobs | None]:
+def _parse(name: str, place: Place, options: dict[str, Any]) -> tuple[Options, Knobs | None]:
     """Split the options between pipeline and generator, and check names and values."""
     from medrec.data.build import Options
 
-    synthetic = name.partition("+")[0] in LAYOUTS
-    known = {f.name: Options for f in fields(Options)} | ({f.name: Knobs for f in fields(Knobs)} if synthetic else {})
+    ours = place.folder is None
+    known = {f.name: Options for f in fields(Options)} | ({f.name: Knobs for f in fields(Knobs)} if ours else {})
     chosen: dict[type, dict[str, Any]] = {Options: {}, Knobs: {}}
     for option, value in options.items():
         if option not in known:
-            where = "" if synthetic or option not in {f.name for f in fields(Knobs)} else " of a database"
+            where = "" if ours or option not in {f.name for f in fields(Knobs)} else ": its patients are what they are"
             raise MedrecError(
                 f"Cohort {name!r} has no option {option!r}{where}.{_hint(option, known)} Options: {', '.join(known)}."
             )
         chosen[known[option]][option] = _checked(option, value, get_type_hints(known[option])[option])
-    return Options(**chosen[Options]), Knobs(**chosen[Knobs]) if synthetic else None
+    return Options(**chosen[Options]), Knobs(**chosen[Knobs]) if ours else place.drawn
 
 
 def _checked(option: str, value: Any, hint: Any) -> Any:
@@ -194,52 +361,37 @@ def _checked(option: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _place(name: str, knobs: Knobs | None) -> tuple[Path, Layout, Source]:
-    """Folder, layout and source of a cohort's raw tables, written first where they are synthetic."""
-    if knobs is not None:
-        size, _, control = name.partition("+")
-        return _synthetic_tables(size, control or None, knobs), LAYOUTS[size], "synthetic"
-    folder = data_dir() / name
-    layout: Layout = name.removesuffix("-demo")  # type: ignore[assignment]
-    source: Source = "demo" if name.endswith("-demo") else "credentialed"
-    if not folder.is_dir():
-        remedy = (
-            f"Fetch it with `medrec data fetch {name}`, or set MEDREC_DATA_DIR to the folder that holds {name}/."
-            if source == "demo"
-            else f"Credentialed tables come from PhysioNet: `medrec data import {name} PATH`, "
-            f"or set MEDREC_DATA_DIR to the folder that holds {name}/."
-        )
-        raise MedrecError(f"There are no tables of {name!r}: {folder} does not exist. {remedy}")
-    return folder, layout, source
-
-
 def _reader(layout: Layout) -> Any:
     from medrec.data import eicu, mimic3, mimic4
 
     return {"mimic3": mimic3.read, "mimic4": mimic4.read, "eicu": eicu.read}[layout]
 
 
-def _synthetic_tables(size: str, control: str | None, knobs: Knobs) -> Path:
-    folder = cache_dir() / "tables" / f"{size}-{_digest(size, control, asdict(knobs), _code_version())}"
-    if not folder.is_dir():
+def _synthetic_tables(name: str, place: Place, knobs: Knobs) -> Path:
+    """Folder of our own synthetic tables; what is missing or damaged is written."""
+    code = made_by("medrec.data.synthetic", planted=bool(place.control))
+    folder = cache_dir() / "tables" / f"{name}-{keys.digest(place.layout, asdict(knobs), code)}"
+    reason = damage(folder)
+    if reason is not None:
+        if folder.exists():
+            notice(f"the stored tables of {name!r} are damaged ({reason}); they are written again")
         from medrec.data.synthetic import SIZES, synthesize
 
-        synthesize(SIZES[size], control=control, **asdict(knobs)).write(folder, LAYOUTS[size])
+        size = SIZES[name.partition("+")[0]]
+        synthesize(size, control=place.control or None, **asdict(knobs)).write(folder, place.layout)  # type: ignore[arg-type]
     return folder
 
 
-def _build(name: str, tables: RawTables, options: Options, source: Source, knobs: Knobs | None) -> Cohort:
+def _build(
+    name: str, place: Place, tables: RawTables, options: Options, knobs: Knobs | None
+) -> tuple[Cohort, pl.DataFrame]:
     # Imported here: reading a cohort from the cache needs none of it.
-    from medrec.data.build import build_cohort
+    from medrec.data.build import cohort_and_ids
     from medrec.data.synthetic.world import world
 
-    cohort = build_cohort(tables, options, name=name, source=source, extra=asdict(knobs) if knobs else None)
-    control = name.partition("+")[2]
-    return replace(cohort, planted=dict(world(control).planted)) if control else cohort
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    extra = asdict(knobs) if knobs else None
+    cohort, ids = cohort_and_ids(tables, options, name=name, source=place.source, extra=extra)
+    return (replace(cohort, planted=dict(world(place.control).planted)) if place.control else cohort), ids
 
 
 def _fingerprint(files: Iterable[Path]) -> list[tuple[str, int, int]]:
@@ -247,11 +399,22 @@ def _fingerprint(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return sorted({(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files})
 
 
-def _code_version() -> str:
-    """Hash of the sources of the two rooms that decide what a cohort is."""
-    digest = hashlib.sha256()
-    for room in ("data", "knowledge"):
-        for path in sorted((PACKAGE / room).rglob("*")):
-            if path.suffix in {".py", ".csv"}:
-                digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+def made_by(*modules: str, planted: bool) -> dict[str, str]:
+    """Code that decides what a cohort is, and the knowledge that it reads.
+
+    Args:
+        modules: where to start, e.g. ``medrec.data.build``; all that they import in the rooms ``data`` and
+            ``knowledge`` takes part.  What fetches, splits, batches or guards records makes none, and no maker
+            imports it.
+        planted: follow ``chem`` as well, which the generator asks where it plants something.
+
+    Returns:
+        Hash of each module's code, and under ``tables`` that of the knowledge tables that their sources name.
+    """
+    rooms = keys.in_rooms("data", "knowledge", "types", *(["chem"] if planted else []))
+    # The package itself brings in this module, and with it every reader.
+    found = keys.closure(modules, lambda module: rooms(module) and module != "medrec.data")
+    folder = keys.source_of("medrec.knowledge").parent / "tables"
+    text = "".join(keys.source_of(module).read_text(encoding="utf-8") for module in found)
+    named = [path for path in folder.glob("*.csv") if path.name in text]
+    return keys.codes(found) | {"tables": keys.files_digest(named, folder)}

@@ -7,7 +7,8 @@ with a second cell where the first could be computed from the totals; and tables
 with lists of codes, are refused even when released. What no program can check is the number of patients that the author
 states, and what a glued number is a number of.
 
-A cohort itself carries no ids: patients and visits are rows. Synthetic and demo records pass through unchanged.
+A cohort itself carries no ids: patients and visits are rows. :meth:`medrec.data.cohort.Cohort.ids`, which joins them to
+the tables, is for the user's own machine. Synthetic and demo records pass through unchanged.
 """
 
 from __future__ import annotations
@@ -23,11 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from medrec.data.cohort import Cohort, Source
+from medrec.data.cohort import LIMIT, Cohort, Source
 from medrec.types import MedrecError
-
-LIMIT = 10
-"""Fewer patients than this are not shown."""
 
 MARK = "medrec_patients"
 """Key in an output's metadata: how many patients stand behind it."""

@@ -23,6 +23,8 @@ from medrec.types import MedrecError
 Layout = Literal["mimic3", "mimic4", "eicu"]
 
 SUFFIXES = (".csv", ".csv.gz")
+MARKER = "synthetic.json"
+"""File beside tables of invented patients: the layout, and the options that they were drawn with."""
 
 VISITS = ("patient_id", "visit_id", "admit_time", "rank", "sex", "age")
 """``patient_id``; ``visit_id`` int64; ``admit_time`` datetime or null; ``rank`` int, what is known of the order of

@@ -3,6 +3,7 @@
 import errno
 import json
 import stat
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -165,6 +166,60 @@ def test_missing_and_foreign_cohorts_are_named(tmp_path):
         Cohort.load(tmp_path)
     make([[0]], [1]).save(tmp_path / "c")
     header = json.loads((tmp_path / "c" / "cohort.json").read_text())
-    (tmp_path / "c" / "cohort.json").write_text(json.dumps(header | {"format": 0}))
+    with atomic_folder(tmp_path / "old", "a cohort") as tmp:
+        (tmp / "cohort.json").write_text(json.dumps(header | {"format": 0}))
     with pytest.raises(MedrecError, match="format 0"):
+        Cohort.load(tmp_path / "old")
+
+
+@pytest.mark.parametrize("file", ["visits.parquet", "vocab_medication.parquet", "cohort.json", "checksums.json"])
+def test_a_damaged_cohort_of_the_users_own_is_refused(tmp_path, file):
+    cohort = make([[0, 1], [2]], [2])
+    cohort.save(tmp_path / "c")
+    content = bytearray((tmp_path / "c" / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "c" / file).write_bytes(content)
+    with pytest.raises(MedrecError, match=r"cohort in .*c is damaged: .*Make it again"):
         Cohort.load(tmp_path / "c")
+    cohort.save(tmp_path / "c")
+    same(Cohort.load(tmp_path / "c"), cohort)
+
+
+# -- ids ---------------------------------------------------------------------------------------------------------------
+
+NO_IDS = r"'toy' has no ids: it was made by hand, or is a part.*load_cohort"
+
+
+def test_ids_lie_beside_the_cohort_and_come_back_with_it(tmp_path):
+    cohort = make([[0], [1], [2]], [2, 1])
+    ids = pl.DataFrame({"patient": [0, 0, 1], "visit": [0, 1, 2], "patient_id": ["a", "a", "b"], "visit_id": [7, 8, 9]})
+    with pytest.raises(MedrecError, match=NO_IDS):
+        cohort.ids()
+    cohort.save(tmp_path / "c", ids)
+    loaded = Cohort.load(tmp_path / "c")
+    assert loaded.ids().equals(ids)
+    assert loaded.content == cohort.content
+    same(loaded, cohort)
+    loaded.save(tmp_path / "again")
+    assert not (tmp_path / "again" / "ids.parquet").exists(), "ids do not travel"
+    with pytest.raises(MedrecError, match=NO_IDS):
+        Cohort.load(tmp_path / "again").ids()
+
+
+def test_a_part_of_a_cohort_has_no_ids(tmp_path):
+    cohort = make([[0], [1], [2]], [2, 1])
+    ids = pl.DataFrame({"patient": [0, 0, 1], "visit": [0, 1, 2], "patient_id": [5, 5, 6], "visit_id": [7, 8, 9]})
+    cohort.save(tmp_path / "c", ids)
+    loaded = Cohort.load(tmp_path / "c")
+    for part in (loaded.select(np.array([0, 1])), replace(loaded, visit_offsets=np.array([0, 1, 3]))):
+        with pytest.raises(MedrecError, match=NO_IDS):
+            part.ids()
+
+
+def test_ids_that_do_not_fit_their_checksum_are_refused(tmp_path):
+    ids = pl.DataFrame({"patient": [0, 0], "visit": [0, 1], "patient_id": [5, 5], "visit_id": [7, 8]})
+    make([[0], [1]], [2]).save(tmp_path / "c", ids)
+    loaded = Cohort.load(tmp_path / "c")
+    ids.with_columns(visit_id=pl.Series([8, 7])).write_parquet(tmp_path / "c" / "ids.parquet")
+    with pytest.raises(MedrecError, match=r"ids of cohort 'toy' cannot be read: ids.parquet does not fit.*again"):
+        loaded.ids()

@@ -7,6 +7,7 @@ on real files. What such records can and cannot show is said in the chapter "Fro
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from medrec.data.synthetic import tables
 from medrec.data.synthetic.model import STAGES, Stays, simulate, stream
 from medrec.data.synthetic.world import World, world
+from medrec.data.tables import MARKER
 from medrec.folders import atomic_folder
 from medrec.knowledge.conditions import icd_titles
 from medrec.types import MedrecError, Ragged
@@ -83,6 +85,9 @@ class SyntheticRecords:
             folder: made, or replaced as a whole when it exists.
             layout: ``mimic3`` (upper-case headers), ``mimic4`` (tables under ``hosp/``) or ``eicu``.
 
+        Returns:
+            The folder; :data:`medrec.data.tables.MARKER` in it says that these patients are invented, and how.
+
         Raises:
             MedrecError: no such layout, or the folder cannot be written.
         """
@@ -91,6 +96,7 @@ class SyntheticRecords:
         folder = Path(folder)
         with atomic_folder(folder, what=f"synthetic {layout} tables") as tmp:
             tables.write(tmp, layout, self.world, self.stays, self.titles, stream(self.options["seed"], "table", 0))
+            (tmp / MARKER).write_text(json.dumps({"layout": layout} | self.options, indent=1) + "\n", encoding="utf-8")
         return folder
 
 
