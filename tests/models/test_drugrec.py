@@ -352,6 +352,21 @@ def test_symptoms_are_drawn_by_frequency_and_passed_on_by_company():
     assert (drawn[:, 0] != drawn[:, 1]).all()  # a symptom does not keep itself company
 
 
+def test_the_causal_part_is_a_mean_over_scored_visits_too(monkeypatch):
+    """It is there while training alone, where the battery does not look."""
+    cohort = random_cohort(12, seed=8, n_symptoms=5)
+    system = case(WITH_SYMPTOMS, Prepared)
+    network, context = system.build(cohort, dropout=0.0, causal_weight=1.0).train(), system.context(cohort)
+    monkeypatch.setattr(network, "_sampled_symptoms", lambda mask: torch.arange(5).expand(*mask.shape, 5))
+    alone = [VisitBatch.build(cohort, np.array([patient])) for patient in range(12)]
+    with torch.no_grad():
+        losses = torch.stack([network.loss(batch, context) for batch in alone])
+        loss = network.loss(VisitBatch.build(cohort, np.arange(12)), context)
+        assert loss > network.eval().loss(VisitBatch.build(cohort, np.arange(12)), context) + 0.3
+    weights = torch.as_tensor(np.diff(cohort.visit_offsets)).float()
+    torch.testing.assert_close(loss, weights @ losses / weights.sum())
+
+
 def test_frequent_pairs_come_from_training_patients_alone():
     cohort = random_cohort(60, seed=7)
     system = case()

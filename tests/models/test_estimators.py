@@ -2,39 +2,70 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
+from medrec.context import Context
 from medrec.data import example
+from medrec.graphs.interactions import Interactions
 from medrec.metrics import jaccard
-from medrec.models.ecc import ECC
 from medrec.models.last_visit import LastVisit
 from medrec.models.lr import LR, current_codes
 from medrec.models.popularity import Popularity
+from medrec.models.registry import systems
 from tests.toys import random_cohort
 
-ESTIMATORS = [Popularity, LastVisit, LR, ECC]
+ESTIMATORS = [system for system in systems() if not system.is_network]
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
-def test_habits_of_estimators(cls):
+def made(system):
+    """A fresh one, and what it is fitted to."""
     cohort = random_cohort(30, seed=1)
-    estimator = cls()
+    estimator = system.create(system.configure(), None)
+    if system.task == "visits":
+        return estimator, cohort, None
+    last = np.isin(np.arange(cohort.n_visits), cohort.visit_offsets[1:] - 1)
+    graph = Interactions.of(cohort, ~last, last)
+    return estimator, graph, Context(cohort.vocab, torch.zeros(9, 9, dtype=torch.bool), graph=graph)
+
+
+@pytest.mark.parametrize("system", ESTIMATORS, ids=lambda system: system.name)
+def test_habits_of_estimators(system):
+    estimator, data, _ = made(system)
     assert set(vars(estimator)) == set(estimator.get_params())  # the constructor only stores
-    assert estimator.fit(cohort) is estimator
+    assert estimator.fit(data) is estimator
     learnt = set(vars(estimator)) - set(estimator.get_params())
     assert learnt
     assert all(name.endswith("_") for name in learnt)
-    sets = estimator.predict(cohort)
+    assert all(isinstance(value, np.ndarray) for value in estimator.state().values())
+
+
+@pytest.mark.parametrize("system", [s for s in ESTIMATORS if s.task == "ranking"], ids=lambda system: system.name)
+def test_rankers_say_the_same_again(system):
+    estimator, graph, context = made(system)
+    scores = estimator.fit(graph).rank(np.arange(30), context)
+    assert scores.shape == (30, 9)
+    assert scores.dtype == np.float32
+    assert np.ptp(scores) > 0
+    np.testing.assert_array_equal(clone(estimator).fit(graph).rank(np.arange(30), context), scores)
+    again = system.create(system.configure(), None).load_state(estimator.state())
+    np.testing.assert_array_equal(again.rank(np.array([3]), context), scores[[3]])
+
+
+@pytest.mark.parametrize("system", [s for s in ESTIMATORS if s.task == "visits"], ids=lambda system: system.name)
+def test_estimators_say_the_same_again(system):
+    estimator, cohort, _ = made(system)
+    sets = estimator.fit(cohort).predict(cohort)
     assert sets.dtype == bool
     assert sets.shape == (cohort.n_visits, cohort.n_medications)
     scores = estimator.predict_proba(cohort)
     if scores is not None:
         assert ((scores >= 0) & (scores <= 1)).all()
     np.testing.assert_array_equal(clone(estimator).fit(cohort).predict(cohort), sets)
-    again = cls().load_state(estimator.state())
+    again = system.create(system.configure(), None).load_state(estimator.state())
     np.testing.assert_array_equal(again.predict(cohort), sets)
 
 

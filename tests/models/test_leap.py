@@ -88,7 +88,7 @@ def spread(network):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"attention": "linear"}, {"keep_attention": False}, {"order": "record", "max_len": 4}]
+    "settings", [{}, {"attention": "linear"}, {"keep_attention": False}, {"order": "record", "max_len": 7}]
 )
 def test_batched_equals_one_step_of_one_visit_at_a_time(settings):
     cohort = random_cohort(8, seed=2)
@@ -151,7 +151,9 @@ def test_batched_equals_one_step_of_one_visit_at_a_time(settings):
                 z = decoder.send(m)
             losses.append(total / (len(true) + 1))
         torch.testing.assert_close(network.loss(batch, context), torch.stack(losses).mean())
-    assert len(lengths) > 1 or config.max_len
+    # Some lists end on their own; where there is a limit, it cuts others.
+    assert len(lengths) > 1
+    assert max(lengths) == config.max_len or not config.max_len
 
 
 def test_the_loss_is_teacher_forced_in_both_modes():
@@ -257,9 +259,6 @@ def test_attention_looks_at_every_diagnosis_at_every_step():
 
 
 def test_a_ceiling_on_length_is_a_ceiling_on_jaccard():
-    sizes = torch.tensor([18, 20, 25, 30, 40])
-    ceiling = (20 / sizes).clamp(max=1)
-    close(ceiling, [1.0, 1.0, 0.8, 0.6667, 0.5])
     # A true list of M, of which max_len = k are written: at best k / M.
     cohort = random_cohort(10, seed=9)
     full = np.ones((cohort.n_visits, 9), dtype=bool)
