@@ -50,7 +50,7 @@ def test_frequencies_leave_the_patient_out():
 
 
 def test_list_and_length_are_chosen_on_the_other_patients():
-    cohort = random_cohort()
+    cohort = random_cohort(10)  # few enough for one patient to matter
     recommended, frequency = rp.popularity(cohort)
     Y, patient = rp.targets(cohort), cohort.patient_of_visit
     M = cohort.n_medications
@@ -68,11 +68,18 @@ def test_list_and_length_are_chosen_on_the_other_patients():
         rp.popularity_curve(cohort, np.zeros((M, M), bool))["jaccard"].to_numpy(),
         np.mean([c for _, c in curves], axis=0),
     )
+    with_everybody = 1 + np.argmax(sum(c for _, c in curves))
+    most_frequent = np.argsort(-Y.sum(0), kind="stable")
+    own_length, own_list = set(), set()
     for p, (order, _) in enumerate(curves):
         k = 1 + np.argmax(sum(c for q, (_, c) in enumerate(curves) if q != p))
+        own_length |= {p} if k != with_everybody else set()
+        own_list |= {p} if set(order[:k]) != set(most_frequent[:k]) else set()
         for v in np.flatnonzero(patient == p):
             assert set(np.flatnonzero(recommended[v])) == set(order[:k])
             np.testing.assert_array_equal(frequency[v], Y[patient != p].sum(0))
+    assert own_length, "with the patient's own visits every length would be the same"
+    assert own_list, "with the patient's own visits every list would be the same"
 
 
 def test_ddi_rate_along_the_list():
