@@ -173,13 +173,19 @@ def costs_of(row: Row, runs: Sequence[Run]) -> pl.DataFrame:
             "epochs": [_median([len(h) for h in histories])],
             "best_epoch": [_median([run.metrics["best_epoch"] for run in runs if len(run.history)])],
             "validation": [chosen_by(runs)],
+            "converged": [all(run.metrics["converged"] for run in runs)],
+            "degenerate": [next((run.metrics["degenerate"] for run in runs if run.metrics["degenerate"]), None)],
+            "below_popularity": [any(run.metrics["below_popularity"] for run in runs)],
             "seconds_per_epoch": [_median([h["seconds"].median() for h in histories])],
             "seconds": [_median([run.environment["wall_seconds"] for run in runs])],
             "peak_mib": [_median([run.environment["peak_memory_mib"] for run in runs])],
         },
-        schema_overrides=dict.fromkeys(
-            ("epochs", "best_epoch", "validation", "seconds_per_epoch", "seconds", "peak_mib"), pl.Float64
-        ),
+        schema_overrides={
+            **dict.fromkeys(
+                ("epochs", "best_epoch", "validation", "seconds_per_epoch", "seconds", "peak_mib"), pl.Float64
+            ),
+            "degenerate": pl.String,
+        },
     )
     rounded = pl.selectors.float() - pl.selectors.by_name("validation")
     return frame.with_columns(rounded.round(2), pl.col("validation").round(6))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
 from medrec.lab.rows import settings_by_system
 from medrec.models import registry
-from medrec.models.base import Row, System, near
+from medrec.models.base import Row, System
 from medrec.runs import Run
 from medrec.tasks import ranking
 from medrec.tasks.evaluation import Evaluation, Interval, bootstrap, paired_difference, shared_groups
@@ -168,13 +168,23 @@ class Comparison:
         if self.anew is not None:
             lines += ["", f"The same for {self.anew.protocol.name}, {self.anew._protocol_words}.", self.anew.left_out]
             lines += [*self.anew._ranking_text(), *self.anew._difference_text()]
+        lines += [""] + [f"{label}{seed}: {warning}." for label, seed, warning in self._warnings()]
         seeds = max(len(runs) for runs in self.runs.values())
         drawn = "patients" if seeds == 1 else f"{seeds} training seeds and of patients together"
         brackets = f"95 % of 1000 bootstrap resamples of {drawn}"
         if getattr(self.protocol, "bootstrap", "house") == "field":
             field = "mean of ten rounds of 80 % of the patients, one standard deviation to each side"
             brackets = f"{field}, as the field prints it; of differences {brackets}"
-        return "\n".join([*lines, "", f"Brackets: {brackets}."])
+        return "\n".join([*lines, f"Brackets: {brackets}."])
+
+    def _warnings(self) -> Iterator[tuple[str, str, str]]:
+        """What must be known of a training, once where all seeds have it alike."""
+        for label, runs in self.runs.items():
+            found = [run.warning for run in runs]
+            if len(set(found)) == 1:
+                yield from [(label, "", found[0])] * bool(found[0])
+            else:
+                yield from ((label, f", seed {run.config['seed']}", run.warning) for run in runs if run.warning)
 
     def _difference_text(self) -> list[str]:
         if len(self.runs) == 1:
@@ -278,6 +288,23 @@ class Comparison:
         found = pl.DataFrame(rows).with_columns(pl.selectors.float().fill_nan(None))
         return found if self.anew is None else pl.concat([found, self.anew.frame()])
 
+    def write_csv(self, path: Path) -> Path:
+        """Write :meth:`frame`.
+
+        Raises:
+            MedrecError: the file cannot be written.
+        """
+        return _writing(path, self.frame().write_csv)
+
+    def write_plot(self, path: Path) -> Path:
+        """Write :meth:`plot`, in the form that the name of the file asks for.
+
+        Raises:
+            MedrecError: the file cannot be written, or its name asks for a form that does not exist.
+        """
+        plotting.use_style()
+        return _writing(path, self.plot().savefig)
+
     def plot(self, metric: str | None = None) -> Figure:
         """Levels with intervals, and beside them the paired differences to the first system.
 
@@ -314,6 +341,14 @@ class Comparison:
         return figure
 
 
+def _writing(path: Path, write: Callable[[Path], Any]) -> Path:
+    try:
+        write(path)
+    except (OSError, ValueError) as error:  # ValueError: a kind of figure that the plotting library does not know
+        raise MedrecError(f"{path} cannot be written: {error}. Choose another name or folder.") from None
+    return path
+
+
 def _draw(axes: Any, found: Mapping[str, Interval], looks: Mapping[str, str], **more: Any) -> None:
     plotting.plot_intervals(
         axes,
@@ -334,7 +369,7 @@ def compare(
     settings: Mapping[str, Any] | None = None,
     task: str | None = None,
     threshold: Any = None,
-    protocol: str | None = None,
+    protocol: Any = None,
     ddi: Path | None = None,
     device: str = "cpu",
 ) -> Comparison:
@@ -350,7 +385,7 @@ def compare(
         settings: that differ: ``{"retain.patience": 200}`` for one system, ``{"patience": 200}`` for all that have it.
         task: ``"visits"`` or ``"ranking"``; ``None``: the one that the systems share.
         threshold: ``"tuned"``, ``"own"`` or a number; ``None``: the protocol's.
-        protocol: name of one of the task's; default: the house's.
+        protocol: one of the task's, or its name; default: the house's.
         ddi: file of another interaction list than the book's own.
         device: of the trainings.
 
@@ -362,19 +397,9 @@ def compare(
         >>> print(compare(["lr", "retain:official"], cohort, seeds=3).text())  # doctest: +SKIP
     """
     checked_device(device)
-    rows = _rows(models, settings or {})
-    systems = {label: registry.get(row.system) for label, row in rows.items()}
-    task = _task(task, systems)
-    rules = _protocol(task, protocol, threshold)
+    rows, systems, task, rules = prepared(models, settings, task=task, threshold=threshold, protocol=protocol)
     if getattr(rules, "bootstrap", "house") == "field" and seeds > 1:
         raise MedrecError(f"The protocol {rules.name!r} describes one training of each system. Leave --seeds out.")
-    if getattr(rules, "kind", "temporal") == "hold-out":
-        visiting = [label for label, system in systems.items() if system.task == "visits"]
-        if visiting:
-            raise MedrecError(
-                f"The protocol {rules.name!r} asks about no visit, so that {', '.join(visiting)} cannot take part. "
-                "Leave them out, or take another protocol."
-            )
     # What a protocol says about the split holds for the systems of the other task, too: they meet at the same patients.
     split = rules.split_seed(split_seed) if task == "visits" else split_seed
     runs = {
@@ -397,6 +422,35 @@ def compare(
     found = Comparison(cohort, task, rules, runs, split)
     found.evaluations(next(iter(runs)))  # who cannot take part is told of here
     return found
+
+
+def prepared(
+    models: Sequence[str | Row],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    task: str | None = None,
+    threshold: Any = None,
+    protocol: Any = None,
+) -> tuple[dict[str, Row], dict[str, System], str, Any]:
+    """What :func:`compare` makes of its arguments before it needs a cohort: rows and systems by label, task, protocol.
+
+    Raises:
+        MedrecError: as :func:`compare` says.
+    """
+    rows = _rows(models, settings or {})
+    systems = {label: registry.get(row.system) for label, row in rows.items()}
+    task = _task(task, systems)
+    rules = tasks.protocol(task, protocol)
+    if threshold is not None:
+        rules = tasks.get(task).with_threshold(rules, threshold)
+    if getattr(rules, "kind", "temporal") == "hold-out":
+        visiting = [label for label, system in systems.items() if system.task == "visits"]
+        if visiting:
+            raise MedrecError(
+                f"The protocol {rules.name!r} asks about no visit, so that {', '.join(visiting)} cannot take part. "
+                "Leave them out, or take another protocol."
+            )
+    return rows, systems, task, rules
 
 
 def _rows(models: Sequence[str | Row], settings: Mapping[str, Any]) -> dict[str, Row]:
@@ -451,20 +505,6 @@ def _task(task: str | None, systems: Mapping[str, System]) -> str:
     if task not in tasks.NAMES:
         raise MedrecError(f"There is no task {task!r}. There are {', '.join(tasks.NAMES)}.")
     return task
-
-
-def _protocol(task: str, name: str | None, threshold: Any) -> Any:
-    room = tasks.get(task)
-    if name is None:
-        rules = room.HOUSE
-    elif name in room.PROTOCOLS:
-        rules = room.PROTOCOLS[name]
-    else:
-        raise MedrecError(
-            f"The task {task!r} has no protocol {name!r}.{near(name, room.PROTOCOLS)} "
-            f"It has {', '.join(room.PROTOCOLS)}."
-        )
-    return rules if threshold is None else room.with_threshold(rules, threshold)
 
 
 def table(

@@ -37,8 +37,9 @@ class Grid:
             ``delta_high`` against the first row on the visits that both score; ``patients``, ``n_visits``.
         costs: one row for each system: ``key``, ``label``, ``seeds``, ``parameters``, ``epochs``, ``best_epoch``
             (medians), ``validation`` (Jaccard of the validation patients, mean: by this a setting is chosen; networks
-            at the epoch that was kept, estimators at their tuned threshold), ``seconds_per_epoch``, ``seconds``,
-            ``peak_mib``.
+            at the epoch that was kept, estimators at their tuned threshold), ``converged`` (with every seed),
+            ``degenerate`` (what is said to everybody, where that is so), ``below_popularity`` (with a seed),
+            ``seconds_per_epoch``, ``seconds``, ``peak_mib``.  Rows of before know nothing of the three in the middle.
         provenance: cohort, seeds, split, device, and of kept rows everything that :mod:`medrec.lab.kept` writes.
         note: why the rows are not what the code of today would make; empty where they are, or were made just now.
     """
@@ -95,10 +96,28 @@ class Grid:
             equal: the claim is that the two are alike.
             more: of :func:`~medrec.tasks.verdicts.verdict` or :func:`~medrec.tasks.verdicts.verdict_of_equality`.
         """
+        not_learnt = [reason for key in dict.fromkeys((self.reference, row["key"])) if (reason := self.not_learnt(key))]
+        if not_learnt:
+            return Verdict("undecided", f"On {self.cohort} nothing is judged: {'; '.join(not_learnt)}.")
         delta = interval(row, "delta", sign)
         about: dict[str, Any] = {"cohort": f"the {self.cohort} cohort", "n_seeds": self.provenance["seeds"]}
         about |= {"n_patients": row["patients"], **more}
         return verdict_of_equality(delta, **about) if equal else verdict(delta, source=self.source, **about)
+
+    @property
+    def reference(self) -> str:
+        """Key of the row that the others are compared with."""
+        return str(self.costs["key"][0])
+
+    def not_learnt(self, key: str) -> str:
+        """Why a row bears no verdict, for verdicts and captions; empty where it does."""
+        row = self.costs.filter(key=key)
+        if row.is_empty() or "converged" not in row.columns:
+            return ""
+        label, converged, degenerate = row["label"][0], row["converged"][0], row["degenerate"][0]
+        if degenerate is not None:
+            return f"{label} says {degenerate}"
+        return "" if converged else f"the training of {label} had not converged"
 
     def wide(self, *, threshold: str = "tuned", visits: str = "all visits") -> pl.DataFrame:
         """One row a system, the five columns of the field side by side; intervals in ``… low`` and ``… high``."""

@@ -401,3 +401,43 @@ def _made(training: Training, device: str) -> Outcome:
 def failures(outcomes: Sequence[Outcome]) -> list[str]:
     """What failed, one line each with the reason."""
     return [f"{outcome.training}: {outcome.error}" for outcome in outcomes if outcome.error]
+
+
+# -- keeping its rows --------------------------------------------------------------------------------------------------
+
+
+def check_keeping(
+    grids: Grids, *, split_seed: int | None = 0, settings: Mapping[str, Any] | None = None, ddi: Path | None = None
+) -> None:
+    """Whether the rows of these grids may be kept: as the book trains them, and no others.
+
+    Raises:
+        MedrecError: a grid of the user's own, or a setting, a split or an interaction list that differs.
+    """
+    for grid in [grids] if isinstance(grids, str | Path) else grids:
+        if not declared(grid).house:
+            raise MedrecError(f"Kept rows are those of the book's own grids, and {grid} is yours. Leave --keep out.")
+    if settings or split_seed != 0 or ddi is not None:
+        raise MedrecError("Rows are kept as the book trains them. Leave out --set, --split-seed and --ddi, or --keep.")
+
+
+def keep_rows(wanted: Sequence[Training], seeds: int, *, device: str = "cpu") -> list[Path]:
+    """Write the rows of every grid among trainings that are all in the store.
+
+    Args:
+        wanted: from :func:`trainings`.
+        seeds: as it was told.
+        device: of trainings, should one be missing.
+
+    Returns:
+        The folders.
+    """
+    from medrec.lab import grids
+    from medrec.lab.collect import collect
+
+    first = {(training.grid, training.cohort_name): training for training in reversed(wanted)}
+    found = []
+    for training in reversed(first.values()):
+        cohort = _cohort(training)
+        found.append(grids.keep(collect(training.grid, cohort, seeds, device=device), cohort))
+    return found
