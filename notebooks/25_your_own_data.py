@@ -291,7 +291,8 @@ show(fig)
 #
 # ## A new system in one file
 #
-# A system is a docstring with its source, a configuration, a class with one of the two faces of {py:mod}`medrec.models.base`, and one line in the registry.
+# A system is a docstring with its source, a configuration, a class with one of the faces of {py:mod}`medrec.models.base`, and a declaration, `SYSTEM = System(...)`.
+# It may lie outside the package: wherever a name of a system is taken, `my_package.my_module:SYSTEM` is taken too, on the command line, in grids and in Python, and the battery, the store and the tables treat it like one of the book's.
 # {py:class}`~medrec.models.base.Estimator` asks for a few lines more than stand here, by which the run store saves and loads what was learnt; {py:mod}`medrec.models.popularity` shows them.
 # *Popular and last* has no paper; it is here because ten lines hold it:
 #
@@ -503,8 +504,32 @@ ax.grid(axis="y", visible=False)
 show(fig)
 
 # %% [markdown]
-# A run with the same resolved configuration is never repeated: the second call below reads the store.
-# `medrec sweep --jobs 2` runs everything that the files in `configs/` ask for and the store does not hold; killed and started again it goes on where it stopped.
+# A training is never repeated: the second call below reads the store.
+# What it looks for is a *content key*: a hash of settings, seeds, records, interactions, structures, and of the code that makes the system's numbers.
+# A comment in that code changes no key; a learning rate multiplied by zero does, and the training is made anew.
+# So the store cannot return a run that today's code would not make.
+#
+# `medrec sweep retain --jobs 2` trains every row of a grid that the store lacks; killed and started again it goes on where it stopped, and `--dry-run` says first how many trainings are missing and how long they will take.
+# A grid of your own is a file anywhere:
+#
+# ```yaml
+# cohort: mimic3            # optional; --cohort wins
+# rows:
+#   - {key: plain, label: RETAIN, system: retain}
+#   - {key: wide, label: RETAIN 128 wide, system: retain, settings: {size: 128}}
+#   - {key: mine, label: my own, system: "my_package.my_module:SYSTEM"}
+# ```
+#
+# ```bash
+# medrec sweep my-grid.yaml --seeds 3 --jobs 2 --dry-run
+# medrec sweep my-grid.yaml --seeds 3 --jobs 2
+# ```
+#
+# **The same numbers again.**
+# One machine, one number of threads and one seed give the same weights, scores and metrics, byte for byte; files that hold times and dates differ, of course.
+# The number of threads stands in `environment.json` of each run.
+# With another number of threads, another processor or another version of PyTorch, sums are made in another order: weights differ in their last digits after the first steps, and after some epochs by as much as another seed would make them differ.
+# Compare such runs like seeds: by intervals, never by equality.
 
 # %%
 first = training.train("lr", records, split_seed=seed)
@@ -634,7 +659,7 @@ show(fig)
 # - The guard hides small cells and as many others as the totals would need to give them back; one mask a line protects nobody.
 # - Coverage is the share of code occurrences that a vocabulary knows; medication classes travel, raw diagnoses do not.
 # - A system is one file behind a common face; the line "a visit's own target does not reach its prediction" catches a leak that a score would celebrate.
-# - Runs multiply; the store returns a finished one without training it again.
+# - Runs multiply; the store returns a finished one without training it again, and only if today's code and records would make the same.
 # - In a ledger, before = kept + dropped at every step, and the reasons stand beside.
 #
 # ## Exercises
