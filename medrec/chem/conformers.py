@@ -15,7 +15,8 @@ What happens to what is not one ordinary organic molecule is policy, and every r
 * **failed**: no coordinates, and the reason.
 
 One seed gives one geometry, the same on every run; 0 is refused, because RDKit then returns the same conformer again
-and again.  Results are kept in one file under ``MEDREC_CACHE_DIR``, by SMILES, seed, number and version of RDKit.
+and again.  Results are kept in one file under ``MEDREC_CACHE_DIR``, by SMILES, seed, number and version of RDKit, each
+with a checksum; what does not fit it is made again.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medrec import keys
 from medrec.chem.fragments import completed
 from medrec.chem.graphs import parse
+from medrec.folders import notice
 from medrec.paths import cache_dir
 from medrec.types import MedrecError
 
@@ -390,17 +393,42 @@ def read_sdf(path: Path, smiles: Sequence[str]) -> list[Conformers]:
 # -- cache ---------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
-    """The cache, open; what is written is kept unless an error ends the block."""
+Result = TypeVar("Result")
+
+NO_DAMAGE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+"""Errors of the place, not of the file: making it again would not help."""
+
+
+def _in_cache(work: Callable[[sqlite3.Connection], Result]) -> Result:
+    """Do something with the open cache, and keep what was written; a damaged file is made again."""
     file = cache_dir() / "conformers.sqlite"
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with closing(sqlite3.connect(file, timeout=60)) as connection, connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS conformers (key TEXT PRIMARY KEY, facts TEXT, places BLOB)")
-            yield connection
-    except sqlite3.DatabaseError as error:
-        raise MedrecError(f"The cache {file} cannot be used ({error}). Delete it: it is made again.") from None
+    for is_new in (False, True):
+        try:
+            with closing(sqlite3.connect(file, timeout=60)) as connection, connection:
+                # What is no text any more is for the checksum to find.
+                connection.text_factory = lambda content: content.decode("utf-8", "replace")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS conformers (key TEXT PRIMARY KEY, facts TEXT, places BLOB)"
+                )
+                return work(connection)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # names in its messages may be no text either
+            if is_new or getattr(error, "sqlite_errorcode", 0) & 0xFF in NO_DAMAGE:
+                raise MedrecError(
+                    f"The cache {file} cannot be used ({error}). Free space, or choose another MEDREC_CACHE_DIR."
+                ) from None
+            notice(f"the stored conformers in {file} are damaged ({error}); they are made again")
+            for part in (file, file.with_name(f"{file.name}-journal")):
+                part.unlink(missing_ok=True)
+    raise AssertionError("the second pass returns or raises")
 
 
 def _key(smiles: str, n: int, seed: int) -> str:
@@ -411,20 +439,32 @@ def _key(smiles: str, n: int, seed: int) -> str:
 
 def _cached(smiles: Sequence[str], n: int, seed: int) -> dict[str, Conformers]:
     wanted = {_key(s, n, seed): s for s in smiles}
-    with _database() as connection:
-        keys = list(wanted)
-        rows = []
-        for start in range(0, len(keys), 500):  # SQLite takes a limited number of values at once
-            part = keys[start : start + 500]
+    asked = list(wanted)
+
+    def rows(connection: sqlite3.Connection) -> list[tuple[Any, Any, Any]]:
+        found = []
+        for start in range(0, len(asked), 500):  # SQLite takes a limited number of values at once
+            part = asked[start : start + 500]
             marks = ",".join("?" * len(part))
-            rows += connection.execute(f"SELECT key, facts, places FROM conformers WHERE key IN ({marks})", part)
-    found = {}
-    for key, facts, places in rows:
-        stored = json.loads(facts)
+            found += connection.execute(f"SELECT key, facts, places FROM conformers WHERE key IN ({marks})", part)
+        return found
+
+    found, damaged = {}, 0
+    for key, facts, places in _in_cache(rows):
+        try:
+            stored = json.loads(facts)
+            fits = stored.pop("checksum") == keys.digest(key, stored, places)
+        except (ValueError, TypeError, AttributeError, KeyError):
+            fits = False
+        if not fits:
+            damaged += 1
+            continue
         energies = np.array(stored.pop("energies"), dtype=np.float64)
         atoms = np.array(stored.pop("atoms"), dtype=np.int64)
         coordinates = np.frombuffer(places, dtype=np.float32).reshape(len(energies), len(atoms), 3)
         found[wanted[key]] = Conformers(wanted[key], atoms, coordinates, energies, **stored)
+    if damaged:
+        notice(f"conformers of {damaged} molecules do not fit their checksum; they are made again")
     return found
 
 
@@ -436,8 +476,6 @@ def _store(one: Conformers, n: int, seed: int) -> None:
         "converged": one.converged,
         "note": one.note,
     }
-    with _database() as connection:
-        connection.execute(
-            "INSERT OR REPLACE INTO conformers VALUES (?, ?, ?)",
-            (_key(one.smiles, n, seed), json.dumps(facts), np.ascontiguousarray(one.coordinates).tobytes()),
-        )
+    key, places = _key(one.smiles, n, seed), np.ascontiguousarray(one.coordinates).tobytes()
+    row = (key, json.dumps(facts | {"checksum": keys.digest(key, facts, places)}), places)
+    _in_cache(lambda connection: connection.execute("INSERT OR REPLACE INTO conformers VALUES (?, ?, ?)", row))

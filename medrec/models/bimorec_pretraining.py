@@ -51,7 +51,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from medrec.folders import atomic_folder
+from medrec.folders import atomic_folder, damage, notice
 from medrec.nn.gin import GIN
 from medrec.nn.gvp import GVPEncoder
 from medrec.paths import cache_dir
@@ -263,8 +263,11 @@ def pretrain(
     """
     config = config or PretrainingConfig()
     folder = cache_dir() / "pretraining" / content_key(molecules, config, seed)
-    if cache and (folder / "report.json").exists():
-        return _load(folder)
+    if cache and folder.exists():
+        reason = damage(folder)
+        if reason is None:
+            return _load(folder)
+        notice(f"the stored pre-training in {folder} is damaged ({reason}); it is made again")
     start = time.perf_counter()
     sides, histories = {}, []
     for number, (kind, smiles) in enumerate(zip(KINDS, (molecules.smiles, molecules.fragments), strict=True)):
@@ -530,12 +533,9 @@ def _save(folder: Path, done: Pretrained, config: PretrainingConfig, seed: int) 
 def _load(folder: Path) -> Pretrained:
     from safetensors.torch import load
 
-    try:
-        tensors = load((folder / "tensors.safetensors").read_bytes())
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        history = pl.read_csv(folder / "history.csv")
-    except Exception as error:  # each reader has errors of its own, and all mean the same
-        raise MedrecError(f"{folder} is damaged ({error}). Delete it: it is made again.") from None
+    tensors = load((folder / "tensors.safetensors").read_bytes())
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    history = pl.read_csv(folder / "history.csv")
 
     def part(name: str) -> dict[str, Tensor]:
         return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}

@@ -1,6 +1,9 @@
 """Conformers: one seed, one geometry; every kind of molecule meets its rule; and the cache tells the truth."""
 
 import math
+import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -438,17 +441,81 @@ def test_what_was_made_is_kept_when_the_next_one_fails(empty_cache, monkeypatch)
     assert conformers(["CCO"])[0].found
 
 
-def test_a_damaged_cache_is_named(empty_cache):
+def same(found, others):
+    for one, other in zip(found, others, strict=True):
+        for part in ("atoms", "coordinates", "energies"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+        assert (one.force_field, one.converged, one.note) == (other.force_field, other.converged, other.note)
+
+
+ASKED = ["CCO", "CCN", "C[C@H](N)C(=O)O", "[Na+].CC(=O)[O-]", "*"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda whole: b"no database at all" * 100,
+        lambda whole: whole[:100] + bytes(len(whole) - 100),  # the head is right, the rest is gone
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole.replace(b"CREATE TABLE conformers", b"CREATE TABLE conf\xdfrmers"),
+    ],
+)
+def test_a_damaged_cache_is_made_again_with_one_line(empty_cache, capsys, harm):
+    whole = conformers(ASKED, n=2)
     file = empty_cache / "conformers.sqlite"
-    file.write_bytes(b"no database at all" * 100)
-    with pytest.raises(MedrecError, match=r"conformers\.sqlite cannot be used .*Delete it: it is made again"):
-        conformers(["CCO"])
-    file.unlink()
-    conformers(["CCO", "CCN", IBUPROFEN], n=3)
+    file.write_bytes(harm(file.read_bytes()))
+    capsys.readouterr()
+    same(conformers(ASKED, n=2), whole)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"stored conformers in .*conformers\.sqlite are damaged \(.*\); they are made again", line)
+    same(conformers(ASKED, n=2), whole)
+    assert capsys.readouterr().err == "", "mended for good"
+
+
+@pytest.mark.parametrize("column", ["facts", "places"])
+def test_conformers_that_do_not_fit_their_checksum_are_made_again(empty_cache, capsys, monkeypatch, column):
+    whole = conformers(ASKED, n=2)
+    with closing(sqlite3.connect(empty_cache / "conformers.sqlite")) as connection, connection:
+        key = room._key("CCN", 2, 1)
+        (content,) = connection.execute(f"SELECT {column} FROM conformers WHERE key = ?", [key]).fetchone()
+        # One digit of an energy, or one bit of a coordinate: still a number, and another one.
+        other = content.replace("1", "2", 1) if column == "facts" else bytes([content[0] ^ 1]) + content[1:]
+        connection.execute(f"UPDATE conformers SET {column} = ? WHERE key = ?", [other, key])
+    made = []
+    monkeypatch.setattr(room, "_embedded", lambda *a, real=room._embedded: made.append(a[0]) or real(*a))
+    capsys.readouterr()
+    same(conformers(ASKED, n=2), whole)
+    assert made == ["CCN"]
+    assert "conformers of 1 molecules do not fit their checksum; they are made again" in capsys.readouterr().err
+
+
+def test_a_cache_with_a_flipped_bit_anywhere_gives_what_a_whole_one_gives(empty_cache):
+    whole = conformers(ASKED)
+    file = empty_cache / "conformers.sqlite"
+    content = file.read_bytes()
+    places = np.flatnonzero(np.frombuffer(content, np.uint8))
+    for place in np.random.default_rng(0).choice(places, 60, replace=False):
+        flipped = bytearray(content)
+        flipped[place] ^= 4
+        file.write_bytes(flipped)
+        same(conformers(ASKED), whole)
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_not_thrown_away(empty_cache, monkeypatch):
+    conformers(["CCO"])
+    file = empty_cache / "conformers.sqlite"
     whole = file.read_bytes()
-    file.write_bytes(whole[:100] + bytes(len(whole) - 100))  # the head is right, the rest is gone
-    with pytest.raises(MedrecError, match="Delete it"):
+
+    class Full(sqlite3.Connection):
+        def execute(self, *_):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    monkeypatch.setattr(room.sqlite3, "connect", lambda file, real=sqlite3.connect, **_: real(file, factory=Full))
+    with pytest.raises(MedrecError, match=r"conformers\.sqlite cannot be used \(.*full\).*Free space, or"):
         conformers(["CCO"])
+    assert file.read_bytes() == whole
 
 
 def test_several_cores_give_what_one_gives(empty_cache):
