@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,10 @@ from typer.core import TyperCommand, TyperGroup
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from medrec.data.cohort import Cohort
+    from medrec.inference import Recommendation
     from medrec.runs import Run
     from medrec.tasks.evaluation import Interval
 
@@ -36,9 +38,16 @@ class Group(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().main(*args, **kwargs)
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except MedrecError as error:
             fail(str(error))
+        except Exception as error:
+            # Typer has a copy of click's errors in some versions, so that they are told by what they can do.
+            if not hasattr(error, "format_message"):
+                raise
+            path = getattr(getattr(error, "ctx", None), "command_path", "medrec")
+            fail(f"{' '.join(error.format_message().split()).rstrip('.')}. `{path} --help` says what there is.")
+        raise SystemExit(code if isinstance(code, int) else 0)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         names = self.list_commands(ctx)
@@ -85,20 +94,34 @@ class PairCommand(TyperCommand):
 
 app = typer.Typer(
     cls=Group,
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Medication recommendation: records in, systems trained and compared, chapters executed.",
 )
-data = typer.Typer(cls=Group, no_args_is_help=True, help="Bring records in, make them up, look at them.")
+data = typer.Typer(cls=Group, invoke_without_command=True, help="Bring records in, make them up, look at them.")
 app.add_typer(data, name="data")
+kept = typer.Typer(cls=Group, invoke_without_command=True, help="Kept results: whose rows, and made by which code.")
+app.add_typer(kept, name="kept")
 
 
-class Threshold(StrEnum):
-    """Which threshold decides on a medication."""
+@app.callback()
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    import medrec
 
-    tuned = "tuned"
-    own = "own"
+    if version:
+        print(f"medrec {medrec.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@data.callback()
+def data_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 CohortName = Annotated[str, typer.Option("--cohort", help="synthetic, mimic4-demo, mimic3, ...")]
@@ -109,31 +132,39 @@ Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Setting that differs, e.g. dropout=0.3.")
 ]
-ThresholdOption = Annotated[
-    Threshold, typer.Option(help="Tuned on validation patients for every system, or each system's own.")
+Interactions = Annotated[
+    Path | None, typer.Option("--ddi", help="Interaction list, e.g. of the published pipelines; default: our own.")
 ]
 
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="popularity, last-visit, lr, retain")],
+    system: Annotated[str, typer.Argument(help="`medrec systems` lists them; one of your own: package.module:SYSTEM.")],
     cohort: CohortName = "synthetic",
     variant: Annotated[str, typer.Option(help="paper, or official: with the quirks of released code.")] = "paper",
     seed: Annotated[int, typer.Option(help="Seed of initialisation.")] = 0,
     split_seed: Annotated[int, typer.Option(help="Seed of the split; negative: file order.")] = 0,
     settings: Settings = [],
+    protocol: Annotated[
+        str | None, typer.Option(help='Of the system\'s task, e.g. hold-out or "SafeDrug line"; default: house.')
+    ] = None,
+    ddi: Interactions = None,
     option: Options = [],
     device: Device = "cpu",
     again: Annotated[bool, typer.Option("--again", help="Train even if the run is in the store.")] = False,
 ) -> None:
-    """Train one system, store the run, and print its results by visit number."""
+    """Train one system, store the run, and print its results."""
+    from medrec import tasks
     from medrec.models import registry
     from medrec.training import train as run_training
 
     chosen = _pairs(settings)
-    registry.get(model).configure(variant, chosen)  # a misspelt word should not wait for the tables
+    # A misspelt word should not wait for the tables.
+    found = registry.get(system)
+    found.configure(variant, chosen)
+    rules = None if protocol is None else tasks.protocol(found.task, protocol)
     run = run_training(
-        model,
+        system,
         _load(cohort, option),
         variant=variant,
         settings=chosen,
@@ -141,90 +172,155 @@ def train(
         split_seed=None if split_seed < 0 else split_seed,
         device=device,
         again=again,
+        protocol=rules,
+        ddi=ddi,
     )
-    _print_run(run)
+    _print_run(run, rules)
 
 
 @app.command()
 def compare(
-    models: Annotated[list[str], typer.Argument(help="Two systems or more, e.g. last-visit lr retain.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Systems, e.g. bimorec retain:official lr; the first is the reference.")
+    ],
     cohort: CohortName = "synthetic",
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds 0, 1, ... of each network.")] = 1,
     split_seed: Annotated[int, typer.Option(help="Seed of the split; negative: file order.")] = 0,
-    threshold: ThresholdOption = Threshold.tuned,
+    settings: Annotated[
+        list[str], typer.Option("--set", metavar="[SYSTEM.]KEY=VALUE", help="e.g. retain.patience=200.")
+    ] = [],
+    task: Annotated[str | None, typer.Option(help="visits or ranking; default: that of the systems.")] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="tuned on validation patients, own of each system, or a number.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help='e.g. "SafeDrug line"; default: house.')] = None,
+    ddi: Interactions = None,
+    csv: Annotated[Path | None, typer.Option(help="File for all numbers.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="File for a figure, ending in .svg, .pdf or .png.")] = None,
     option: Options = [],
     device: Device = "cpu",
 ) -> None:
     """Compare systems on the same test patients; what is not in the run store is trained first."""
     from medrec.lab.compare import compare as compare_systems
-    from medrec.models import registry
+    from medrec.lab.compare import prepared
 
-    for model in models:
-        registry.get(model)
-    comparison = compare_systems(
+    chosen = _pairs(settings)
+    cut = _threshold(threshold)
+    prepared(models, chosen, task=task, threshold=cut, protocol=protocol)  # a misspelt word should not wait for tables
+    found = compare_systems(
         models,
         _load(cohort, option),
         seeds=seeds,
         split_seed=None if split_seed < 0 else split_seed,
-        threshold=threshold.value,
+        settings=chosen,
+        task=task,
+        threshold=cut,
+        protocol=protocol,
+        ddi=ddi,
         device=device,
     )
-    print(comparison.text())
+    print(found.text())
+    if csv is not None:
+        print(found.write_csv(csv))
+    if plot is not None:
+        print(found.write_plot(plot))
 
 
 @app.command(cls=ListCommand)
 def recommend(
-    run: Annotated[Path, typer.Option(help="Folder of a run, as `medrec train` prints it.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a run, as `medrec train` prints it; default: LR on synthetic records."),
+    ] = None,
     diagnoses: Annotated[list[str], typer.Option(metavar="CODE...", help="Codes of the visit, e.g. 428.0 584.9.")] = [],
     procedures: Annotated[list[str], typer.Option(metavar="CODE...", help="Codes of the visit, e.g. 96.71.")] = [],
     symptoms: Annotated[list[str], typer.Option(metavar="CODE...", help="Codes of the visit.")] = [],
-    history: Annotated[Path | None, typer.Option(help="JSON file with earlier visits, oldest first.")] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with earlier visits, oldest first; medications as ATC codes or names of drugs."),
+    ] = None,
+    ddi: Interactions = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown codes instead of leaving them out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Ask a trained system what to prescribe at a visit."""
+    import json
+
     from medrec.inference import read_history
     from medrec.inference import recommend as ask
     from medrec.runs import Run
 
-    found = Run.load(run)
-    visits = read_history(history) if history else []
-    answer = ask(found, diagnoses=diagnoses, procedures=procedures, symptoms=symptoms, history=visits)
-    for code, title, probability in answer.medications.iter_rows():
-        print(f"{code:6} {'' if probability is None else f'{probability:.3f}':>6}  {title}")
-        if answer.reasons is not None:
-            for kind, group in answer.reasons.filter(medication=code).group_by("kind", maintain_order=True):
-                told = [
-                    f"{what} {weight:.2f}" for what, weight in group.head(REASONS_SHOWN)["what", "weight"].iter_rows()
-                ]
-                print(f"{'':15}{kind[0]}: {', '.join(told)}")
-    at = f" at threshold {answer.threshold:.2f}, tuned on validation patients" if answer.threshold is not None else ""
-    print(f"{len(answer.medications)} medications{at}. {answer.note}")
-    if len(answer.interactions):
-        shown = [f"{a} with {b}" for a, b in answer.interactions.head(PAIRS_SHOWN).iter_rows()]
-        more = ", ..." if len(answer.interactions) > PAIRS_SHOWN else ""
-        print(f"Interacting pairs among them, {len(answer.interactions)}: {', '.join(shown)}{more}")
-    print(f"Trained on {_source(found.config['cohort'])}. For study, not for treating patients.")
+    answer = ask(
+        Run.load(run) if run else None,
+        diagnoses=diagnoses,
+        procedures=procedures,
+        symptoms=symptoms,
+        history=read_history(history) if history else [],
+        ddi=ddi,
+        strict=strict,
+    )
+    _warn_of_older_code(answer.run)
+    print(json.dumps(answer.plain(), indent=1) if as_json else _recommended(answer))
 
 
 @app.command()
 def sweep(
-    configs: Annotated[list[Path], typer.Argument(help="YAML files; default: all of configs/.")] = [],
+    grids: Annotated[
+        list[str], typer.Argument(metavar="GRID...", help="Names, e.g. bimorec-table2 retain, or YAML files.")
+    ],
+    cohort: Annotated[
+        str | None, typer.Option(help="Default: the one that a file asks for, otherwise synthetic.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds 0, 1, ... of each network.")] = 1,
+    split_seed: Annotated[int, typer.Option(help="Seed of the split; negative: file order.")] = 0,
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", metavar="[SYSTEM.]KEY=VALUE", help="For all rows that do not set it themselves."),
+    ] = [],
+    ddi: Interactions = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,
     device: Device = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing and how long it will take.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Print each training as one line of JSON, and train none.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write the rows of grids of the book in the end, as chapters show them.")
+    ] = False,
 ) -> None:
-    """Train everything that the files ask for and the run store does not hold yet."""
-    from medrec.lab.sweep import read_tasks
-    from medrec.lab.sweep import sweep as run_sweep
-    from medrec.paths import base_dir
+    """Train every row of grids as far as the run store lacks it; nothing else is written unless --keep is given."""
+    from medrec.lab import sweep as room
 
-    files = configs or sorted((base_dir() / "configs").glob("*.yaml"))
-    if not files:
-        raise MedrecError(f"There are no YAML files in {base_dir() / 'configs'}. Name some.")
-    outcomes = run_sweep(read_tasks(files), jobs=jobs, device=device)
-    for outcome in outcomes:
-        print(f"{outcome.task}: {outcome.error or outcome.folder}")
-    failed = sum(bool(outcome.error) for outcome in outcomes)
+    split = None if split_seed < 0 else split_seed
+    if keep:
+        room.check_keeping(grids, split_seed=split, settings=_pairs(settings), ddi=ddi)
+    wanted = room.trainings(grids, cohort, seeds=seeds, split_seed=split, settings=_pairs(settings), ddi=ddi)
+    entries = room.look(wanted)
+    if list_:
+        print(room.listing(entries))
+        return
+    print(room.summary(entries, jobs))
+    if dry_run:
+        return
+    outcomes = room.carry_out(entries, jobs=jobs, device=device)
+    failed = room.failures(outcomes)
+    for line in failed:
+        print(line)
     if failed:
-        raise MedrecError(f"{failed} of {len(outcomes)} trainings failed; the reasons stand above.")
+        raise MedrecError(f"{len(failed)} of {len(outcomes)} trainings failed; the reasons stand above.")
+    if keep:
+        for folder in room.keep_rows(wanted, seeds, device=device):
+            print(folder)
+
+
+@app.command()
+def runs(
+    stale: Annotated[bool, typer.Option("--stale", help="Only those that today's code would train anew.")] = False,
+) -> None:
+    """List what is in the run store, and which of it today's code would make the same."""
+    from medrec.lab.store import overview, text
+
+    print(text(overview(stale=stale)))
 
 
 @app.command(cls=PairCommand)
@@ -239,6 +335,54 @@ def chapter(
     from medrec.book.runner import run_chapter
 
     print(run_chapter(which, _pairs(parameter, "-p"), output))
+
+
+@app.command()
+def systems(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, or package.module:SYSTEM; default: list all.")
+    ] = None,
+) -> None:
+    """List all systems; of one its settings with their sources."""
+    from medrec.models import registry
+
+    if name is None:
+        rows = [["name", "system", "task", "family", "variants", "sees"]]
+        for system in registry.systems():
+            first, more = list(system.variants)[:2], len(system.variants) - 2
+            variants = ", ".join([*first, f"{more} more"] if more > 0 else first)
+            rows.append([system.name, system.label, system.task, system.family, variants, system.sees])
+        print(_aligned(rows))
+    else:
+        _print_system(name)
+
+
+@app.command()
+def cohorts() -> None:
+    """List all cohorts by name, and where each comes from."""
+    from medrec.data.load import known_cohorts
+
+    rows = [["cohort", "records", "at hand", "where"]]
+    for found in known_cohorts():
+        rows.append([found.name, found.source, "yes" if found.at_hand else "no", found.where])
+    print(_aligned(rows))
+
+
+@kept.callback()
+def kept_or_list(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_kept()
+
+
+@kept.command("list")
+def list_kept() -> None:
+    """List what is kept, and whether today's code would make the same."""
+    from medrec.lab.kept import all_kept
+
+    rows = [[found.name, found.status] for found in all_kept()]
+    if not rows:
+        raise MedrecError("Nothing is kept here. Kept results stand in results/ of a checkout.")
+    print(_aligned([["kept", "status"], *rows]))
 
 
 @data.command("import")
@@ -265,6 +409,7 @@ def fetch(name: Annotated[str, typer.Argument(help="mimic3-demo, mimic4-demo or 
 @data.command()
 def synthesize(
     patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 600,
+    name: Annotated[str | None, typer.Option(help="Name of the cohort: then `--cohort NAME` takes it.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same records.")] = 0,
     layout: Annotated[str, typer.Option(help="mimic3, mimic4 or eicu.")] = "mimic3",
     history: Annotated[float, typer.Option(help="0: the past tells nothing.")] = 1.0,
@@ -272,13 +417,20 @@ def synthesize(
     text: Annotated[float, typer.Option(help="0: titles are permuted.")] = 1.0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write.")] = None,
 ) -> None:
-    """Write raw tables of invented patients."""
+    """Write raw tables of invented patients; with --name as a cohort, which stays synthetic."""
+    from medrec.data.load import name_synthetic
     from medrec.data.synthetic import synthesize as draw
     from medrec.paths import data_dir
 
+    form: Any = layout
+    if name is not None and output is not None:
+        raise MedrecError("--name puts the tables into the data folder, --output somewhere else: give one of them.")
+    if name is not None:
+        print(name_synthetic(name, patients, seed=seed, layout=form, history=history, structure=structure, text=text))
+        return
     folder = output or data_dir() / f"synthetic-{layout}-{patients}-seed{seed}"
     records = draw(patients, seed, history=history, structure=structure, text=text)
-    print(records.write(folder, layout=layout) or folder)
+    print(records.write(folder, layout=form) or folder)
 
 
 @data.command()
@@ -313,6 +465,19 @@ def _pairs(words: list[str], option: str = "--set") -> dict[str, str]:
     return chosen
 
 
+def _threshold(word: str | None) -> str | float | None:
+    """``tuned``, ``own`` or a number between 0 and 1."""
+    if word in (None, "tuned", "own"):
+        return word
+    try:
+        number = float(word)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise MedrecError(f"--threshold {word}: give tuned, own, or a number from 0 to 1, e.g. 0.4.")
+    return number
+
+
 def _load(name: str, options: list[str]) -> Cohort:
     import yaml
 
@@ -327,36 +492,114 @@ def _source(cohort: dict[str, Any]) -> str:
     return f"cohort {cohort['name']} ({cohort['source']}: {kind[cohort['source']]})"
 
 
-def _print_run(run: Run) -> None:
+def _recommended(answer: Recommendation) -> str:
+    lines = []
+    for code, title, probability in answer.medications.iter_rows():
+        lines.append(f"{code:6} {'' if probability is None else f'{probability:.3f}':>6}  {title}")
+        if answer.reasons is not None:
+            for kind, group in answer.reasons.filter(medication=code).group_by("kind", maintain_order=True):
+                shown = [
+                    f"{what} {weight:.2f}" for what, weight in group.head(REASONS_SHOWN)["what", "weight"].iter_rows()
+                ]
+                lines.append(f"{'':15}{kind[0]}: {', '.join(shown)}")
+    at = f" at threshold {answer.threshold:.2f}, tuned on validation patients" if answer.threshold is not None else ""
+    lines.append(f"{len(answer.medications)} medications{at}. {answer.note}")
+    for kind, code, why in answer.left_out.iter_rows():
+        lines.append(f"Left out: {kind} {code}. {why}")
+    pairs = [f"{a} with {b}" for a, b in answer.interactions.head(PAIRS_SHOWN).iter_rows()]
+    more = ", ..." if len(answer.interactions) > PAIRS_SHOWN else ""
+    lines.append(f"Interacting pairs by {answer.ddi}, {len(answer.interactions)}: {', '.join(pairs) or 'none'}{more}")
+    lines.append(f"Trained on {_source(answer.run.config['cohort'])}. For study, not for treating patients.")
+    return "\n".join(lines)
+
+
+def _warn_of_older_code(run: Run) -> None:
+    from medrec.folders import notice
+
+    if changed := run.changed_code:
+        notice(f"the run {run.key} was made by older code; changed since: {', '.join(changed)}.")
+
+
+def _print_run(run: Run, protocol: Any = None) -> None:
+    from medrec import tasks
     from medrec.lab.compare import table
     from medrec.models import registry
     from medrec.tasks.evaluation import bootstrap
-    from medrec.tasks.visits import GROUPS
 
-    entry = registry.get(run.config["system"])
-    rows: dict[str, dict[str, Interval]] = {}
-    for name, threshold in (("tuned", "tuned"), ("own", "own")):
-        value = run.metrics[name]["threshold"]
-        label = f"{name} threshold" + (f" {value:.2f}" if value is not None else "")
-        if value is None:
-            label = "no threshold"
-        evaluation = run.evaluation(threshold)
-        rows[label] = bootstrap(evaluation)
-        if name == "tuned":
-            for group in GROUPS:
-                if (evaluation.per_patient["group"] == group).any():
-                    rows[f"  {group} visits"] = bootstrap(evaluation, groups=(group,))
-    scored = run.metrics["tuned"]
+    entry, task = registry.get(run.config["system"]), tasks.get(run.config["task"])
+    columns, groups = task.MEASURES.columns, task.MEASURES.groups
+    rules = task.house(run.config["sees"]) if protocol is None else protocol
+    kind: Any = getattr(rules, "bootstrap", "house")
+    rows: dict[str, Mapping[str, Interval]] = {}
+    evaluation = run.evaluation(protocol=rules)
+    for label, threshold in _cuts(run, rules, named=protocol is not None).items():
+        rows[label] = bootstrap(run.evaluation(threshold, rules), kind=kind)
+    if len(groups) > 1:
+        for group in groups:
+            if (evaluation.per_patient["group"] == group).any():
+                rows[f"  {group} visits"] = bootstrap(evaluation, groups=(group,), kind=kind)
+    counts = evaluation.summary()
     print(f"{entry.label} on {_source(run.config['cohort'])}, seed {run.config['seed']}")
-    print(table(rows))
+    print(table(rows, columns))
+    field = "mean of ten rounds of 80 % of the patients, one standard deviation to each side"
+    drawn = "95 % of 1000 bootstrap resamples of the patients" if kind == "house" else field
     print(
-        f"{scored['patients']} test patients, {scored['visits']} visits. Brackets: 95 % of 1000 bootstrap resamples "
-        f"of the patients. {entry.label} sees {entry.sees}."
+        f"{counts['patients']} test patients, {counts['visits']} visits. Brackets: {drawn}. "
+        f"{entry.label} sees {entry.sees}."
     )
-    print(run.ending)
+    if "ddi_rate" in columns:
+        print(f"DDI rates by {run.config['context']['ddi']['source']}.")
+    for reason, patients in run.metrics.get("left_out", {}).items():
+        if patients:
+            print(f"{patients} test patients are left out: {reason.replace('_', ' ')}.")
+    if run.ending:
+        print(run.ending)
     if run.warning:
-        print(f"Mind: {run.warning}.")
+        print(f"Careful: {run.warning}.")
+    _warn_of_older_code(run)
     print(f"Run: {run.folder}")
+
+
+def _cuts(run: Run, rules: Any, *, named: bool) -> dict[str, Any]:
+    """Rows of a run's table: how they are called, and which threshold cuts; ``None``: that of the rules."""
+    if named or run.config["task"] != "visits":
+        return {f"protocol {rules.name}": None}
+    if run.threshold is None:
+        return {"no threshold": None}
+    return {f"tuned threshold {run.threshold:.2f}": "tuned", f"own threshold {run.own_threshold:.2f}": "own"}
+
+
+def _print_system(name: str) -> None:
+    from medrec.models import registry
+    from medrec.models.base import SMALL
+    from medrec.models.settings import settings_of
+
+    system = registry.get(name)
+    print(f"{system.label} ({registry.name_of(system)}): {system.family}, task {system.task}")
+    print(f"Sees {system.sees}.")
+    if system.needs:
+        print(f"Needs {', '.join(system.needs)} beside the records.")
+    print(f"Source: {system.citation or 'no paper'}; equations and deviations: {system.module}")
+    for variant, changes in system.variants.items():
+        print(f"Variant {variant}: {', '.join(f'{k}={v}' for k, v in changes.items()) or 'the settings below'}")
+    settings = settings_of(system)
+    if not settings:
+        print("It has no settings.")
+        return
+    rows = [["setting", "value", f"under {SMALL} patients", "where from"]]
+    for setting in settings:
+        small = "" if setting.small == setting.value else str(setting.small)
+        rows.append([setting.name, str(setting.value), small, setting.source])
+    print(_aligned(rows))
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Columns of equal width but the last; the first row is the head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    )
 
 
 def _describe(cohort: Cohort) -> None:

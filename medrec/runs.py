@@ -228,8 +228,9 @@ class Run:
         if "n_medications" in found["tuned"]:
             test = self.answers["test"]
             prescribed = test.target[test.counted()].sum(1).mean()
+            at = "" if self.threshold is None else " at the tuned threshold"
             said.append(
-                f"Recommends {found['tuned']['n_medications']:.1f} medications a visit on average "
+                f"Recommends {found['tuned']['n_medications']:.1f} medications a visit on average{at} "
                 f"(prescribed: {prescribed:.1f})."
             )
         return " ".join(said)
