@@ -38,7 +38,7 @@ here nothing does.  Visits without diagnoses or procedures, which its data canno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import polars as pl
@@ -71,7 +71,7 @@ class COGNetConfig(TrainingConfig):
     beam: int = 4  # lists followed at once; released code
     max_len: int = 45  # medications on a list that is written, at most; released code
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
-    learning_rate: float = 1e-3  # validation, grid rates; released code the same, 16 patients a step
+    learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code the same, 16 patients a step
     epochs: int = 10  # at most; ours, see `batch_size`
 
 
@@ -260,8 +260,8 @@ class SetEncoder(nn.Module):
 
         Members alone go through the wide layers, which are nine tenths of the work.
         """
-        heard = self.attention(codes, self.attention.keep(codes), mask[:, None])
-        x = self.norms[0]((codes + self.dropout(heard))[mask])
+        attended = self.attention(codes, self.attention.keep(codes), mask[:, None])
+        x = self.norms[0]((codes + self.dropout(attended))[mask])
         return self.norms[1](x + self.dropout(self.second(self.dropout(self.first(x).relu()))))
 
 
@@ -323,19 +323,19 @@ class Decoder(nn.Module):
     def forward(
         self,
         x: Tensor,
-        heard: Tensor,
-        kept: dict[str, tuple[Tensor, ...]],
-        masks: dict[str, Tensor],
+        attended: Tensor,
+        kept: dict[Kind, tuple[Tensor, ...]],
+        masks: dict[Kind, Tensor],
     ) -> Tensor:
         """States ``(N, L, d)`` of words ``x``.
 
         Args:
             x: ``(N, L, d)``.
-            heard: ``(N, L, d)``, what each word heard from the list before it.
+            attended: ``(N, L, d)``, self-attention of each word over the list up to it.
             kept: keys and values of diagnoses and procedures.
             masks: ``(N, C)`` bool, which of them are there.
         """
-        x = self.norms[0](x + self.dropout(heard))
+        x = self.norms[0](x + self.dropout(attended))
         read = [self.dropout(self.codes[kind](x, kept[kind], masks[kind][:, None])) for kind in KINDS]
         x = self.norms[1](x + read[0] + read[1])
         return self.norms[2](x + self.dropout(self.second(self.dropout(self.first(x).relu()))))
@@ -346,8 +346,8 @@ class _Memory:
     """What is known before a list is written, for ``N`` visits."""
 
     bank: Tensor  # (M + 2, d) drug memory, 0 for the signs
-    kept: dict[str, tuple[Tensor, ...]]  # keys and values of diagnoses and procedures
-    masks: dict[str, Tensor]  # (N, C)
+    kept: dict[Kind, tuple[Tensor, ...]]  # keys and values of diagnoses and procedures
+    masks: dict[Kind, Tensor]  # (N, C)
     past: Tensor  # (N, P, d) encoded medications of earlier visits
     past_ids: Tensor  # (N, P)
     past_visit: Tensor  # (N, P) at which visit each was given
@@ -356,8 +356,8 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class _Said:
-    """Along ``N`` lists of ``K`` words."""
+class _Steps:
+    """Predictions of the next word along ``N`` lists, at each of ``K`` steps."""
 
     log_prob: Tensor  # (N, K, M + 1)
     gate: Tensor  # (N, K) logit
@@ -368,8 +368,30 @@ class _Said:
 
 
 class COGNet(Recommender):
-    """See the module."""
+    r"""A decoder that writes a list of medications, generating each word or copying it from an earlier visit.
 
+    .. math::
+        P(m) = g\, P_{gen}(m) + (1 - g)\, P_{copy}(m), \qquad
+        P_{gen} = \operatorname{softmax}(W_o h), \qquad g = \sigma(w_z^\top h)
+
+    with :math:`h` the decoder's state and :math:`P_{copy}` of :func:`copy_weights`.  Each of ``N`` real visits is a
+    list of its own: its diagnoses and procedures ``(N, C, d)``, the medications of all visits before it
+    ``(N, P, d)``, states ``(N, K, d)`` and log-probabilities ``(N, K, M + 1)``, the last one of the end sign.  Out come
+    scores as logits ``(B, T, M)``, and from :meth:`decide` the written sets.
+
+    Learnt: embeddings of diagnoses and procedures, with a row for padding, and of what can be written ``(M + 2, d)``;
+    a set encoder for each kind of code and a pool for those two; the drug memory ``(M, d)``; the decoder; the output
+    heads :math:`W_o` ``(M + 1, d)``, :math:`W_c` ``(d, d)`` and :math:`w_z`.  Counted in :meth:`prepare`: the EHR
+    graph ``(M, M)`` and the rank of each medication by rarity ``(M,)``.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies, and interactions for the memory.
+    """
+
+    config: COGNetConfig
+    ehr: Tensor
+    rank: Tensor
     tunable = False
 
     def __init__(self, config: COGNetConfig, context: Context) -> None:
@@ -410,7 +432,9 @@ class COGNet(Recommender):
     def remember(self, batch: VisitBatch, context: Context) -> _Memory:
         """What stands before each real visit of the batch, ``N`` of them."""
         at, sizes = batch.visit_mask, batch.sizes
-        vectors, kept, masks = {}, {}, {}
+        vectors: dict[Kind, Tensor] = {}
+        kept: dict[Kind, tuple[Tensor, ...]] = {}
+        masks: dict[Kind, Tensor] = {}
         for kind in KINDS:
             ids = batch.codes[kind][at]
             mask = ids < sizes[kind]
@@ -418,7 +442,7 @@ class COGNet(Recommender):
             members = self.encoders[kind](embedded, mask)
             codes = torch.zeros_like(embedded).masked_scatter(mask[..., None], members)
             vectors[kind] = _on_grid(self.pools[kind](codes, mask), at)
-            kept[kind], masks[kind] = self.decoder.codes[kind].keep(codes), mask
+            kept[kind], masks[kind] = cast(Attention, self.decoder.codes[kind]).keep(codes), mask
         scores = visit_scores(vectors["diagnosis"], vectors["procedure"])
         bank = nn.functional.pad(self.memory(self.ehr, context.ddi), (0, 0, 0, 2))
         return _Memory(bank, kept, masks, *self._past(batch, scores))
@@ -447,26 +471,26 @@ class COGNet(Recommender):
 
     # -- decoder
 
-    def _speak(self, states: Tensor, memory: _Memory) -> _Said:
+    def _output_head(self, states: Tensor, memory: _Memory) -> _Steps:
         """Next word after each state ``(N, K, d)``."""
         scores = self.copy(states) @ memory.past.transpose(1, 2) / states.shape[-1] ** 0.5
         weights = copy_weights(scores, memory.past_scores[:, None], memory.past_mask[:, None])
         copied = gather_copies(weights, memory.past_ids, self.n_medications)
         gate = self.gate(states)[..., 0]
         past = memory.past_mask.any(1, keepdim=True).expand_as(gate)
-        return _Said(log_mixture(self.generate(states), copied, gate, past), gate, weights)
+        return _Steps(log_mixture(self.generate(states), copied, gate, past), gate, weights)
 
     def _words(self, ids: Tensor, memory: _Memory) -> Tensor:
         return self.dropout(self.tokens(ids)) + memory.bank[ids]
 
-    def read(self, lists: Tensor, memory: _Memory) -> _Said:
-        """What is said at each step if ``lists`` ``(N, K)`` are what has been written; negative places do not count."""
+    def read(self, lists: Tensor, memory: _Memory) -> _Steps:
+        """Predictions at each step if ``lists`` ``(N, K)`` are what has been written; negative places do not count."""
         words = self._words(
             torch.cat([torch.full_like(lists[:, :1], self.start), lists[:, :-1]], 1).clamp(min=0), memory
         )
         before = torch.ones(words.shape[1], words.shape[1], dtype=torch.bool, device=words.device).tril()
-        heard = self.decoder.own(words, self.decoder.own.keep(words), before)
-        return self._speak(self.decoder(words, heard, memory.kept, memory.masks), memory)
+        attended = self.decoder.own(words, self.decoder.own.keep(words), before)
+        return self._output_head(self.decoder(words, attended, memory.kept, memory.masks), memory)
 
     def write(self, memory: _Memory) -> Tensor:
         """The best list that beam search finds for each visit, ``(N, K)``: medications, the end sign, then -1.
@@ -486,9 +510,9 @@ class COGNet(Recommender):
             x = self._words(word, memory)
             new = own.keep(x[:, :, None])  # (N, W, n_heads, 1, d / n_heads) each
             cache = new if cache is None else tuple(torch.cat(pair, dim=-2) for pair in zip(cache, new, strict=True))
-            heard = own(x[:, :, None], cache, everything)[:, :, 0]
-            said = self._speak(self.decoder(x, heard, memory.kept, memory.masks), memory)
-            total, origin, word = beam_step(total, said.log_prob, used, ended)
+            attended = own(x[:, :, None], cache, everything)[:, :, 0]
+            steps = self._output_head(self.decoder(x, attended, memory.kept, memory.masks), memory)
+            total, origin, word = beam_step(total, steps.log_prob, used, ended)
 
             def follow(kept: Tensor, origin: Tensor = origin) -> Tensor:
                 return kept[torch.arange(N, device=device)[:, None], origin]
@@ -546,7 +570,7 @@ class COGNet(Recommender):
         """
         memory = self.remember(batch, context)
         lists = self.write(memory)
-        said = self.read(_with_end(lists), memory)
+        steps = self.read(_with_end(lists), memory)
         last = len(lists) - 1
         codes, found = context.vocab["medication"].codes, []
         visits = memory.past_visit[last][memory.past_mask[last]]
@@ -554,9 +578,9 @@ class COGNet(Recommender):
             if not 0 <= m < self.n_medications:
                 break
             same = (memory.past_ids[last] == m) & memory.past_mask[last]
-            mass = (said.weights[last, step] * same)[memory.past_mask[last]]
-            prob = said.log_prob[last, step, m].exp()
-            share = torch.sigmoid(-said.gate[last, step]) * mass / prob
+            mass = (steps.weights[last, step] * same)[memory.past_mask[last]]
+            prob = steps.log_prob[last, step, m].exp()
+            share = torch.sigmoid(-steps.gate[last, step]) * mass / prob
             from_visit = torch.zeros(last, device=share.device).index_add(0, visits, share).tolist()
             found.append((codes[m], "generated", "anew", 1 - sum(from_visit)))
             found += [(codes[m], "copied", f"visit {j + 1} of {last}", w) for j, w in enumerate(from_visit) if w > 0]
@@ -575,7 +599,7 @@ class COGNet(Recommender):
 
 
 def _with_end(lists: Tensor) -> Tensor:
-    """One place more, so that what is said after the last word is said too."""
+    """One place more, so that there is a prediction after the last word too."""
     return nn.functional.pad(lists, (0, 1), value=-1)
 
 

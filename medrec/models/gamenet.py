@@ -33,7 +33,7 @@ dropout mask serves all prefixes of a patient, and an optimiser step takes a bat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -65,7 +65,7 @@ class GAMENetConfig(TrainingConfig):
     target_ddi: float = 0.06  # the copy of the SafeDrug repository; 0.05 in its own
     temperature: float = 0.5  # at the first epoch; its own repository, 2.0 in the copy
     decay: float = 0.85  # of the temperature, an epoch; released code
-    learning_rate: float = 4e-3  # validation, grid rates; released code 1e-4 and 2e-4, one visit a step
+    learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 1e-4 and 2e-4, one visit a step
 
 
 VARIANTS = {"paper": {}, "official": {"ehr_from": "all", "multi_weight": 0.01}}
@@ -210,7 +210,29 @@ class GraphNetwork(nn.Module):
 
 
 class GAMENet(Recommender):
-    """See the module."""
+    r"""A patient's query reads a memory of medications, once for today and once through earlier visits.
+
+    .. math::
+        q_t &= W_q \operatorname{ReLU}[\operatorname{GRU}(d)_t \,\|\, \operatorname{GRU}(p)_t], \qquad
+        B = \operatorname{GCN}(A^{ehr}) - \lambda \operatorname{GCN}(A^{ddi}), \\
+        z_t &= W_2 \operatorname{ReLU}\big(W_1 \operatorname{ReLU}[q_t \,\|\, f_1 \,\|\, f_2]\big)
+
+    with :math:`f_1` of :func:`static_read` and :math:`f_2` of :func:`dynamic_read`.  Queries and what they read are
+    ``(B, T, d)``, the memory :math:`B` is ``(M, d)``, logits are ``(B, T, M)``.
+
+    Learnt: embeddings of diagnoses ``(D + 1, d)`` and procedures ``(P + 1, d)``, the last row being padding; a GRU each
+    (to ``2 d``); :math:`W_q` ``(d, 4 d)``; two :class:`GraphNetwork` and :math:`\lambda`, one number; :math:`W_1`
+    ``(2 d, 3 d)`` and :math:`W_2` ``(M, 2 d)``.  Counted in :meth:`prepare`: the EHR graph ``(M, M)``.  Cooled from
+    epoch to epoch: the temperature of the loss.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies, and interactions for memory and loss.
+    """
+
+    config: GAMENetConfig
+    ehr: Tensor
+    temperature: Tensor
 
     def __init__(self, config: GAMENetConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -237,16 +259,19 @@ class GAMENet(Recommender):
         with torch.no_grad():
             self.ddi_share.uniform_(-0.1, 0.1)
             for table in self.embedding.values():
+                assert isinstance(table, nn.Embedding)
                 table.weight.uniform_(-0.1, 0.1)
                 table.weight[table.padding_idx] = 0
-        for layer in (*self.gru.values(), self.query, self.ehr_network, self.ddi_network, self.hidden, self.output):
+        networks = self.ehr_network, self.ddi_network
+        layers: tuple[Any, ...] = (*self.gru.values(), self.query, *networks, self.hidden, self.output)
+        for layer in layers:
             layer.reset_parameters()
 
     def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
         """Graph of the medications that were given together."""
         own = cohort if self.config.ehr_from == "all" else cohort.select(train)
         given = own.codes["medication"].multi_hot(len(self.ehr))
-        kind = "observed" if self.config.graph == "shuffled" else self.config.graph
+        kind: Graph = "observed" if self.config.graph == "shuffled" else self.config.graph
         graph = torch.from_numpy(co_prescription(given, kind)).to(self.ehr.device)
         if self.config.graph == "shuffled":
             order = torch.randperm(len(graph), device=graph.device)

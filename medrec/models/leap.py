@@ -61,7 +61,7 @@ class LEAPConfig(TrainingConfig):
     keep_attention: bool = True  # see the module; paper
     order: Literal["frequency", "rare_first", "record"] = "frequency"  # of the medications to be written; ours
     max_len: int = 0  # medications on a list at most; 0: the 95th percentile of training visits; ours
-    learning_rate: float = 1e-3  # validation, grid rates; released code 5e-4, one visit a step
+    learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     epochs: int = 10  # at most; ours, see `batch_size`
 
@@ -144,8 +144,29 @@ class _Written:
 
 
 class LEAP(Recommender):
-    """See the module."""
+    r"""A GRU that writes a list of medications, attending to the diagnoses of the visit at each step.
 
+    .. math::
+        c_k = \sum_i \operatorname{softmax}_i\big(s(h_{k-1}, e_i)\big)\, e_i, \qquad
+        h_k = \operatorname{GRU}([c_k \,\|\, u_{m_{k-1}}],\, h_{k-1}), \qquad
+        P(m_k) = \operatorname{softmax}(W \operatorname{ReLU}(h_k) + b)
+
+    Each of ``N`` visits is a list of its own: diagnoses ``(N, C, d)``, states ``(N, d)``, and at each of ``K`` steps
+    logits ``(N, K, M + 2)`` of all medications, the start sign and the end sign.  Out come scores as logits
+    ``(B, T, M)``, and from :meth:`decide` the written sets.
+
+    Learnt: embeddings of diagnoses ``(D, d)`` and of what can be written ``(M + 2, d)``; the attention's score; the
+    GRU's cell; the output layer ``(M + 2, d)``.  Counted in :meth:`prepare`: the rank of each medication by frequency
+    ``(M,)``, and how long a list may be.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies; nothing else of it is read.
+    """
+
+    config: LEAPConfig
+    rank: Tensor
+    longest: Tensor
     tunable = False
 
     def __init__(self, config: LEAPConfig, context: Context) -> None:
@@ -198,7 +219,7 @@ class LEAP(Recommender):
             memory = _Memory(context[:, None], torch.ones_like(memory.mask[:, :1]))
         return state, weights, memory
 
-    def _teach(self, batch: VisitBatch, at: Tensor) -> tuple[Tensor, Tensor]:
+    def _teacher_forced(self, batch: VisitBatch, at: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each step with the true list given, ``(N, K, M + 2)``, and what was to be written, ``(N, K)``.
 
         Behind the end sign there is nothing to be written: -1.
@@ -236,7 +257,9 @@ class LEAP(Recommender):
         used = torch.zeros(N, M + 2, dtype=torch.bool, device=device)
         used[:, self.start] = True
         going = torch.ones(N, dtype=torch.bool, device=device)
-        steps, weights, rows = [], [], torch.arange(N, device=device)
+        steps: list[Tensor] = []
+        weights: list[Tensor] = []
+        rows = torch.arange(N, device=device)
         for _ in range(int(self.longest)):
             state, weight, memory = self._step(self.dropout(self.tokens(token)), state, memory)
             logits = self.output(state.relu())
@@ -275,8 +298,8 @@ class LEAP(Recommender):
         last = torch.zeros_like(batch.visit_mask)
         last[0, int(batch.visit_mask[0].sum()) - 1] = True
         written = self.write(batch, last)
-        ids = batch.codes["diagnosis"][last][0]
-        ids = ids[ids < batch.sizes["diagnosis"]].tolist()
+        padded = batch.codes["diagnosis"][last][0]
+        ids = padded[padded < batch.sizes["diagnosis"]].tolist()
         steps = written.steps[0]
         listed = (steps < self.n_medications).nonzero()[:, 0]
         medications, diagnoses = context.vocab["medication"].codes, context.vocab["diagnosis"].titles
@@ -294,7 +317,7 @@ class LEAP(Recommender):
 
     def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Cross-entropy, mean over the steps of a list and then over visits."""
-        return _list_losses(*self._teach(batch, self.scored(batch))).mean()
+        return _list_losses(*self._teacher_forced(batch, self.scored(batch))).mean()
 
 
 def _list_losses(steps: Tensor, target: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class MICRONConfig(TrainingConfig):
     margin_weight: float = 0.05  # of the margin term; released code
     target_ddi: float = 0.08  # DDI rate of a visit up to which its DDI term is left out; released code
     weight_decay: float = 1e-5  # released code
-    learning_rate: float = 4e-3  # validation, grid rates; released code 2e-4, one patient a step
+    learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 2e-4, one patient a step
 
 
 VARIANTS = {
@@ -181,8 +181,28 @@ class _Reading:
 
 
 class MICRON(Recommender):
-    """See the module."""
+    r"""A prescription network for the first visit, and for the difference of each later one to the visit before.
 
+    .. math::
+        h_t = W_h \Big[\textstyle\sum_{i \in D_t} e_i \,\Big\|\, \sum_{i \in P_t} e_i\Big] + b_h, \qquad
+        \tilde z_1 = N(h_1), \quad \tilde z_t = \tilde z_{t-1} + N(h_t - h_{t-1})
+
+    with :math:`N` two linear layers and a ReLU between them.  Health states are ``(B, T, d)``, logits
+    :math:`\tilde z` ``(B, T, M)``; :meth:`decide` carries a set from visit to visit (:func:`carried_sets`).
+
+    Learnt: embeddings of diagnoses and procedures ``(D + P, d)``; :math:`W_h` ``(d, 2 d)``; :math:`W_1`
+    ``(hidden, d)`` and :math:`W_2` ``(M, hidden)``, which serve visits and differences alike.  Followed while training,
+    in buffers: weights of the four losses, their running means and over how many steps these go.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies, and interactions for the loss.
+    """
+
+    config: MICRONConfig
+    loss_weights: Tensor
+    loss_means: Tensor
+    n_losses: Tensor
     needs_history = True
     tunable = False
 

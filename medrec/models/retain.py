@@ -47,7 +47,7 @@ class RETAINConfig(TrainingConfig):
     alpha_axis: Literal["visits", "features"] = "visits"  # softmax over visits (paper) or over the one feature (code)
     reverse_time: bool = True  # latest visit first (paper); released code reads forward
     inputs: Literal["past_only", "with_current"] = "past_only"  # see the module
-    learning_rate: float = 1e-3  # validation, grid rates; released code 5e-4, one patient a step
+    learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code 5e-4, one patient a step
     threshold: float = 0.4  # released code
 
 
@@ -123,7 +123,23 @@ class _Sequences:
 
 
 class RETAIN(Recommender):
-    """See the module."""
+    r"""Two GRUs read a patient's visits from the latest one backwards; one weighs visits, the other their coordinates.
+
+    .. math:: z_t = W \sum_j \alpha_{tj}\, \beta_{tj} \odot v_j + b
+
+    over the visits that target :math:`t` may see.  A batch of ``B`` patients with up to ``T`` visits has ``K`` targets;
+    each reads up to ``L`` visits :math:`v` ``(K, L, d)`` with weights :math:`\alpha` ``(K, L)`` and :math:`\beta`
+    ``(K, L, d)``.  Out come logits ``(B, T, M)``.
+
+    Learnt: an embedding of all codes ``(D + P + M + 1, d)``, whose last row is padding and stays 0; a GRU and a linear
+    layer each for :math:`\alpha` (to one number a visit) and :math:`\beta` (to ``d``); the output layer ``(M, d)``.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies; nothing else of it is read.
+    """
+
+    config: RETAINConfig
 
     def __init__(self, config: RETAINConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -131,7 +147,7 @@ class RETAIN(Recommender):
         sizes, d = context.sizes, config.size
         self.kinds: tuple[Kind, ...] = ("diagnosis", "procedure", "medication")
         # One table for all codes, the last row for padding.
-        self.starts = {}
+        self.starts: dict[Kind, int] = {}
         start = 0
         for kind in self.kinds:
             self.starts[kind] = start
