@@ -363,7 +363,7 @@ def collect(cohort: Cohort, seeds: int) -> Cases:
     counts: dict[str, dict[str, dict[str, Counts]]] = {visits: {} for visits in VISITS}
     neighbours = []
     drugs = build(cohort.vocab["medication"].codes, per_class=0)
-    heard: dict[str, NDArray] = {}
+    scores_of: dict[str, NDArray] = {}
     thresholds: dict[str, list[float]] = {}
     for system in SYSTEMS:
         runs = [
@@ -371,28 +371,31 @@ def collect(cohort: Cohort, seeds: int) -> Cases:
             for seed in registry.get(system.system).seeds(seeds)
         ]
         wrong: dict[tuple[str, str], list[NDArray]] = {}
-        said = []
+        by_seed: list[NDArray] = []
         for run in runs:
             fitted, context = load_system(run)
             if not pairs:
+                assert context.molecules is not None  # the full model, which comes first, needs them
                 pairs = ordered_pairs(cohort.vocab["medication"].codes, context.molecules, frequency)
                 pairs |= _twins(cohort)
             scores = predict(fitted, test, context).scores
-            said.append(scores)
+            assert scores is not None
+            by_seed.append(scores)
             for kind, of_kind in pairs.items():
-                errors, cases = confusions(scores, given, of_kind)
+                wrong_orders, cases = confusions(scores, given, of_kind)
                 for visits, there in zip(VISITS, (np.ones_like(later), later), strict=True):
-                    wrong.setdefault((visits, kind), []).append(_by_patient(errors * there, test))
+                    wrong.setdefault((visits, kind), []).append(_by_patient(wrong_orders * there, test))
                     counts[visits].setdefault(system.label, {})[kind] = Counts(
                         np.stack(wrong[visits, kind]), _by_patient(cases * there, test)
                     )
             if hasattr(fitted, "molecule_encoder"):
                 neighbours += [{"label": system.label, **row} for row in neighbour_ranks(run, cohort, drugs)]
-        heard[system.label], thresholds[system.label] = np.stack(said), [run.threshold for run in runs]
-    chosen = [] if test.source == "credentialed" else case_rows(test, split.test, heard, thresholds)
+        scores_of[system.label] = np.stack(by_seed)
+        thresholds[system.label] = [run.threshold for run in runs if run.threshold is not None]
+    chosen = [] if test.source == "credentialed" else case_rows(test, split.test, scores_of, thresholds)
     n_pairs = {kind: len(of_kind) for kind, of_kind in pairs.items()}
     errors = [{"visits": v, **row} for v in VISITS for row in rows(counts[v], n_pairs)]
-    schema = {"visits": pl.String, "label": pl.String, "kind": pl.String}
+    schema: dict[str, Any] = {"visits": pl.String, "label": pl.String, "kind": pl.String}
     schema |= dict.fromkeys(("pairs", "cases", "patients"), pl.Int64)
     schema |= dict.fromkeys(("value", "low", "high", "delta", "delta_low", "delta_high"), pl.Float64)
     return Cases(

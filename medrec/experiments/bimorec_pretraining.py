@@ -53,7 +53,7 @@ STUDY = "bimorec_pretraining"
 COMMAND = f"python -m medrec.experiments.{STUDY}"
 SEEDS = (0, 1, 2)
 HELD_OUT = 0.2
-BASE = PretrainingConfig(**QUICK, held_out=HELD_OUT)
+BASE = PretrainingConfig(**{**QUICK, "held_out": HELD_OUT})  # type: ignore[arg-type]  # of several types
 """Setting of the comparisons."""
 FULL = PretrainingConfig(gvp_scalars=64, gvp_vectors=16)
 """The paper's epochs and batch, with a smaller 3D encoder (64 scalars and 16 vectors an atom instead of 128 and 64)."""
@@ -398,7 +398,7 @@ def _areas(
         similarities[GAUSSIAN, seed] = cosine(noise(len(others.smiles), seed))
     similarities["Tanimoto", 0] = tanimoto(others.smiles)
     draws = {key: area_draws(s, same) for key, s in similarities.items()}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"encoder": name, "seed": seed, "area": class_area(s, same)} | _interval(draws[name, seed])
         for (name, seed), s in similarities.items()
     ]

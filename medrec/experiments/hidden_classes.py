@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from medrec import paths, runs
-from medrec.chem.molecules import build
+from medrec.chem.molecules import Molecules, build
 from medrec.context import Context, context_for
 from medrec.data import load_cohort
 from medrec.data.batch import VisitBatch, batches
@@ -146,8 +146,15 @@ def struck(cohort: Cohort, hidden: NDArray[np.integer]) -> Cohort:
 
 def without_name_tags(context: Context) -> Context:
     """The context without fragments that a single medication holds."""
-    mask = context.molecules.fragment_mask
-    return replace(context, molecules=replace(context.molecules, fragment_mask=mask & (mask.sum(0) > 1)))
+    molecules = molecules_of(context)
+    mask = molecules.fragment_mask
+    return replace(context, molecules=replace(molecules, fragment_mask=mask & (mask.sum(0) > 1)))
+
+
+def molecules_of(context: Context) -> Molecules:
+    """The molecules that every candidate needs."""
+    assert context.molecules is not None
+    return context.molecules
 
 
 def another(n: int, seed: int) -> NDArray[np.int64]:
@@ -160,7 +167,7 @@ def another(n: int, seed: int) -> NDArray[np.int64]:
 
 def with_molecules_of_others(context: Context, seed: int) -> Context:
     """The context with molecules and fragments of each class exchanged for those of :func:`another`."""
-    molecules = context.molecules
+    molecules = molecules_of(context)
     order = another(len(molecules.average), seed)
     changed = replace(molecules, average=molecules.average[order], fragment_mask=molecules.fragment_mask[order])
     return replace(context, molecules=changed)
@@ -236,7 +243,7 @@ def train_blind(
     patients, later = judged(cohort)
     records = struck(cohort, hidden)
     others, validation = records.select(patients), records.select(split.validation)
-    answers = validation.codes["medication"].multi_hot(cohort.n_medications)
+    prescribed = validation.codes["medication"].multi_hot(cohort.n_medications)
     with seeded(cell.seed):
         network = system.create(config, context)
         silence(network, hidden)
@@ -250,11 +257,11 @@ def train_blind(
                 for optimiser in optimisers:
                     optimiser.step()
             if epoch % EVERY == EVERY - 1:
-                said = logits_of(network, validation, context) >= np.log(config.threshold / (1 - config.threshold))
-                said[:, hidden] = False
+                sets = logits_of(network, validation, context) >= np.log(config.threshold / (1 - config.threshold))
+                sets[:, hidden] = False
                 yield {
                     "epoch": epoch,
-                    "validation": float(np.nanmean(jaccard(answers, said))),
+                    "validation": float(np.nanmean(jaccard(prescribed, sets))),
                     "logits": logits_of(network, others, context)[later][:, hidden],
                 }
 
@@ -270,7 +277,7 @@ def judged(cohort: Cohort) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def shared_regression(
-    features: Tensor, target: Tensor, groups: Tensor, hidden: NDArray[np.integer], learners: Tensor
+    features: Tensor, target: Tensor, groups: Tensor, hidden: NDArray[np.integer], training: Tensor
 ) -> Tensor:
     r"""Logistic regressions, one for each class, with weights in common for classes of a group.
 
@@ -281,7 +288,7 @@ def shared_regression(
         target: ``(V, M)``, 0/1.
         groups: ``(M, G)``, 0/1: which groups a class is in, :math:`G_m`.
         hidden: classes that the loss leaves out; of their weights only those in common are learnt.
-        learners: ``(V,)`` bool, visits to learn from.
+        training: ``(V,)`` bool, visits to learn from.
 
     Returns:
         Logits ``(V, M)`` after at most 100 steps of L-BFGS.  Squared weights are penalised by :data:`PENALTY`, biases
@@ -293,7 +300,7 @@ def shared_regression(
     own = torch.zeros(len(groups), features.shape[1], requires_grad=True)
     common = torch.zeros(groups.shape[1], features.shape[1], requires_grad=True)
     bias = torch.zeros(len(groups), requires_grad=True)
-    x, y = features[learners], target[learners][:, seen]
+    x, y = features[training], target[training][:, seen]
     optimiser = torch.optim.LBFGS([own, common, bias], max_iter=100, history_size=8, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
@@ -366,9 +373,9 @@ def gains(cohort: Cohort) -> pl.DataFrame:
 
     def judge(molecules: str) -> Evaluation:
         z = regress(cohort, groups_of(cohort, molecules), np.zeros(0, dtype=np.int64))
-        said, heard = (expit(z[visits]) for visits in in_order)
-        threshold = tune_threshold(validation, heard)
-        return evaluate(test, said >= threshold, ddi, scores=said, patients=split.test)
+        of_test, of_validation = (expit(z[visits]) for visits in in_order)
+        threshold = tune_threshold(validation, of_validation)
+        return evaluate(test, of_test >= threshold, ddi, scores=of_test, patients=split.test)
 
     alone = judge("seen")
     found = []
@@ -535,7 +542,8 @@ def rows(cohort: Cohort, seeds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         for (system, molecules), values in drawn.items()
     ]
     by_epoch = pl.DataFrame(curves).group_by("system", "molecules", "epoch", maintain_order=True).mean()
-    return tuple(frame.with_columns(pl.selectors.float().round(6)) for frame in (pl.DataFrame(table), by_epoch))
+    rounded = pl.selectors.float().round(6)
+    return pl.DataFrame(table).with_columns(rounded), by_epoch.with_columns(rounded)
 
 
 # -- kept rows -----------------------------------------------------------------------------------------------------

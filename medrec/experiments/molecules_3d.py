@@ -60,9 +60,15 @@ def describe(name: str, one: Conformers, drawing: Conformers) -> dict[str, Any]:
         one: its conformer.
         drawing: the same molecule by :func:`medrec.chem.conformers.flat`.
     """
-    row = {"name": name, "atoms": len(one.atoms), "force_field": one.force_field, "converged": one.converged}
+    row: dict[str, Any] = {
+        "name": name,
+        "atoms": len(one.atoms),
+        "force_field": one.force_field,
+        "converged": one.converged,
+    }
     if one.found:
-        off = np.abs(np.subtract(*bond_lengths(one).select("length", "expected").get_columns()))
+        bonds = bond_lengths(one)
+        off = (bonds["length"] - bonds["expected"]).abs().to_numpy()
         row |= {
             "flatness": flatness(one.coordinates[0]),
             "flatness_drawing": flatness(drawing.coordinates[0]),

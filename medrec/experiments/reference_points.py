@@ -174,7 +174,7 @@ def evaluations(cohort: Cohort, ddi: NDArray[np.bool_]) -> dict[str, Evaluation]
     return {
         "prescribed": evaluate(cohort, targets(cohort), ddi),
         "random": _random(cohort, ddi),
-        "popularity": evaluate(cohort, popular, ddi, scores=frequency),
+        "popularity": evaluate(cohort, popular, ddi, scores=frequency.astype(np.float64)),
         "last visit": evaluate(cohort, last_visit(cohort), ddi, scored=cohort.visit_number > 0),
     }
 
@@ -218,7 +218,9 @@ def summary(cohort: Cohort, ddi: NDArray[np.bool_], *, seed: int) -> pl.DataFram
         average.
     """
     systems = evaluations(cohort, ddi)
-    blocks = {"all visits": (GROUPS, ("prescribed", "random", "popularity"))}
+    blocks: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+        "all visits": (GROUPS, ("prescribed", "random", "popularity"))
+    }
     if (cohort.visit_number > 0).any():
         blocks["later visits"] = (FROM_SECOND, tuple(systems))
     return pl.DataFrame(

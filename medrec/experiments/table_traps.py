@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -83,7 +83,8 @@ def raw_orders(name: str) -> pl.DataFrame:
         ``ndc``, ``drug``. Null where the cell is empty.
     """
     layout, folder = load_cohort(name).options["layout"], tables_folder(name)
-    none = pl.lit(None, dtype=pl.String)
+    names: Sequence[str]
+    columns: Sequence[str | None]
     if layout == "eicu":
         units = scan_table(
             folder, "patient", ["patientunitstayid", "patienthealthsystemstayid", "uniquepid"], layout="eicu"
@@ -91,17 +92,17 @@ def raw_orders(name: str) -> pl.DataFrame:
         orders = scan_table(
             folder, "medication", ["patientunitstayid", "drugorderoffset", "drugname"], layout="eicu"
         ).join(units, on="patientunitstayid", how="left", maintain_order="left")
-        columns = ("uniquepid", "patienthealthsystemstayid", "patientunitstayid", "drugorderoffset", none, "drugname")
+        columns = ("uniquepid", "patienthealthsystemstayid", "patientunitstayid", "drugorderoffset", None, "drugname")
     elif layout == "mimic4":
         names = ("subject_id", "hadm_id", "starttime", "ndc", "drug")
         hosp = folder / "hosp" if (folder / "hosp").is_dir() else folder
         orders = scan_table(hosp, "prescriptions", names, layout="mimic4")
-        columns = ("subject_id", "hadm_id", none, "starttime", "ndc", "drug")
+        columns = ("subject_id", "hadm_id", None, "starttime", "ndc", "drug")
     else:
-        columns = ("subject_id", "hadm_id", "icustay_id", "startdate", "ndc", "drug")
-        orders = scan_table(folder, "prescriptions", columns, layout="mimic3")
+        columns = names = ("subject_id", "hadm_id", "icustay_id", "startdate", "ndc", "drug")
+        orders = scan_table(folder, "prescriptions", names, layout="mimic3")
     return orders.select(
-        (pl.col(c) if isinstance(c, str) else c).alias(alias)
+        (pl.lit(None, dtype=pl.String) if c is None else pl.col(c)).alias(alias)
         for alias, c in zip(("patient", "visit", "icu", "day", "ndc", "drug"), columns, strict=True)
     ).collect()
 
@@ -478,18 +479,18 @@ def measure(name: str) -> dict[str, float]:
     layout = tables.layout
     out: dict[str, float] = {}
 
-    def put(trap: str, numbers: Mapping[str, float]) -> None:
+    def put(trap: str, numbers: Mapping[str, Any]) -> None:
         out.update({f"{trap}/{key}": float(value) for key, value in numbers.items()})
 
     if layout == "eicu":
         put("fill drug", filled_from(orders, "drug"))
     else:
-        kept = orders.filter(pl.col("ndc").fill_null("") != "0")
-        put("fill ndc", filled_from(kept, "ndc"))
+        numbered = orders.filter(pl.col("ndc").fill_null("") != "0")
+        put("fill ndc", filled_from(numbered, "ndc"))
         if (paths.data_dir() / "knowledge" / NDC_TABLES[0]).exists():
             put("published list", known_numbers(orders))
         if layout == "mimic3":
-            put("fill icu", filled_from(kept, "icu"))
+            put("fill icu", filled_from(numbered, "icu"))
             put("fill icu, all rows", filled_from(orders, "icu"))
         put("order", visit_order(visits_of(name)))
         time, ids = (repeat_last(load_cohort(name, visit_order=order)) for order in ("time", "id"))
@@ -498,7 +499,7 @@ def measure(name: str) -> dict[str, float]:
         overlap = version_overlap(tables)
         for changed, rows in overlap.group_by("changed"):
             means = {reading: rows[reading].mean() for reading in ("text", "key", "group")}
-            put("overlap changed" if changed[0] else "overlap same", {"pairs": len(rows)} | means)
+            put("overlap changed" if changed[0] else "overlap same", {"pairs": len(rows), **means})
         for kind, rows in shared_strings(tables.titles.collect()).group_by("kind"):
             put("shared strings", {str(kind[0]): len(rows)})
     whole = load_cohort(name, require=("medication",))
@@ -508,9 +509,9 @@ def measure(name: str) -> dict[str, float]:
         if atc3 in whole.vocab["medication"].index:
             put("visits with", {atc3: np.sum(given.values == whole.vocab["medication"].index[atc3])})
     for window in ("whole_stay", "first_day"):
-        kept = load_cohort(name, window=window)
-        sets = kept.codes["medication"].multi_hot(kept.n_medications)
-        ddi = ddi_matrix(kept.vocab["medication"].codes)
+        cut = load_cohort(name, window=window)
+        sets = cut.codes["medication"].multi_hot(cut.n_medications)
+        ddi = ddi_matrix(cut.vocab["medication"].codes)
         put(window, {"classes": sets.sum(1).mean(), "DDI rate": metrics.ddi_rate(sets, ddi)})
     rules = rule_differences(tables)
     moved = rules.filter(pl.col("by_route") != pl.col("first_code"))["rows"].sum()
