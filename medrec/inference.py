@@ -23,7 +23,7 @@ from medrec.data.load import load_cohort
 from medrec.data.mapping import map_medications
 from medrec.folders import notice
 from medrec.knowledge.drugs import drugs
-from medrec.knowledge.interactions import class_interactions
+from medrec.knowledge.interactions import class_interactions, read_list
 from medrec.models import registry
 from medrec.models.base import Estimator, Recommender
 from medrec.runs import Run
@@ -125,6 +125,8 @@ def recommend(
         >>> import medrec
         >>> medrec.recommend(diagnoses=["428.0"]).medications  # doctest: +SKIP
     """
+    if ddi is not None:
+        read_list(ddi)  # a mistake should not wait for a training
     run = default_run() if run is None else run
     entry = registry.get(run.config["system"])
     if entry.task != "visits":

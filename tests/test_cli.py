@@ -1,24 +1,41 @@
-"""The command line as users meet it: what it prints, and how it fails."""
+"""The command line as users meet it: what it prints, and how it fails.
+
+Nothing stands in for what the commands call: the cohort is one of 80 invented patients, made by ``medrec data
+synthesize --name tiny``.
+"""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import create_autospec
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-import medrec.data
+import medrec
 from medrec.cli import app
+from medrec.runs import Run
 from tests.conftest import demo_dir
-from tests.toys import random_cohort
 
 INTERVAL = r"[+-]?\d+\.\d+ \[[+-]?\d+\.\d+, [+-]?\d+\.\d+\]"
+FIVE = ["Jaccard", "DDI", "rate", "F1", "PRAUC", "medications"]
+TOY = Path(__file__).parent / "models" / "toy_system.py"
 
 
 def medrec_(*words):
-    return CliRunner().invoke(app, list(words))
+    return CliRunner().invoke(app, [str(word) for word in words], prog_name="medrec")
+
+
+def output(*words):
+    """What a command prints."""
+    result = medrec_(*words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def mistake(*words):
@@ -32,83 +49,329 @@ def mistake(*words):
     return result.stderr
 
 
+def run_of(printed):
+    """The run that `medrec train` made, from what it printed."""
+    return Run.load(Path(re.search(r"^Run: (.+)$", printed, flags=re.M).group(1)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folders(tmp_path_factory):
+    """Tables of the cohort *tiny*, and a store that the tests of this file share."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MEDREC_DATA_DIR", str(tmp_path_factory.mktemp("tables")))
+    patch.setenv("MEDREC_RUNS_DIR", str(tmp_path_factory.mktemp("store")))
+    output("data", "synthesize", "--patients", "80", "--seed", "3", "--name", "tiny")
+    yield
+    patch.undo()
+
+
 @pytest.fixture
-def toy(tmp_path, monkeypatch):
-    """A store of its own, and a toy behind every cohort name."""
+def store(tmp_path, monkeypatch):
+    """A store of its own."""
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
-    monkeypatch.setattr(medrec.data, "load_cohort", lambda name, **options: random_cohort(60, seed=1))
-    return tmp_path
+    return tmp_path / "runs"
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
     code = "import sys, medrec.cli; print([m for m in ('torch', 'polars', 'sklearn', 'rdkit') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert "compare" in medrec_("--help").stdout
+    for words in ((), ("--help",)):
+        assert all(name in output(*words) for name in ("train", "compare", "recommend", "systems", "kept"))
+    assert "synthesize" in output("data")
 
 
-def test_train_prints_five_columns_with_intervals(toy):
-    result = medrec_("train", "retain", "--set", "epochs=3", "--set", "size=8")
-    assert result.exit_code == 0, result.output
-    header, *rows = result.stdout.splitlines()[1:]
-    assert header.split() == ["Jaccard", "DDI", "rate", "F1", "PRAUC", "medications"]
-    tuned = next(row for row in rows if row.startswith("tuned threshold"))
-    assert len(re.findall(INTERVAL, tuned)) == 5
-    assert "invented patients" in result.stdout
-    assert "bootstrap" in result.stdout
-    assert "skips first visits" in result.stdout
-    assert list((toy / "runs").rglob("metrics.json"))
+def test_version():
+    assert output("--version") == f"medrec {medrec.__version__}\n"
 
 
-def test_compare_tells_what_is_compared(toy):
-    result = medrec_("compare", "last-visit", "lr")
-    assert result.exit_code == 0, result.output
-    text = result.stdout
-    assert "synthetic: invented patients" in text
-    assert "tuned on validation Jaccard" in text
-    assert "last visit skips first visits" in text
-    assert "paired" in text
-    lr = [line for line in text.splitlines() if line.startswith("LR")]
-    assert len(lr) == 3  # own visits, common visits, difference
+# -- train -------------------------------------------------------------------------------------------------------------
+
+
+def test_train_prints_five_columns_with_intervals(store):
+    printed = output("train", "retain", "--cohort", "tiny", "--set", "epochs=3", "--set", "size=8")
+    header, *rows = printed.splitlines()[1:]
+    assert header.split() == FIVE
+    tuned, own = (next(row for row in rows if row.startswith(f"{name} threshold")) for name in ("tuned", "own"))
+    assert len(re.findall(INTERVAL, tuned)) == len(re.findall(INTERVAL, own)) == 5
+    assert f"tuned threshold {run_of(printed).threshold:.2f}" in tuned
+    assert "cohort tiny (synthetic: invented patients)" in printed
+    assert "bootstrap" in printed
+    assert "skips first visits" in printed
+    assert "\nDDI rates by medrec's own interaction table.\n" in printed
+    assert "not converged" in printed
+    assert len(list(store.rglob("metrics.json"))) == 1
+
+
+def test_train_does_what_its_options_say(store):
+    options = ("--variant", "official", "--seed", "4", "--split-seed", "2", "--set", "epochs=1", "--set", "size=8")
+    run = run_of(output("train", "retain", "--cohort", "tiny", "--option", "window=first_day", *options))
+    assert run.config["cohort"]["name"] == "tiny"
+    assert run.config["cohort"]["options"]["window"] == "first_day"
+    assert run.config["variant"] == "official"
+    assert run.config["seed"] == 4
+    assert run.config["sees"]["split_seed"] == 2
+    assert (run.config["settings"]["epochs"], run.config["settings"]["size"]) == (1, 8)
+    by_file = run_of(output("train", "popularity", "--cohort", "tiny", "--split-seed", "-1"))
+    assert by_file.config["sees"]["split_seed"] is None
+
+
+def test_a_run_in_the_store_is_not_trained_again(store):
+    made = run_of(output("train", "lr", "--cohort", "tiny"))
+    date = (made.folder / "weights.safetensors").stat().st_mtime_ns
+    assert run_of(output("train", "lr", "--cohort", "tiny")).folder == made.folder
+    assert (made.folder / "weights.safetensors").stat().st_mtime_ns == date
+    output("train", "lr", "--cohort", "tiny", "--again")
+    assert (made.folder / "weights.safetensors").stat().st_mtime_ns > date
+
+
+def test_a_ranker_has_columns_of_its_own():
+    printed = output("train", "repeat", "--cohort", "tiny")
+    header, row = printed.splitlines()[1:3]
+    assert header.split() == ["Recall@10", "Recall@20", "NDCG@10", "NDCG@20"]
+    assert len(re.findall(INTERVAL, row)) == 4
+    left = run_of(printed).metrics["left_out"]["without_past"]
+    assert left > 0
+    assert f"{left} test patients are left out: without past." in printed
+    assert "DDI" not in printed
+
+
+def test_a_protocol_of_the_task_by_name():
+    held_out = output("train", "repeat", "--cohort", "tiny", "--protocol", "hold-out")
+    assert held_out.splitlines()[2].startswith("protocol hold-out")
+    assert run_of(held_out).config["sees"]["kind"] == "hold-out"
+    house = output("train", "lr", "--cohort", "tiny")
+    field = output("train", "lr", "--cohort", "tiny", "--protocol", "lr")
+    assert run_of(field).folder == run_of(house).folder  # it changes what is made of the scores, and no training
+    assert field.splitlines()[2].startswith("protocol LR")
+    assert "ten rounds" in field
+    by_file = output("train", "lr", "--cohort", "tiny", "--protocol", "SafeDrug line")
+    assert run_of(by_file).config["sees"]["split_seed"] is None
+    assert "Did you mean 'hold-out'?" in mistake("train", "repeat", "--protocol", "holdout")
+    assert "It has house" in mistake("train", "lr", "--protocol", "hold-out")
+
+
+def test_another_list_of_interactions_is_named_and_counts(store, tmp_path):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("atc3_1,atc3_2\nB01A,N02B\n")
+    plain = run_of(output("train", "popularity", "--cohort", "tiny"))
+    printed = output("train", "popularity", "--cohort", "tiny", "--ddi", mine)
+    first = run_of(printed)
+    assert "\nDDI rates by the list mine.csv.\n" in printed
+    assert first.content_key != plain.content_key
+    assert first.ddi().sum() == 2
+    assert first.metrics["tuned"]["ddi_rate"] != plain.metrics["tuned"]["ddi_rate"]
+    mine.write_text("atc3_1,atc3_2\nN02B,B01A\nB01A,N02B\n")  # the same matrix
+    assert run_of(output("train", "popularity", "--cohort", "tiny", "--ddi", mine)).folder == first.folder
+    mine.write_text("atc3_1,atc3_2\nB01A,N02B\nC03C,A12B\n")
+    second = run_of(output("train", "popularity", "--cohort", "tiny", "--ddi", mine))
+    assert second.ddi().sum() == 4
+    assert second.folder != first.folder  # both stay
+
+
+# -- compare, sweep, runs ----------------------------------------------------------------------------------------------
+
+
+def test_compare_tells_what_is_compared(tmp_path):
+    csv, plot = tmp_path / "out.csv", tmp_path / "out.svg"
+    printed = output("compare", "last-visit", "lr", "--cohort", "tiny", "--csv", csv, "--plot", plot)
+    assert "Cohort tiny (synthetic: invented patients)" in printed
+    assert "tuned on validation Jaccard" in printed
+    assert "last visit skips others" in printed
+    assert "paired" in printed
+    lr = [line for line in printed.splitlines() if line.startswith("LR") and re.search(INTERVAL, line)]
     assert [len(re.findall(INTERVAL, line)) for line in lr] == [5, 5, 4]  # last visit has no PRAUC to differ from
-    own = medrec_("compare", "last-visit", "lr", "--threshold", "own").stdout
-    assert "fixed, each system's own" in own
+    assert printed.count("DDI rates: medrec's own interaction table") == 3
+    assert set(pl.read_csv(csv)["label"]) == {"last visit", "LR"}
+    assert plot.read_text().count("<svg") == 1
+    own = output("compare", "last-visit", "lr", "--cohort", "tiny", "--threshold", "own")
+    assert "own threshold" in own
+    assert own != printed
 
 
-def test_recommend_takes_lists_of_codes(toy):
-    # The toy has diagnoses 9:100 to 9:111, procedures 9:10 to 9:15, medications A00B to A08B.
-    folder = re.search(r"Run: (.+)", medrec_("train", "lr").stdout).group(1)
-    result = medrec_("recommend", "--diagnoses", "10.0", "9:104", "--procedures", "1.1", "12", "--run", folder)
-    assert result.exit_code == 0, result.output
-    listed = re.findall(r"^(A\d\dB) +(\d\.\d{3})  title of A\d\dB$", result.stdout, flags=re.M)
-    assert listed
+def test_both_halves_of_the_field_meet():
+    printed = output("compare", "repeat", "lr", "--cohort", "tiny", "--task", "ranking")
+    assert "NDCG@20" in printed
+    assert "--task ranking or --task visits" in mistake("compare", "repeat", "lr", "--cohort", "tiny")
+
+
+def test_sweep_trains_what_is_missing(store, tmp_path):
+    grid = tmp_path / "mine.yaml"
+    grid.write_text("cohort: tiny\nrows:\n  - {key: a, system: popularity}\n  - {key: b, system: last-visit}\n")
+    assert "2 of 2 trainings are missing" in output("sweep", grid, "--dry-run")
+    assert list(store.rglob("metrics.json")) == []
+    listed = [json.loads(line) for line in output("sweep", grid, "--list").splitlines()]
+    assert [(entry["system"], entry["cohort"]) for entry in listed] == [("popularity", "tiny"), ("last-visit", "tiny")]
+    output("sweep", grid)
+    assert {str(path.parent) for path in store.rglob("metrics.json")} == {entry["folder"] for entry in listed}
+    assert "0 of 2 trainings are missing" in output("sweep", grid)
+    grid.write_text("cohort: tiny\nrows:\n  - {key: a, sytem: lr}\n")
+    assert "Did you mean 'system'?" in mistake("sweep", grid)
+
+
+def test_runs_lists_the_store(store):
+    output("train", "popularity", "--cohort", "tiny")
+    printed = output("runs")
+    assert "popularity" in printed
+    assert "current" in printed
+
+
+# -- recommend ---------------------------------------------------------------------------------------------------------
+
+
+def test_recommend_takes_lists_of_codes():
+    folder = run_of(output("train", "lr", "--cohort", "tiny")).folder
+    words = ("--diagnoses", "428.0", "9:4019", "--procedures", "96.04", "--run", folder)
+    printed = output("recommend", *words)
+    line = r"^([A-Z]\d\d[A-Z]) +(\d\.\d{3})  \S"
+    listed = re.findall(line, printed, flags=re.M)
+    assert len(listed) > 3
     assert [float(p) for _, p in listed] == sorted((float(p) for _, p in listed), reverse=True)
-    assert f"{len(listed)} medications at threshold" in result.stdout
-    assert "invented patients" in result.stdout
-    assert "no diagnosis code '99.9'" in mistake("recommend", "--run", folder, "--diagnoses", "99.9")
+    assert f"{len(listed)} medications at threshold" in printed
+    assert "Interacting pairs by medrec's own interaction table, " in printed
+    assert "Trained on cohort tiny (synthetic: invented patients)." in printed
+    assert re.findall(line, output("recommend", "--diagnoses", "428.0", "--run", folder), flags=re.M) != listed
+    more = output("recommend", *words, "--symptoms", "nonsense")
+    assert more.count("Left out: symptom nonsense. The run knows no symptom code 'nonsense'") == 1
+    assert re.findall(line, more, flags=re.M) == listed
+    assert "no symptom code 'nonsense'" in mistake("recommend", *words, "--symptoms", "nonsense", "--strict")
 
 
-def test_sweep_trains_what_is_missing(toy):
-    config = toy / "one.yaml"
-    config.write_text("cohort: synthetic\nmodel: [popularity, last-visit]\n")
-    result = medrec_("sweep", str(config))
-    assert result.exit_code == 0, result.output
-    assert len(list((toy / "runs").rglob("metrics.json"))) == 2
-    config.write_text("cohort: synthetic\nmodle: lr\n")
-    assert "Did you mean 'model'?" in mistake("sweep", str(config))
+def test_recommend_reads_a_history_and_writes_json(tmp_path):
+    folder = run_of(output("train", "last-visit", "--cohort", "tiny")).folder
+    history = tmp_path / "visits.json"
+    history.write_text(json.dumps([{"medications": ["furosemide", "N02BE01", "A06A", "moonshine"]}]))
+    found = json.loads(output("recommend", "--run", folder, "--history", history, "--json"))
+    assert {medication["code"] for medication in found["medications"]} == {"C03C", "N02B", "A06A"}
+    assert [(entry["kind"], entry["code"]) for entry in found["left_out"]] == [("medication", "moonshine")]
+    assert found["cohort"] == {"name": "tiny", "source": "synthetic"}
+    mine = tmp_path / "mine.csv"
+    mine.write_text("atc3_1,atc3_2\nN02B,A06A\n")
+    words = ("recommend", "--run", folder, "--history", history, "--ddi", mine)
+    pairs = re.search(r"Interacting pairs by the list mine\.csv, 1: (\S+) with (\S+)", output(*words)).groups()
+    assert set(pairs) == {"A06A", "N02B"}
+
+
+def test_recommend_without_a_run():
+    first = medrec_("recommend", "--diagnoses", "428.0", "--json")
+    assert first.exit_code == 0, first.output
+    assert "no run is named: logistic regression is trained on the cohort 'synthetic'" in first.stderr
+    found = json.loads(first.stdout)
+    assert (found["system"], found["cohort"]["name"]) == ("lr", "synthetic")
+    second = medrec_("recommend", "--diagnoses", "428.0")
+    assert second.stderr == ""
+    assert re.findall(r"^([A-Z]\d\d[A-Z]) ", second.stdout, flags=re.M) == [m["code"] for m in found["medications"]]
+    assert "Trained on cohort synthetic (synthetic: invented patients). For study" in second.stdout
+
+
+def test_recommend_says_what_is_missing(tmp_path):
+    folder = run_of(output("train", "repeat", "--cohort", "tiny")).folder
+    assert "repeat ranks medications for the patients" in mistake("recommend", "--run", folder, "--diagnoses", "428.0")
+    assert "Nothing is said of the patient" in mistake("recommend")
+    assert "There is no file" in mistake("recommend", "--history", tmp_path / "none.json")
+
+
+# -- what there is -----------------------------------------------------------------------------------------------------
+
+
+def test_systems_are_listed_from_their_declarations():
+    lines = output("systems").splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [system.name for system in medrec.systems()]
+    for line, system in zip(lines[1:], medrec.systems(), strict=True):
+        assert all(word in line for word in (system.label, system.task, system.family, system.sees))
+
+
+def test_settings_of_a_system_with_their_sources():
+    printed = output("systems", "bimorec")
+    assert "mu2024bimorec" in printed
+    assert re.search(r"^width +128 +64 +paper, sec\. 5\.4\.2$", printed, flags=re.M)
+    assert re.search(r"^patience +8 +20 +epochs without", printed, flags=re.M)
+    assert re.search(r"^Variant wo_E: history=plain$", printed, flags=re.M)
+    assert "It has no settings." in output("systems", "popularity")
+
+
+def test_cohorts_are_listed_with_what_is_at_hand():
+    found = {line.split()[0]: line for line in output("cohorts").splitlines()[1:]}
+    assert {"synthetic", "synthetic-6350", "mimic3-demo", "mimic4", "tiny"} <= set(found)
+    assert re.search(r"synthetic +yes", found["tiny"])
+    assert re.search(r"credentialed +no .*medrec data import mimic4 PATH", found["mimic4"])
+
+
+def test_kept_results_say_whether_they_are_current():
+    head, *lines = output("kept").splitlines()
+    assert head.split() == ["kept", "status"]
+    assert any(line.startswith("grids/") for line in lines)
+    assert all(re.search(r"  (current|made by older code|made from other records)", line) for line in lines)
+    assert output("kept", "list").splitlines()[0] == head
+
+
+# -- a system from elsewhere -------------------------------------------------------------------------------------------
+
+
+def test_a_system_from_outside_the_package(store, tmp_path, monkeypatch):
+    package = tmp_path / "elsewhere"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    shutil.copy(TOY, package / "systems.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "elsewhere.systems:SYSTEM"
+    try:
+        printed = output("train", name, "--cohort", "tiny", "--set", "epochs=2")
+        run = run_of(printed)
+        assert printed.startswith("Toy on cohort tiny")
+        assert (run.config["system"], run.folder.parts[-3]) == (name, "toy")
+        asked = ("recommend", "--diagnoses", "428.0", "--run", run.folder)
+        assert "Toy sees diagnoses" in output(*asked)
+        assert medrec_(*asked).stderr == ""
+        listed = output("systems", name)
+        assert listed.startswith(f"Toy ({name}): sequence, task visits")
+        assert re.search(r"^growth +0\.01 +of the weight of long lists, an epoch$", listed, flags=re.M)
+        assert re.search(r"^Toy .*LR|^LR ", output("compare", name, "lr", "--cohort", "tiny"), flags=re.M)
+        with (package / "systems.py").open("a") as source:
+            source.write("\nMORE = 1\n")
+        older = medrec_(*asked)
+        assert older.exit_code == 0, older.output
+        assert older.stderr.startswith("medrec: the run tiny+seed=3/toy/paper+epochs=2/seed0 ")
+        assert older.stderr.rstrip().endswith("was made by older code; changed since: elsewhere.systems.")
+        assert run_of(output("train", name, "--cohort", "tiny", "--set", "epochs=2")).folder != run.folder
+    finally:
+        for module in ("elsewhere.systems", "elsewhere"):
+            sys.modules.pop(module, None)
+    assert "cannot be imported" in mistake("train", "nowhere.systems:SYSTEM")
+
+
+# -- chapters and data -------------------------------------------------------------------------------------------------
 
 
 def test_chapter_takes_pairs(monkeypatch):
     import medrec.book.runner
 
-    seen = {}
-    monkeypatch.setattr(
-        medrec.book.runner, "run_chapter", lambda which, values, output: seen.update(which=which, values=values)
-    )
-    result = medrec_("chapter", "02", "-p", "cohort", "mimic4-demo", "-p", "seed", "3")
-    assert result.exit_code == 0, result.output
-    assert seen == {"which": "02", "values": {"cohort": "mimic4-demo", "seed": "3"}}
+    executed = create_autospec(medrec.book.runner.run_chapter, return_value=Path("out.ipynb"))
+    monkeypatch.setattr(medrec.book.runner, "run_chapter", executed)
+    output("chapter", "02", "-p", "cohort", "mimic4-demo", "-p", "seed", "3")
+    assert executed.call_args.args[:2] == ("02", {"cohort": "mimic4-demo", "seed": "3"})
     assert "give a name and a value" in mistake("chapter", "02", "-p", "cohort")
+
+
+def test_data_synthesize_and_describe(tmp_path):
+    folder = tmp_path / "made"
+    output("data", "synthesize", "--patients", "20", "--layout", "mimic4", "-o", folder)
+    assert list(folder.rglob("prescriptions.csv*"))
+    described = output("data", "describe", "tiny")
+    assert "invented patients" in described
+    assert "dropped" in described
+    assert "give one of them" in mistake("data", "synthesize", "--name", "mine", "-o", folder)
+    assert "is taken" in mistake("data", "synthesize", "--name", "mimic3")
+
+
+def test_retain_on_open_records(store, monkeypatch):
+    monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir("mimic4-demo").parent))
+    printed = output("train", "retain", "--cohort", "mimic4-demo", "--set", "epochs=5")
+    assert "an open demo" in printed
+    assert run_of(printed).config["cohort"]["source"] == "demo"
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -116,63 +379,50 @@ def test_chapter_takes_pairs(monkeypatch):
     [
         (("trian", "lr"), "Did you mean 'train'?"),
         (("data", "fecth", "mimic4-demo"), "Did you mean 'fetch'?"),
+        (("kept", "lst"), "Did you mean 'list'?"),
+        (("train",), "Missing argument 'system'. `medrec train --help` says what there is."),
+        (("train", "lr", "--sede", "3"), "No such option: --sede"),
+        (("train", "lr", "--seed", "three"), "Invalid value for '--seed'"),
+        (("compare", "lr", "--seeds", "0"), "--seeds"),
         (("train", "retian"), "Did you mean 'retain'?"),
+        (("systems", "retian"), "Did you mean 'retain'?"),
         (("compare", "lr", "last-vist"), "Did you mean 'last-visit'?"),
+        (("compare", "lr", "retain", "--set", "retain.patiense=3"), "patiense"),
         (("train", "retain", "--set", "dropuot=.3"), "Did you mean 'dropout'?"),
         (("train", "retain", "--set", "dropout"), "KEY=VALUE"),
         (("train", "retain", "--variant", "offical"), "Did you mean 'official'?"),
         (("train", "lr", "--device", "gpu"), "no device 'gpu'"),
         (("train", "lr", "--cohort", "sinthetic"), "Did you mean 'synthetic'?"),
+        (("train", "lr", "--cohort", "quick"), "is called 'synthetic' now"),
         (("train", "lr", "--option", "widow=whole_stay"), "Did you mean 'window'?"),
+        (("train", "lr", "--cohort", "tiny", "--ddi", "/nowhere.csv"), "/nowhere.csv does not exist"),
         (("recommend", "--run", "/nowhere"), "holds no run"),
+        (("recommend", "--diagnoses", "428.0", "--ddi", "/nowhere.csv"), "/nowhere.csv does not exist"),
         (("sweep", "/nowhere.yaml"), "no file"),
+        (("sweep", "bimorec-tabel2"), "Did you mean 'bimorec-table2'?"),
         (("chapter", "nonsense"), "no chapter"),
         (("data", "describe", "mimic5"), "Did you mean"),
         (("data", "fetch", "mimic3"), "cannot be fetched"),
         (("data", "import", "mimic3", "/nowhere"), "not a folder"),
         (("data", "synthesize", "--patients", "5", "--layout", "mimic5", "-o", "/tmp/never-made"), "mimic5"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_mistakes_are_one_line(words, said, tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
+def test_mistakes_are_one_line(words, said, store):
     assert said in mistake(*words)
-    assert not list(tmp_path.rglob("*.json"))
+    assert list(store.rglob("*.json")) == []
 
 
-def test_file_that_outgrows_the_disk(tmp_path):
+def test_file_that_outgrows_the_disk(store):
     """A real write error: files may grow to 40 kB, the weights of LR need more."""
-    from medrec.data import load_cohort
-
-    load_cohort("synthetic")  # cached, so that only the run has to be written
+    medrec.load_cohort("tiny")  # cached, so that only the run has to be written
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
-        "sys.argv = ['medrec', 'train', 'lr', '--cohort', 'synthetic'];"
+        "sys.argv = ['medrec', 'train', 'lr', '--cohort', 'tiny'];"
         "from medrec.cli import app; app()"
     )
-    environment = {**os.environ, "MEDREC_RUNS_DIR": str(tmp_path / "runs")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 1, done.stderr
     assert "Cannot write the run" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [p for p in (tmp_path / "runs").rglob("*") if p.is_file()] == []
-
-
-def test_data_synthesize_and_describe(tmp_path):
-    folder = tmp_path / "made"
-    result = medrec_("data", "synthesize", "--patients", "20", "--layout", "mimic4", "-o", str(folder))
-    assert result.exit_code == 0, result.output
-    assert list(folder.rglob("prescriptions.csv*"))
-    described = medrec_("data", "describe", "synthetic")
-    assert described.exit_code == 0, described.output
-    assert "invented patients" in described.stdout
-    assert "dropped" in described.stdout
-
-
-def test_retain_on_open_records(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir("mimic4-demo").parent))
-    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
-    result = medrec_("train", "retain", "--cohort", "mimic4-demo", "--set", "epochs=5")
-    assert result.exit_code == 0, result.output
-    assert "an open demo" in result.stdout
-    run = next((tmp_path / "runs").rglob("config.json"))
-    assert json.loads(run.read_text())["cohort"]["source"] == "demo"
+    assert [p for p in store.rglob("*") if p.is_file()] == []
