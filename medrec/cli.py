@@ -385,6 +385,39 @@ def list_kept() -> None:
     print(_aligned([["kept", "status"], *rows]))
 
 
+@kept.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="A kept grid, e.g. grids/retain/synthetic.")],
+    row: Annotated[str | None, typer.Option(help="Key of the row; default: the one that took least time.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Train one kept row again, and compare."""
+    from medrec.lab.verify import verify as train_again
+
+    found = train_again(name, row, device=device)
+    lines = [["row", "threshold", "metric", "kept", "now", ""]]
+    for key, threshold, metric, was, now, same in found.iter_rows():
+        numbers = ["-" if x is None else f"{x:.6f}" for x in (was, now)]
+        lines.append([key, threshold, metric, *numbers, "same" if same else "differs"])
+    print(_aligned(lines))
+    differing = int((~found["same"]).sum())
+    if differing:
+        raise MedrecError(
+            f"{differing} of {len(found)} numbers of {name} differ; `medrec kept` says whether older code made them."
+        )
+
+
+@kept.command("lock")
+def lock_behaviour() -> None:
+    """Write down anew what every system does on the toy cohort; on purpose, when it was meant to change."""
+    from medrec.lab import behaviour
+
+    before = behaviour.locked()
+    print(behaviour.lock())
+    changed = behaviour.changed(before, behaviour.locked())
+    print(f"{len(changed)} of {len(behaviour.locked())} entries changed{': ' * bool(changed)}{', '.join(changed)}")
+
+
 @data.command("import")
 def import_(
     name: Annotated[str, typer.Argument(help="mimic3, mimic4 or eicu")],
