@@ -1,4 +1,4 @@
-"""Seconds of one training epoch of every network at paper size, and of the fit of every estimator, against budgets.
+"""Seconds of one training epoch of every network at 6 350 patients, and of the fit of every estimator, against budgets.
 
 Usage: ``python benchmarks/epochs.py [SYSTEM ...]``; default all. Pre-training and other preparations are not counted.
 ``python benchmarks/epochs.py --keep`` measures all and keeps the rows, which chapters show. The machine should have
