@@ -331,6 +331,11 @@ class Battery(NetworkBattery):
                 moved = (after - before)[where & scored].abs().max() > 1e-5
                 assert bool(moved) == (kind in seen), f"{kind}, {'past' if visits is past else 'now'}"
 
+    def test_it_declares_whether_it_sees_codes_of_the_visit_itself(self):
+        system = get(self.case.name)
+        config = system.configure("paper", self.case.settings)
+        assert system.past_only(config) == (not self.case.sees_now)
+
     def test_a_target_does_not_change_its_own_inputs(self):
         cohort = self.case.cohort(12, seed=4)
         network, context = self.case.build(cohort), self.case.context(cohort)
