@@ -136,7 +136,7 @@ def test_masking_and_new_targets():
     target = [columns(25, 0, 10, 24), columns(25, 0)]
     found = {
         p.name: answers_of(falling(2, 25), target, seen).evaluate(p).per_patient
-        for p in (HOUSE, replace(HOUSE, name="new", targets="new"), NEW)
+        for p in (HOUSE, replace(HOUSE, name="new", targets="new"), NEW, replace(HOUSE, name="masked", masked=True))
     }
     # All targets: of 0, 10, 24 the first is within ten, and a known medication is a right answer.
     assert found["house"]["recall_10"].to_list() == pytest.approx([1 / 3, 1])
@@ -150,6 +150,8 @@ def test_masking_and_new_targets():
     assert found["new medications"]["ndcg_20"].to_list() == pytest.approx(
         [(1 + 1 / np.log2(16)) / (1 + 1 / np.log2(3))]
     )
+    # What is not listed cannot be a target: masked, all targets are the new ones.
+    assert found["masked"].equals(found["new medications"])
 
 
 def test_a_masked_list_ends_with_what_may_be_listed():
@@ -183,6 +185,15 @@ def test_the_tuned_size_by_exhaustive_search():
         counted = asked.asked(protocol)[0]
         searched = [jaccard(counted, asked.sets(size, protocol)).mean() for size in range(1, 13)]
         assert asked.best_size(protocol) == 1 + int(np.argmax(searched))
+
+
+def test_sets_are_no_longer_than_what_may_be_listed():
+    # Patient 0 may be given one medication anew, and is; patient 1 five, of which the first and the third are right.
+    seen = [~columns(6, 5), columns(6, 5)]
+    asked = answers_of(falling(2, 6), [columns(6, 5), columns(6, 0, 2)], seen)
+    # Mean Jaccard by size: (1 + 1/2)/2, (1 + 1/3)/2, (1 + 2/3)/2, (1 + 2/4)/2, ...
+    assert asked.best_size(NEW) == 3
+    assert asked.sets(3, NEW).astype(int).tolist() == [[0, 0, 0, 0, 0, 1], [1, 1, 1, 0, 0, 0]]
 
 
 def test_there_must_be_a_number_for_each_patient_and_medication():
@@ -462,6 +473,17 @@ def test_a_visit_system_in_the_ranking_table(cohort, model, split_seed):
 def test_a_system_without_scores_has_no_place_in_a_ranking(cohort):
     with pytest.raises(MedrecError, match="gives no scores"):
         rank_visits(train("last-visit", cohort), cohort)
+
+
+def test_a_system_that_is_silent_at_a_last_visit_has_no_place_in_a_ranking(cohort):
+    run = train("popularity", cohort)
+    said = run.answers["test"].prediction
+    silent = said.scored.copy()
+    silent[-1] = False  # whatever the last patient has: the last visit of somebody
+    run.answers["test"] = replace(run.answers["test"], prediction=replace(said, scored=silent))
+    assert np.diff(cohort.visit_offsets)[run.answers["test"].patient[-1]] > 1
+    with pytest.raises(MedrecError, match="gives no scores"):
+        rank_visits(run, cohort)
 
 
 @pytest.mark.parametrize("model", RANKERS)
