@@ -76,3 +76,5 @@ def test_content_follows_what_is_seen():
     one = Interactions.of(ward(), ~LAST, LAST)
     assert one.content == Interactions.of(ward(), ~LAST, LAST).content
     assert one.content != Interactions.of(ward(), ~NOTHING, NOTHING).content
+    assert one.content != Interactions(one.visits * 2, one.last).content
+    assert one.content != Interactions(one.visits, ~one.last).content
