@@ -7,6 +7,7 @@ synthesize --name tiny``.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from unittest.mock import create_autospec
 
 import polars as pl
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import medrec
 from medrec.cli import app
+from medrec.models.registry import get
+from medrec.paths import base_dir
 from medrec.runs import Run
 from tests.conftest import demo_dir
 
@@ -426,3 +430,34 @@ def test_file_that_outgrows_the_disk(store):
     assert "Cannot write the run" in done.stderr
     assert "Traceback" not in done.stderr
     assert [p for p in store.rglob("*") if p.is_file()] == []
+
+
+# -- what the pages say ------------------------------------------------------------------------------------------------
+
+PAGES = ("README.md", "CONTRIBUTING.md", "workflow/README.md", "notebooks/25_your_own_data.py")
+
+
+def commands_of(page):
+    """Every ``medrec ...`` in code of a page, as words; ``...`` stands for what the reader knows."""
+    text = (base_dir() / page).read_text(encoding="utf-8")
+    inline = re.findall(r"`(medrec [a-z][^`]*)`", text)
+    blocks = re.findall(r"^(?:# )?(medrec [a-z][^#\n]*)", text, flags=re.M)
+    return [shlex.split(command) for command in inline + blocks if "..." not in command and "COMMAND" not in command]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_pages_print_exist(page):
+    """Every word is one that the command takes; nothing is executed."""
+    found = commands_of(page)
+    assert found
+    for _, *words in found:
+        command = typer.main.get_command(app)
+        path = ["medrec"]
+        while hasattr(command, "commands") and words and words[0] in command.commands:
+            path.append(words[0])
+            command, words = command.commands[words[0]], words[1:]
+        assert len(path) > 1, words
+        if words:  # otherwise it is only mentioned
+            command.make_context(" ".join(path), list(words))
+        for word in words[:1] if path[-1] in ("train", "systems") else ():
+            assert ":" in word or get(word)

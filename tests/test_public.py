@@ -1,12 +1,14 @@
 """The ten names of the package, and that nothing else takes their place."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 import medrec
-from medrec.paths import PACKAGE
+from medrec.paths import PACKAGE, base_dir
+from tests.toys import real_classes
 
 NAMES = {
     "load_cohort",
@@ -60,3 +62,12 @@ def test_systems_are_their_declarations():
     assert len({system.name for system in found}) == len(found) >= 14
     assert {"lr", "bimorec"} <= {system.name for system in found}
     assert {system.task for system in medrec.systems("ranking")} == {"ranking"}
+
+
+def test_the_readme_runs(tmp_path, monkeypatch):
+    """Its lines of Python, on the toy instead of the cohort that they load."""
+    text = (base_dir() / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", text, flags=re.S)
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
+    monkeypatch.setattr(medrec, "load_cohort", {"synthetic": real_classes(60, seed=1)}.__getitem__, raising=False)
+    exec(code, {})
