@@ -54,7 +54,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -62,11 +62,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medrec.context import Context
+from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.derangement import derangement
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 from medrec.types import MedrecError
@@ -114,12 +115,12 @@ class BiMoRecConfig(TrainingConfig):
     gse: bool = True  # attention among the molecules of a visit, eq. 18
     gate: bool = True  # calibration by the latest visit, eq. 23
     past_visits: Literal["gru", "mean"] = "gru"  # eq. 25, of weights for each medication; mean: of their scores, none
-    # Of the medications, dealt out again at random (some keep their own), free vectors for the encoders, or none.
+    # Of the medications, dealt out again at random, free vectors for the encoders, or none.
     molecules: Literal["own", "shuffled", "free", "none"] = "own"
     train_encoders: bool = True  # False: their weights stay as they are when training starts; running statistics move
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},
     "official": {
         "coords": "flat",
@@ -273,7 +274,37 @@ class _Pairs:
 
 
 class BiMoRec(Recommender):
-    """See the module."""
+    r"""Every past visit rates all medications by their molecules; the latest one gates them, a GRU reads them in order.
+
+    .. math::
+        Y^{(j)} = A^{(j)} \operatorname{diag}\big(\sigma(\operatorname{MLP}(e_{v_j}))\big)\, E_s^*, \qquad
+        \hat m_{v_j} = \operatorname{MLP}\big(\operatorname{diag}(\sigma(r'_t))\, Y^{(j)}\big), \qquad
+        z_t = \operatorname{MLP}(\operatorname{GRU}(\hat m_{v_1}, \dots, \hat m_{v_{t-1}})) + r_t
+
+    with :math:`A^{(j)}` of :func:`aggregate`.  A batch has ``K`` targets with a past, ``V`` visits that are the past of
+    one, and ``P`` pairs of the two.  Codes of a visit are ``(B T, 2 d)`` or with medications ``(B T, 3 d)``; molecules
+    ``(n, d)``, fragments ``(S, d)``, medications of each past visit :math:`Y` ``(M, V, d)``, their scores ``(P, M)``.
+    Out come logits ``(B, T, M)``; those of a first visit are :math:`r_1` alone.
+
+    Learnt: embeddings of diagnoses, procedures and medications; two graph networks, taken over from stage 1 in
+    :meth:`prepare`; the selector of fragments ``(S, 3 d)`` by two layers; self-attention among fragments and among the
+    molecules of a visit; queries and keys ``(d, d)``; the score, ``d`` to ``d / 2`` to ``d / 4`` to 1; the perceptrons
+    of gate and current visit, ``2 d`` to ``d`` to ``M``; a GRU of width ``M`` and the output layer ``(M, 2 M)``.
+    Fixed: ``order``, whose molecules each medication has.  Moved where asked for: the temperature of the loss.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies, molecules, and interactions for the loss.
+
+    Raises:
+        MedrecError: past visits are to be enhanced by molecules that are left out.
+    """
+
+    config: BiMoRecConfig
+    molecule_encoder: GIN
+    fragment_encoder: GIN
+    order: Tensor
+    temperature: Tensor
 
     def __init__(self, config: BiMoRecConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -289,14 +320,15 @@ class BiMoRec(Recommender):
         self.dropout = nn.Dropout(config.dropout)
         self.current = _perceptron(2 * d, d, M)
         if molecular:
-            n, S = context.molecules.average.shape[1], context.molecules.fragment_mask.shape[1]
+            molecules = molecules_of(context)
+            n, S = molecules.average.shape[1], molecules.fragment_mask.shape[1]
             self._build_encoders(n, S)
             self.selector = nn.Sequential(nn.Linear(3 * d if enhanced else d, d), nn.Linear(d, S))
             self.fragment_attention = SetAttention(d, feedforward=config.sab_feedforward)
             self.query, self.key = nn.Linear(d, d), nn.Linear(d, d)
             self.score = nn.Sequential(nn.Linear(d, d // 2), nn.ReLU(), nn.Linear(d // 2, d // 4), nn.ReLU())
             self.score.append(nn.Linear(d // 4, 1))
-            self.register_buffer("order", torch.randperm(M) if config.molecules == "shuffled" else torch.arange(M))
+            self.register_buffer("order", derangement(M) if config.molecules == "shuffled" else torch.arange(M))
         if enhanced:
             if config.gate and not config.share_current_mlp:
                 self.gate = _perceptron(2 * d, d, M)
@@ -326,10 +358,12 @@ class BiMoRec(Recommender):
     def reset_parameters(self) -> None:
         """Embeddings uniform in (-0.1, 0.1), as in the paper; everything else as PyTorch has it."""
         for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and reset is not None:
+                reset()
         with torch.no_grad():
             for table in self.embedding.values():
+                assert isinstance(table, nn.Embedding)
                 table.weight.uniform_(-0.1, 0.1)
             if self.molecular and self.config.molecules == "free":
                 # On the scale of a batch-normalised read-out.
@@ -344,7 +378,7 @@ class BiMoRec(Recommender):
         from medrec.models.bimorec_pretraining import PretrainingConfig, pretrain
 
         done = pretrain(
-            context.molecules,
+            molecules_of(context),
             config=PretrainingConfig(
                 coords=config.coords,
                 width=config.width,
@@ -370,7 +404,8 @@ class BiMoRec(Recommender):
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits ``(B, T, M)``."""
-        sums = [self._sum(batch, kind) for kind in self.embedding]  # eq. 12, each (B T, d)
+        kinds = cast(tuple[Kind, ...], tuple(self.embedding))
+        sums = [self._sum(batch, kind) for kind in kinds]  # eq. 12, each (B T, d)
         codes = torch.cat(sums[:2], dim=1)  # eqs. 21-22
         logits = self.current(codes)  # r_t
         pairs = _pairs(batch)
@@ -429,7 +464,8 @@ class BiMoRec(Recommender):
 
     def _knowledge(self, context: Context) -> tuple[Tensor, Tensor]:
         """Average ``(M, n)`` and mask ``(M, S)``; where they are shuffled, of a random medication for each."""
-        return context.molecules.average[self.order], context.molecules.fragment_mask[self.order]
+        molecules = molecules_of(context)
+        return molecules.average[self.order], molecules.fragment_mask[self.order]
 
     def _enhanced_history(
         self, batch: VisitBatch, context: Context, visits: Tensor, gate: Tensor, pairs: _Pairs
@@ -437,10 +473,11 @@ class BiMoRec(Recommender):
         """Logits that the past contributes to each target, ``(K, M)``; eqs. 14-25."""
         M = gate.shape[1]
         average, mask = self._knowledge(context)
-        table, fragments = self._encode(context.molecules)
+        table, fragments = self._encode(molecules_of(context))
         medications = self._medications(batch.target.flatten(0, 1)[pairs.past], table, average)
         Y, _ = self._aggregated(medications, fragments, visits[pairs.past], mask)
         first, *rest = self.score  # eqs. 23-24
+        assert isinstance(first, nn.Linear)
         gates = gate[pairs.target].sigmoid() if self.config.gate else gate.new_ones(len(pairs.target), M)
         hidden = gated_linear(gates[pairs.k], Y, pairs.v, first.weight, first.bias)
         for layer in rest:
@@ -468,7 +505,7 @@ class BiMoRec(Recommender):
         if not self.molecular:
             return self.output(patient.relu())
         average, mask = self._knowledge(context)
-        table, fragments = self._encode(context.molecules)
+        table, fragments = self._encode(molecules_of(context))
         medications = (average @ table).expand(len(patient), -1, -1)
         Y, _ = self._aggregated(medications, fragments, patient, mask)
         return self.score(Y)[..., 0].T
@@ -497,7 +534,7 @@ class BiMoRec(Recommender):
         pairs = _pairs(batch)
         if not (self.enhanced and len(pairs.target)):
             return None
-        codes, molecules = context.vocab["medication"].codes, context.molecules
+        codes, molecules = context.vocab["medication"].codes, molecules_of(context)
         average, mask = self._knowledge(context)
         visits = torch.cat([self._sum(batch, kind) for kind in KINDS], dim=1)[pairs.past[-1:]]
         prescribed = batch.target.flatten(0, 1)[pairs.past[-1:]]

@@ -16,7 +16,7 @@ its diagnoses and procedures and the medications of the visit before,
 
 A code's role is its place in the graph among the visit's codes of its kind: root, middle, leaf or isolated
 (:func:`roles`).  The graph's edges carry no messages.  In the relational network medications send messages to
-diagnoses and procedures, one relation for each fifth of the effect (:func:`effect_relation`), and hear none.
+diagnoses and procedures, one relation for each fifth of the effect (:func:`effect_relation`), and receive none.
 
 Switches (``paper`` → ``official``):
 
@@ -37,7 +37,7 @@ reference to the live network, hence the last one), and an optimiser step takes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -51,6 +51,7 @@ from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.models.causal_graph import causal_graph
+from medrec.nn.derangement import derangement
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class CausalMedConfig(TrainingConfig):
     ddi_scale: float = 5e-4  # released code
     target_ddi: float = 0.06  # released code
     temperature: float = 2.5  # released code
-    learning_rate: float = 4e-3  # validation, grid rates; released code 5e-4, one visit a step
+    learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
 
 
 VARIANTS = {"paper": {}, "official": {"roles": "official", "effects_min": 0.2}}
@@ -208,7 +209,30 @@ class RelationalLayer(nn.Module):
 
 
 class CausalMed(Recommender):
-    """See the module."""
+    r"""Codes of a visit weighted by their role in a causal graph, and by their effects on what was given before.
+
+    .. math::
+        s = \sum_c \rho_1\, e_c \odot u_{\text{role}(c)} + \rho_2\, \operatorname{RGCN}(e)_c, \qquad
+        z_t = W \operatorname{ReLU}\big[\operatorname{GRU}(s^D) \,\|\, \operatorname{GRU}(s^P) \,\|\,
+        \operatorname{GRU}(s^M)\big]_t + b
+
+    with one sum for diagnoses, for procedures and for the medications of the visit before, each ``(B, T, d)``.  The
+    ``n`` real visits of a batch are read as ``(n, C, d)``, relations between their codes and those medications as
+    ``(n, C, K)``; logits are ``(B, T, M)``.
+
+    Learnt: an embedding for each of the three kinds, with a row for padding; a vector for each of four roles of each
+    kind; two :class:`RelationalLayer`; the mixture :math:`\rho` ``(3, 2)``; three GRUs; the output layer
+    ``(M, 3 d)``.  Counted in :meth:`prepare`: effects ``(D + 1, M + 1)`` and ``(P + 1, M + 1)``, and the causal graph
+    of each kind, or for ``roles="official"`` how often codes meet.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies, and interactions for the loss.
+    """
+
+    config: CausalMedConfig
+    together: Tensor
+    n_visits: Tensor
 
     def __init__(self, config: CausalMedConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -236,15 +260,18 @@ class CausalMed(Recommender):
             # How many training visits hold both codes: from it follows the covariance of any of them.
             self.register_buffer("together", torch.zeros(total, total, dtype=torch.int32))
             self.register_buffer("n_visits", torch.zeros((), dtype=torch.int64))
+        # A memo: each graph follows from the visit's codes and the counts.
         self._visit_graphs: dict[bytes, NDArray[np.bool_]] = {}
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Embeddings uniform in (-0.1, 0.1), as in released code; everything else as the libraries have it."""
-        for layer in (self.first, self.second, self.output, *self.gru.values()):
+        layers: tuple[Any, ...] = (self.first, self.second, self.output, *self.gru.values())
+        for layer in layers:
             layer.reset_parameters()
         with torch.no_grad():
             for table in self.embedding.values():
+                assert isinstance(table, nn.Embedding)
                 table.weight.uniform_(-0.1, 0.1)
                 table.weight[table.padding_idx] = 0
 
@@ -258,7 +285,7 @@ class CausalMed(Recommender):
             table = getattr(self, f"effects_{kind}")
             found = torch.from_numpy(effects).to(table.device)
             if self.config.effects == "shuffled":
-                found = found.flatten()[torch.randperm(found.numel(), device=found.device)].reshape(found.shape)
+                found = found.flatten()[derangement(found.numel(), found.device)].reshape(found.shape)
             table[:-1, :-1] = found
         if self.config.roles == "none":
             return
@@ -279,6 +306,7 @@ class CausalMed(Recommender):
             if mine.any():
                 ids = torch.from_numpy(common[mine] - start)
                 table = getattr(self, f"graph_{kind}")
+                assert graph is not None
                 table[ids[:, None], ids] = torch.from_numpy(graph[np.ix_(mine, mine)]).to(table.device)
             start += size
 

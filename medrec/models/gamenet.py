@@ -46,6 +46,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.derangement import derangement
 from medrec.nn.set_attention import masked_softmax
 
 Graph = Literal["observed", "lift", "empty", "complete", "shuffled"]
@@ -274,7 +275,7 @@ class GAMENet(Recommender):
         kind: Graph = "observed" if self.config.graph == "shuffled" else self.config.graph
         graph = torch.from_numpy(co_prescription(given, kind)).to(self.ehr.device)
         if self.config.graph == "shuffled":
-            order = torch.randperm(len(graph), device=graph.device)
+            order = derangement(len(graph), graph.device)
             graph = graph[order][:, order]
         self.ehr.copy_(graph)
 

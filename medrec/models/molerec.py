@@ -44,11 +44,12 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from medrec.context import Context
+from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.derangement import derangement
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 
@@ -71,7 +72,7 @@ class MoleRecConfig(TrainingConfig):
     target_ddi: float = 0.06  # released code
     temperature: float = 2.5  # released code
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
-    learning_rate: float = 8e-3  # validation, grid rates; released code 5e-4, one visit a step
+    learning_rate: float = 8e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
     epochs: int = 10  # at most; ours, see `batch_size`
 
 
@@ -122,12 +123,33 @@ def gather_fragments(attention: Tensor, wanted: Tensor, fragments: Tensor) -> Te
 
 
 class MoleRec(Recommender):
-    """See the module."""
+    r"""A visit wants fragments; each medication gathers its own by an attention that is the same for all patients.
+
+    .. math::
+        w_t = \sigma(W_w q_t), \qquad
+        A_{ms} = \operatorname{softmax}_{s:\,H_{ms}=1} \frac{(W_1 e_m)\cdot(W_2 f_s)}{\sqrt d}, \qquad
+        z_{tm} = \operatorname{MLP}\Big(\sum_s A_{ms}\, w_{ts}\, f_s\Big)
+
+    Queries :math:`q` are ``(B, T, d)``, wanted fragments :math:`w` ``(B, T, S)``, medications :math:`e` ``(M, d)``,
+    fragments :math:`f` ``(S, d)``, attention ``(M, S)``, logits ``(B, T, M)``.
+
+    Learnt: embeddings of diagnoses and procedures, with a row for padding, and a GRU each; the query ``(d, 2 d)``;
+    :math:`W_w` ``(S, d)``; two graph networks, for molecules and for fragments, or a free table ``(S, d)`` for the
+    second; the self-attention among fragments; :math:`W_1` and :math:`W_2` ``(d, d)``; the perceptron, ``d`` to
+    ``d / 2`` to one logit.  Fixed: ``order``, whose fragments each medication has.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies, molecules, and interactions for the loss.
+    """
+
+    config: MoleRecConfig
+    order: Tensor
 
     def __init__(self, config: MoleRecConfig, context: Context) -> None:
         super().__init__(config, context)
         sizes, d = context.sizes, config.size
-        own = context.molecules.fragment_mask
+        own = molecules_of(context).fragment_mask
         S = own.shape[1]
         # The last row of every table stands for padding.
         self.embedding = nn.ModuleDict(
@@ -148,17 +170,19 @@ class MoleRec(Recommender):
         order = torch.arange(len(own), device=own.device)
         if config.mask == "shuffled":
             has = own.any(1).nonzero()[:, 0]
-            order[has] = has[torch.randperm(len(has)).to(has.device)]
+            order[has] = has[derangement(len(has)).to(has.device)]
         self.register_buffer("order", order)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Embeddings uniform in (-0.1, 0.1), as in released code; everything else as PyTorch has it."""
         for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and reset is not None:
+                reset()
         with torch.no_grad():
             for table in self.embedding.values():
+                assert isinstance(table, nn.Embedding)
                 table.weight.uniform_(-0.1, 0.1)
                 table.weight[table.padding_idx] = 0
             if self.config.fragments == "free":
@@ -166,7 +190,7 @@ class MoleRec(Recommender):
 
     def encoded(self, context: Context) -> tuple[Tensor, Tensor]:
         """Attention ``(M, S)`` and fragments ``(S, d)``; they depend on no patient."""
-        molecules = context.molecules
+        molecules = molecules_of(context)
         medications = molecules.average @ self.molecule_encoder(molecules.graphs)
         free = self.config.fragments == "free"
         fragments = self.fragment_table if free else self.fragment_encoder(molecules.fragment_graphs)
@@ -186,6 +210,7 @@ class MoleRec(Recommender):
         wanted = self.wanted_fragments(batch)[batch.visit_mask]
         # The first layer of the score is linear: fragments pass it once, before they are gathered for every visit.
         first, *rest = self.score
+        assert isinstance(first, nn.Linear)
         hidden = gather_fragments(attention, wanted, fragments @ first.weight.T) + first.bias
         for layer in rest:
             hidden = layer(hidden)
@@ -201,7 +226,7 @@ class MoleRec(Recommender):
         attention, _ = self.encoded(context)
         last = int(batch.visit_mask[0].sum()) - 1
         parts = attention * self.wanted_fragments(batch)[0, last]
-        codes, fragments = context.vocab["medication"].codes, context.molecules.fragments
+        codes, fragments = context.vocab["medication"].codes, molecules_of(context).fragments
         taken = attention.nonzero().tolist()
         found = [(codes[m], "fragment", fragments[s], parts[m, s].item()) for m, s in taken]
         frame = pl.DataFrame(

@@ -35,18 +35,19 @@ mask serves all prefixes of a patient, and an optimiser step takes a batch of pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 import torch
 from torch import Tensor, nn
 
 from medrec.chem.fingerprints import wl_fingerprints
-from medrec.context import Context
+from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.derangement import derangement
 
 Clip = Literal["max", "min"]
 
@@ -69,7 +70,7 @@ class SafeDrugConfig(TrainingConfig):
     target_ddi: float = 0.06  # released code
     correction: float = 0.05  # K_p; released code
     batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
-    learning_rate: float = 2e-3  # validation, grid rates; released 5e-4, paper 2e-4, one visit a step
+    learning_rate: float = 2e-3  # chosen on validation, grid `rates`; released 5e-4, paper 2e-4, one visit a step
 
 
 VARIANTS = {
@@ -161,12 +162,23 @@ def messages(h: Tensor, edge_index: Tensor) -> Tensor:
 
 
 class MoleculeEncoder(nn.Module):
-    """Molecules from the numbers of their atoms; see the module.
+    r"""Molecules from the numbers of their atoms: two rounds of messages, and the sum over atoms.
+
+    .. math:: h \leftarrow \operatorname{ReLU}(W_l h), \qquad h \leftarrow h + A h, \qquad e = \sum_a h_a
+
+    with :math:`A` the bonds.  Learnt: a table with a row for each number that an atom can have, and a linear layer
+    ``(d, d)`` for each round.  It has no other input than its molecules, whose ``N`` atoms it holds.
 
     Args:
         smiles: molecules, in a fixed order.
         config: of the system.
     """
+
+    atoms: Tensor
+    bonds: Tensor
+    owners: Tensor
+    told: Tensor
+    read: Tensor
 
     def __init__(self, smiles: tuple[str, ...], config: SafeDrugConfig) -> None:
         super().__init__()
@@ -192,7 +204,8 @@ class MoleculeEncoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """As PyTorch has it."""
-        for layer in (self.table, *self.layers):
+        layers: tuple[Any, ...] = (self.table, *self.layers)
+        for layer in layers:
             layer.reset_parameters()
 
     def forward(self) -> Tensor:
@@ -210,12 +223,35 @@ class MoleculeEncoder(nn.Module):
 
 
 class SafeDrug(Recommender):
-    """See the module."""
+    r"""How well a patient goes with each whole molecule, times what his wanted fragments say of it.
+
+    .. math::
+        q_t &= W_q \operatorname{ReLU}[\operatorname{GRU}(d)_t \,\|\, \operatorname{GRU}(p)_t], \qquad
+        s_t = \sigma(q_t E^\top), \\
+        z_t &= \operatorname{LayerNorm}(s_t + W_g s_t) \odot \big(\sigma(W_u q_t)\,(W \odot H^\top)\big)
+
+    Queries are ``(B, T, d)``, medications :math:`E` ``(M, d)``, wanted fragments ``(B, T, S)``, the mask :math:`H`
+    ``(M, S)``, logits ``(B, T, M)``.
+
+    Learnt: embeddings of diagnoses and procedures, with a row for padding, and a GRU each; :math:`W_q` ``(d, 2 d)``;
+    a :class:`MoleculeEncoder`, or a free table ``(M, d)`` in its place; :math:`W_g` ``(M, M)`` and the norm;
+    :math:`W_u` ``(S, d)``; votes :math:`W` ``(S, M)``; a constant for each medication without fragments.  Fixed:
+    ``order``, whose molecules each medication has (its own, or where they are shuffled another one's), and the frozen
+    map of the ``official`` variant.
+
+    Args:
+        config: its settings.
+        context: sizes of the vocabularies, molecules, and interactions for the loss.
+    """
+
+    config: SafeDrugConfig
+    order: Tensor
+    frozen: Tensor
 
     def __init__(self, config: SafeDrugConfig, context: Context) -> None:
         super().__init__(config, context)
-        sizes, d = context.sizes, config.size
-        M, S = context.molecules.fragment_mask.shape
+        sizes, d, molecules = context.sizes, config.size, molecules_of(context)
+        M, S = molecules.fragment_mask.shape
         # The last row of every table stands for padding.
         self.embedding = nn.ModuleDict(
             {kind: nn.Embedding(sizes[kind] + 1, d, padding_idx=sizes[kind]) for kind in KINDS}
@@ -225,9 +261,9 @@ class SafeDrug(Recommender):
         if config.molecule_encoder == "none":
             self.table = nn.Parameter(torch.empty(M, d))
         else:
-            self.encoder = MoleculeEncoder(context.molecules.smiles, config)
+            self.encoder = MoleculeEncoder(molecules.smiles, config)
         if config.molecule_encoder == "frozen_random":
-            self.register_buffer("frozen", torch.zeros(len(context.molecules.smiles), d))
+            self.register_buffer("frozen", torch.zeros(len(molecules.smiles), d))
         self.mix = nn.Linear(M, M)
         self.norm = nn.LayerNorm(M)
         self.asked = nn.Linear(d, S)
@@ -235,7 +271,7 @@ class SafeDrug(Recommender):
         if config.no_fragment == "constant":
             self.constant = nn.Parameter(torch.empty(M))
         self.dropout = nn.Dropout(config.dropout)
-        self.register_buffer("order", torch.randperm(M) if config.molecules == "shuffled" else torch.arange(M))
+        self.register_buffer("order", derangement(M) if config.molecules == "shuffled" else torch.arange(M))
         self.reset_parameters()
         if config.molecule_encoder == "frozen_random":
             with torch.no_grad():
@@ -245,10 +281,12 @@ class SafeDrug(Recommender):
     def reset_parameters(self) -> None:
         """Embeddings uniform in (-0.1, 0.1), votes in ±1/sqrt(M), as in released code; the rest as PyTorch has it."""
         for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and reset is not None:
+                reset()
         with torch.no_grad():
             for table in self.embedding.values():
+                assert isinstance(table, nn.Embedding)
                 table.weight.uniform_(-0.1, 0.1)
                 table.weight[table.padding_idx] = 0
             self.votes.uniform_(-(self.votes.shape[1] ** -0.5), self.votes.shape[1] ** -0.5)
@@ -262,7 +300,7 @@ class SafeDrug(Recommender):
         kind = self.config.molecule_encoder
         if kind == "none":
             return self.table
-        average = context.molecules.average[self.order]
+        average = molecules_of(context).average[self.order]
         if kind == "frozen_random":
             molecules, read = self.frozen, self.frozen.abs().sum(1) > 0
         else:
@@ -282,7 +320,7 @@ class SafeDrug(Recommender):
         return (
             self.norm(matched + self.mix(matched)),
             self.asked(query).sigmoid(),
-            context.molecules.fragment_mask[self.order],
+            molecules_of(context).fragment_mask[self.order],
         )
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
@@ -303,7 +341,7 @@ class SafeDrug(Recommender):
         last = int(batch.visit_mask[0].sum()) - 1
         whole, asked, mask = self._branches(batch, context)
         shares = whole[0, last, :, None] * asked[0, last] * self.votes.T
-        codes, fragments = context.vocab["medication"].codes, context.molecules.fragments
+        codes, fragments = context.vocab["medication"].codes, molecules_of(context).fragments
         found = [(codes[m], "fragment", fragments[s], shares[m, s].item()) for m, s in mask.nonzero().tolist()]
         frame = pl.DataFrame(
             found,
