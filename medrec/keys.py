@@ -27,7 +27,7 @@ from medrec.paths import PACKAGE, cache_dir
 
 LENGTH = 16
 """Hexadecimal digits of a key."""
-FORM = 1
+FORM = 2
 """Of the form in which code is compared; another form is another key."""
 
 
@@ -234,9 +234,14 @@ def _cache_file() -> Path:
 
 
 def _load() -> dict[str, tuple[str, list[str]]]:
+    """What was parsed before; an entry that does not fit its checksum counts as unknown."""
     try:
         stored = json.loads(_cache_file().read_text(encoding="utf-8"))
-        return {raw: (str(code), list(names)) for raw, (code, names) in stored.items()}
+        return {
+            raw: (str(code), list(names))
+            for raw, (code, names, check) in stored.items()
+            if digest(raw, code, names) == check
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -248,7 +253,8 @@ def _store() -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=".code-")
         with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump({**_load(), **_known}, out)
+            both = {**_load(), **_known}
+            json.dump({raw: [code, names, digest(raw, code, names)] for raw, (code, names) in both.items()}, out)
         os.replace(name, file)
     except OSError:
         return

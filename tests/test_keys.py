@@ -212,3 +212,15 @@ def test_the_matrix_counts_and_not_the_rows_of_the_list(cohort, monkeypatch):
     other[0, 1] = other[1, 0] = not other[0, 1]
     monkeypatch.setattr(context, "class_interactions", lambda *_: (other, source))
     assert key_of("lr", cohort) != before
+
+
+def test_a_damaged_memory_of_parsed_code_is_not_believed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(keys, "_known", {})
+    expected = keys.codes(["medrec.models.retain"]), keys.imports_of("medrec.models.retain")
+    file = keys._cache_file()
+    whole = file.read_bytes()
+    for damaged in (whole.replace(b"medrec.", b"medrek."), whole[: len(whole) // 2], b"", b"[1]"):
+        file.write_bytes(damaged)
+        monkeypatch.setattr(keys, "_known", {})
+        assert (keys.codes(["medrec.models.retain"]), keys.imports_of("medrec.models.retain")) == expected
