@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import statistics
 import sys
 import traceback
@@ -336,6 +337,7 @@ def sweep(
 
 def carry_out(entries: Sequence[Entry], *, jobs: int = 1, device: str = "cpu") -> list[Outcome]:
     """Train what is missing among entries of :func:`look`; as :func:`sweep`."""
+    checked_device(device)
     entries = once(entries)
     missing = [number for number, entry in enumerate(entries) if not entry.done and not entry.error]
     found = {
@@ -374,12 +376,22 @@ def _outcomes(tasks: Sequence[tuple[int, Training]], jobs: int, device: str) -> 
 
 def _parallel(tasks: Sequence[tuple[int, Training]], jobs: int, device: str) -> Iterator[tuple[int, Outcome]]:
     pool = Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes=None)
-    found: Iterator[tuple[int, Outcome]] = pool(delayed(_in_process)(n, training, device) for n, training in tasks)
+    # Processes live on for the next sweep, when folders and the path of modules can be others.
+    places = {name: value for name, value in os.environ.items() if name.startswith("MEDREC_")}
+    found: Iterator[tuple[int, Outcome]] = pool(
+        delayed(_in_process)(number, training, device, places, sys.path) for number, training in tasks
+    )
     return found
 
 
-def _in_process(number: int, training: Training, device: str) -> tuple[int, Outcome]:
+def _in_process(
+    number: int, training: Training, device: str, places: Mapping[str, str], path: Sequence[str]
+) -> tuple[int, Outcome]:
     """In a process of its own, whose progress bars would run into those of the others."""
+    sys.path[:] = path
+    for name in [name for name in os.environ if name.startswith("MEDREC_")]:
+        del os.environ[name]
+    os.environ.update(places)
     heard = io.StringIO()
     with redirect_stderr(heard):
         outcome = _made(training, device)

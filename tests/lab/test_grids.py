@@ -1,133 +1,178 @@
-"""Grids of trainings: what is trained, how runs become rows, where rows are kept."""
+"""Grids: how runs become rows, how rows are kept and read again, and what is said of them."""
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from medrec.experiments import grids
-from medrec.experiments.grids import collect, interval, keep, read, read_or_default, tasks, words
-from medrec.experiments.rows import FULL, GRIDS, REFERENCE, SYNERGY, Row, rows_of, settings_for
+from medrec.experiments import bimorec_grids
+from medrec.lab.collect import collect
+from medrec.lab.grids import Grid, interval, keep, read, words
+from medrec.lab.rows import Contrast, Declared
 from medrec.models import registry
+from medrec.models.base import Row
 from medrec.tasks.visits import COLUMNS
+from medrec.training import look_up
 from medrec.types import MedrecError
 from tests.toys import random_cohort
 
-
-def settings_of(row):
-    return settings_for("synthetic", row.model) | row.settings
-
-
-@pytest.mark.parametrize("name", list(GRIDS))
-def test_every_row_is_a_system_that_exists_with_settings_that_it_has(name):
-    rows = rows_of(name)
-    assert rows[0].variant in ("paper", "mean_past"), "the first row is what the others are compared with"
-    assert len({row.label for row in rows}) == len(rows)
-    configs = [registry.get(row.model).configure(row.variant, settings_of(row)) for row in rows]
-    trained = [(row.model, config) for row, config in zip(rows, configs, strict=True)]
-    assert len(set(trained)) == len(trained), "two rows are one and the same training"
-
-
-def test_sensitivity_turns_one_knob_at_a_time():
-    plain = registry.get("bimorec").configure("paper", settings_for("synthetic"))
-    for row in rows_of("sensitivity")[1:]:
-        config = registry.get("bimorec").configure(row.variant, settings_of(row))
-        changed = [name for name in vars(plain) if getattr(plain, name) != getattr(config, name)]
-        if row.value == 0:
-            assert changed == ["pretrain"]
-        else:
-            assert changed == [row.knob]
-            assert getattr(config, row.knob) == row.value
-
-
-def test_controls_share_the_settings_of_their_plain_cohort():
-    assert settings_for("synthetic+shape") == settings_for("synthetic") != {}
-    assert settings_for("mimic3") == {}
-
-
-def test_networks_are_trained_for_each_seed_and_estimators_once():
-    count = {}
-    for task in tasks("table2", "synthetic", 3, {"width": 8}):
-        count[task.model] = count.get(task.model, 0) + 1
-        if task.model == "bimorec":
-            assert task.settings == {"width": 8}
-    assert count["ecc"] == count["last-visit"] == 1
-    assert count["bimorec"] == count["retain"] == 3
-
-
-def test_an_unknown_grid_is_an_error():
-    with pytest.raises(MedrecError, match="ablation"):
-        rows_of("ablations")
+TINY = {"size": 8, "epochs": 2}
+ROWS = (
+    Row("lr", "LR", "lr"),
+    Row("stiff", "LR, stiff", "lr", settings={"C": 0.01}, knob="C", value=0.01),
+    Row("retain", "RETAIN", "retain", settings=TINY),
+    Row("last-visit", "last visit", "last-visit"),
+)
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory):
+def cohort():
+    return random_cohort(60, seed=1)
+
+
+@pytest.fixture(scope="module")
+def grid(cohort, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("MEDREC_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
-    small = (
-        FULL,
-        Row("w/o T+E", "wo_TE"),
-        Row("LR", model="lr"),
-        Row("last visit", model="last-visit"),
-    )
-    patch.setitem(GRIDS, "small", small)
-    settings = {"width": 8, "gin_layers": 1, "epochs": 2, "pretrain": False}
-    cohort = random_cohort(60, seed=1)
-    # Real classes, so that there are molecules.
-    codes = ("A02B", "B01A", "C03C", "C10A", "N02A", "C07A", "J01D", "A06A", "N05B")
-    vocab = {**cohort.vocab, "medication": type(cohort.vocab["medication"])("medication", codes, codes)}
-    yield collect("small", replace(cohort, vocab=vocab), 2, settings)
+    yield collect(Declared("small", ROWS, house=False), cohort, 2)
     patch.undo()
 
 
-def test_rows_hold_every_metric_of_the_visits_that_a_system_scores(grid):
-    counts = grid.scores.group_by("label", "visits").len()
-    for label in (REFERENCE, "w/o T+E", "LR"):
-        assert counts.filter(label=label)["len"].to_list() == [2 * len(COLUMNS)] * 3
-    assert counts.filter(label="last visit")["visits"].to_list() == ["later visits"]
+# -- from runs to rows -------------------------------------------------------------------------------------------------
 
 
-def test_differences_are_to_the_reference_on_the_visits_that_both_score(grid):
-    assert grid.select().filter(label=REFERENCE)["delta"].to_list() == [0]
-    for visits in ("all visits", "first visits", "later visits"):
-        rows = grid.select(visits=visits)
-        base = rows.filter(label=REFERENCE)["value"][0]
-        expected = rows["value"] - base
-        np.testing.assert_allclose(rows["delta"].to_numpy(), expected.to_numpy(), atol=2e-6)
-        assert (rows["low"] <= rows["value"]).all()
-        assert (rows["value"] <= rows["high"]).all()
+def per_patient(run, cohort, first):
+    """Jaccard of each test patient, mean over visits from number ``first`` on, counted in the frame of predictions."""
+    said = run.predictions(cohort)
+    return (
+        said.filter(cohort.visit_number[said["visit"].to_numpy()] >= first)
+        .group_by("patient", "visit")
+        .agg(
+            (pl.col("recommended") & pl.col("prescribed")).sum().alias("both"),
+            (pl.col("recommended") | pl.col("prescribed")).sum().alias("either"),
+        )
+        .group_by("patient")
+        .agg((pl.col("both") / pl.col("either")).mean().alias("jaccard"))
+        .sort("patient")["jaccard"]
+    )
 
 
-def test_a_reference_that_leaves_first_visits_out_is_compared_on_the_others(tmp_path, monkeypatch):
+def test_a_level_is_the_mean_over_seeds_of_the_mean_over_patients(grid, cohort):
+    for row in ROWS:
+        runs = [
+            look_up(row.system, cohort, settings=row.settings, seed=seed) for seed in registry.get(row.system).seeds(2)
+        ]
+        for visits, first in (("all visits", 0), ("later visits", 1)):
+            found = grid.by_key(visits=visits).get(row.key)
+            if found is None:
+                assert visits == "all visits"
+                assert row.key in ("retain", "last-visit"), "they skip first visits"
+                continue
+            expected = np.mean([per_patient(run, cohort, first).mean() for run in runs])
+            assert found["value"] == pytest.approx(expected, abs=1e-6)
+            assert found["patients"] == len(per_patient(runs[0], cohort, first))
+            assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_a_change_is_over_the_visits_that_both_score(grid):
+    for visits in ("first visits", "later visits"):
+        rows = grid.by_key(visits=visits)
+        for row in rows.values():
+            assert row["delta"] == pytest.approx(row["value"] - rows["lr"]["value"], abs=2e-6)
+            assert row["delta_low"] <= row["delta"] <= row["delta_high"]
+    assert grid.by_key()["lr"]["delta"] == 0
+    assert set(grid.by_key(visits="first visits")) == {"lr", "stiff"}
+
+
+def test_a_reference_that_leaves_first_visits_out_is_compared_on_the_others(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
-    monkeypatch.setitem(GRIDS, "small", (Row("last visit", model="last-visit"), Row("LR", model="lr")))
-    found = collect("small", random_cohort(60, seed=3), 1)
-    every, later = (found.select(visits=v).filter(label="LR") for v in ("all visits", "later visits"))
-    assert every["n_visits"][0] > later["n_visits"][0]
-    assert every["value"][0] != later["value"][0]
-    assert every["delta"][0] == later["delta"][0]
-    base = found.select(visits="later visits")["value"]
-    assert later["delta"][0] == pytest.approx(base[1] - base[0], abs=2e-6)
+    found = collect(Declared("small", (ROWS[3], ROWS[0]), house=False), cohort, 1)
+    every, later = (found.by_key(visits=visits)["lr"] for visits in ("all visits", "later visits"))
+    assert every["n_visits"] > later["n_visits"]
+    assert every["value"] != later["value"]
+    assert every["delta"] == later["delta"]
+    base = found.by_key(visits="later visits")["last-visit"]["value"]
+    assert later["delta"] == pytest.approx(later["value"] - base, abs=2e-6)
+
+
+def test_every_metric_has_its_rows_at_both_thresholds(grid):
+    counts = grid.scores.group_by("key", "visits", "threshold").len()
+    assert set(counts["len"]) == {len(COLUMNS)}
+    assert set(counts["threshold"]) == {"own", "tuned"}
+    assert set(grid.scores["metric"]) == set(COLUMNS)
+    assert grid.by_key(visits="later visits", metric="prauc")["last-visit"]["value"] is None
+
+
+def test_a_contrast_is_the_sum_of_its_rows(cohort, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
+    rows = tuple(Row(f"C{c}", f"C = {c}", "lr", settings={"C": c}) for c in (1.0, 0.1, 0.01, 0.001))
+    signs = dict(zip((row.key for row in rows), (1, -1, -1, 1), strict=True))
+    found = collect(Declared("small", rows, contrasts=(Contrast("beyond", "beyond", signs),)), cohort, 1)
+    for visits in ("all visits", "first visits", "later visits"):
+        for metric in COLUMNS:
+            row = found.by_key(visits=visits, metric=metric)
+            value = sum(sign * row[key]["value"] for key, sign in signs.items())
+            assert row["beyond"]["delta"] == pytest.approx(value, abs=5e-6)
+            assert row["beyond"]["delta_low"] <= row["beyond"]["delta"] <= row["beyond"]["delta_high"]
+            assert row["beyond"]["value"] is None
+    assert set(found.costs["key"]) == set(signs), "it is no training of its own"
+
+
+def test_costs_count_parameters_seeds_and_what_was_learnt(grid, cohort):
+    costs = {row["key"]: row for row in grid.costs.iter_rows(named=True)}
+    sizes = {kind: len(vocabulary) for kind, vocabulary in cohort.vocab.items()}
+    assert costs["lr"]["parameters"] == sizes["medication"] * (sizes["diagnosis"] + sizes["procedure"] + 1)
+    assert (costs["retain"]["seeds"], costs["lr"]["seeds"]) == (2, 1)
+    assert (costs["retain"]["epochs"], costs["retain"]["best_epoch"], costs["lr"]["epochs"]) == (2, 1, None)
+    assert costs["lr"]["converged"]
+    assert not costs["retain"]["converged"], "two epochs are the limit"
+    runs = [look_up("retain", cohort, settings=TINY, seed=seed) for seed in (0, 1)]
+    assert costs["retain"]["validation"] == pytest.approx(
+        np.mean([run.history.filter(epoch=1)["jaccard"].item() for run in runs]), abs=1e-6
+    )
+    assert costs["lr"]["validation"] == pytest.approx(look_up("lr", cohort).metrics["tuned"]["validation"], abs=1e-6)
+    assert costs["last-visit"]["validation"] is None, "a system that has no threshold"
+
+
+def test_rankers_have_no_rows_here(cohort):
+    with pytest.raises(MedrecError, match="has the ranker 'repeat'"):
+        collect("repeat", cohort, 1)
+
+
+def test_nothing_of_a_single_patient_is_in_a_row(grid):
+    assert grid.scores["patients"].min() >= 5
+    assert "patient" not in grid.scores.columns
+
+
+# -- what is said of rows ----------------------------------------------------------------------------------------------
 
 
 def test_wide_has_one_row_a_system_and_the_five_columns(grid):
     wide = grid.wide(visits="later visits")
-    assert wide["label"].to_list() == [REFERENCE, "w/o T+E", "LR", "last visit"]
+    assert wide["key"].to_list() == [row.key for row in ROWS]
     assert set(COLUMNS.values()) <= set(wide.columns)
-    assert wide.filter(label="last visit")["PRAUC"].to_list() == [None]
+    assert wide.filter(key="last-visit")["PRAUC"].to_list() == [None]
+    assert wide.filter(key="lr")["Jaccard"][0] == grid.by_key(visits="later visits")["lr"]["value"]
 
 
-ROWS = [
-    {"label": "A", "value": 0.5, "low": 0.4, "high": 0.6, "delta": 0.0, "delta_low": 0.0, "delta_high": 0.0},
-    {"label": "B", "value": 0.52, "low": 0.42, "high": 0.6, "delta": 0.02, "delta_low": 0.01, "delta_high": 0.04},
+TWO = [
+    {"key": "a", "label": "A", "value": 0.5, "low": 0.4, "high": 0.6, "delta": 0.0, "delta_low": 0.0, "delta_high": 0},
+    {"key": "b", "label": "B", "value": 0.52, "low": 0.42, "high": 0.6, "delta": 0.02, "delta_low": 0.01}
+    | {"delta_high": 0.04},
 ]
 
 
+def made(costs=()):
+    same = {"threshold": "tuned", "visits": "all visits", "metric": "jaccard", "patients": 7}
+    scores = pl.DataFrame(TWO, strict=False).with_columns(**{k: pl.lit(v) for k, v in same.items()})
+    columns = costs or {"key": ["a", "b"], "label": ["A", "B"]}
+    return Grid("g", "c", scores, pl.DataFrame(columns), {"seeds": 2, "cohort": {"source": "synthetic"}})
+
+
 def test_a_row_says_its_level_its_change_and_what_the_first_row_has_over_it():
-    first, other = ROWS
+    first, other = TWO
     assert words(other) == "0.520 [0.420, 0.600]"
     assert words(other, "delta", 2) == "0.02 [0.01, 0.04]"
     lead = interval(other, "delta", -1)
@@ -137,106 +182,101 @@ def test_a_row_says_its_level_its_change_and_what_the_first_row_has_over_it():
 
 
 def test_a_judged_row_knows_its_cohort_seeds_and_patients():
-    same = {"threshold": "tuned", "visits": "all visits", "metric": "jaccard", "patients": 7}
-    found = grids.Grid("g", "c", pl.DataFrame(ROWS).with_columns(**{k: pl.lit(v) for k, v in same.items()}), None, {})
-    found.provenance.update(seeds=2, cohort={"source": "synthetic"})
-    rows = found.by_label()
-    assert list(rows) == ["A", "B"]
-    assert found.changes() == {"B": interval(ROWS[1], "delta")}
-    better = found.judge(rows["B"], sdi=0.03)
+    found = made()
+    rows = found.by_key()
+    assert list(rows) == ["a", "b"]
+    assert list(found.by_label()) == ["A", "B"]
+    assert found.changes() == {"B": interval(TWO[1], "delta")}
+    better = found.judge(rows["b"], sdi=0.03)
     assert better.word == "holds"
     assert better.sentence.startswith("On the c cohort")
     assert "2 seeds and 7 patients" in better.sentence
-    assert found.judge(rows["B"], -1).word == "does not hold"
-    assert found.judge(rows["A"], equal=True).word == "holds"
-    assert found.judge(rows["B"], equal=True).word == "does not hold"
-    assert found.judge(rows["B"], mechanism="a role for structure").word == "cannot be tested here"
+    assert found.judge(rows["b"], -1).word == "does not hold"
+    assert found.judge(rows["a"], equal=True).word == "holds"
+    assert found.judge(rows["b"], equal=True).word == "does not hold"
+    assert found.judge(rows["b"], mechanism="a role for structure").word == "cannot be tested here"
+    assert found.line == "c (synthetic), 7 test patients, 2 training seeds"
 
 
-def test_synergy_is_what_the_three_differences_leave_over(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
-    cohort = random_cohort(40, seed=2)
-    codes = ("A02B", "B01A", "C03C", "C10A", "N02A", "C07A", "J01D", "A06A", "N05B")
-    vocab = {**cohort.vocab, "medication": type(cohort.vocab["medication"])("medication", codes, codes)}
-    settings = {"width": 8, "gin_layers": 1, "epochs": 1, "pretraining_epochs": 0}
-    ablation = collect("ablation", replace(cohort, vocab=vocab), 2, settings)
-    for visits in grids.VISITS:
-        for metric in COLUMNS:
-            rows = ablation.select(visits=visits, metric=metric)
-            _, t, e, both, synergy = rows["delta"]
-            assert rows["label"][4] == SYNERGY
-            assert synergy == pytest.approx(both - t - e, abs=5e-6)
-            assert rows["delta_low"][4] <= synergy <= rows["delta_high"][4]
-    assert ablation.select()["value"][4] is None
-    assert ablation.costs.height == 4
+@pytest.mark.parametrize(
+    ("converged", "degenerate", "said"),
+    [
+        ([True, False], [None, None], "the training of B had not converged"),
+        ([False, True], [None, None], "the training of A had not converged"),
+        ([True, True], [None, "everything"], "B says everything"),
+        ([True, True], [None, None], ""),
+    ],
+)
+def test_no_claim_is_judged_on_a_row_that_has_not_learnt(converged, degenerate, said):
+    found = made({"key": ["a", "b"], "label": ["A", "B"], "converged": converged, "degenerate": degenerate})
+    verdict = found.judge(found.by_key()["b"])
+    assert verdict.word == ("undecided" if said else "holds")
+    assert said in verdict.sentence
 
 
-def test_costs_count_parameters_and_seconds(grid):
-    costs = grid.costs
-    full, without = (costs.filter(label=label).row(0, named=True) for label in (REFERENCE, "w/o T+E"))
-    assert full["seeds"] == 2
-    assert full["parameters"] > without["parameters"]
-    assert full["seconds_per_epoch"] > 0
-    assert costs.filter(label="LR")["epochs"].to_list() == [None]
+# -- kept rows ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_score_that_chooses_is_that_of_the_validation_patients_at_the_kept_epoch(grid):
-    assert grid.costs.filter(pl.col("label").is_in(["LR", REFERENCE]))["validation"].is_between(0, 1).all()
-    run = SimpleNamespace(
-        history=pl.DataFrame({"epoch": [0, 1, 2], "jaccard": [0.1, 0.5, 0.3]}), metrics={"best_epoch": 1}
-    )
-    other = SimpleNamespace(history=run.history, metrics={"best_epoch": 2})
-    assert grids._chosen([run, other]) == pytest.approx(0.4)
-    estimator = SimpleNamespace(history=run.history.head(0), metrics={"tuned": {"validation": 0.7}})
-    assert grids._chosen([estimator]) == pytest.approx(0.7)
-    estimator.metrics["tuned"] = {}
-    assert grids._chosen([estimator]) is None, "a system that has no threshold"
-
-
-def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(grid, tmp_path, monkeypatch):
+@pytest.fixture
+def kept_grid(grid, tmp_path, monkeypatch):
+    """A grid of the house, with folders of its own for rows."""
+    monkeypatch.setitem(bimorec_grids.GRIDS, "small", ROWS)
     monkeypatch.setattr("medrec.paths.base_dir", lambda: tmp_path / "checkout")
     monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
-    with pytest.raises(MedrecError, match="Make them with"):
-        read("small", "random-toy")
+    return grid
+
+
+def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(kept_grid, cohort, tmp_path):
+    with pytest.raises(MedrecError, match="Make them with `medrec sweep small --cohort random-toy --seeds 5 --keep`"):
+        read("small", cohort)
     for source, root in (("synthetic", "checkout"), ("credentialed", "runs")):
-        place = keep(grid, source)
+        place = keep(kept_grid, replace(cohort, source=source))
         assert place.is_relative_to(tmp_path / root)
         again = read("small", "random-toy", source)
-        assert again.scores.equals(grid.scores)
-        assert again.costs.equals(grid.costs)
+        assert again.scores.equals(kept_grid.scores)
+        assert again.costs.equals(kept_grid.costs)
+        assert again.source == source
+        assert again.note == ""
         stored = json.loads((place / "provenance.json").read_text())
         assert stored["seeds"] == 2
-        assert stored["environment"]["commit"] == grid.provenance["environment"]["commit"]
+        assert stored["command"] == "medrec sweep small --cohort random-toy --seeds 2 --keep"
+        assert stored["systems"] == ["last-visit/paper", "lr/paper", "retain/paper"]
+        assert stored["rows"]["stiff"] == {"system": "lr", "variant": "paper", "settings": {"C": 0.01}}
 
 
-def test_a_cohort_without_rows_shows_those_of_the_default_and_says_whose_they_are(grid, tmp_path, monkeypatch):
-    monkeypatch.setattr("medrec.paths.base_dir", lambda: tmp_path)
-    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
-    with pytest.raises(MedrecError, match="'synthetic'"):
-        read_or_default("small", "random-toy", "synthetic")
-    default, own = replace(grid, cohort="synthetic"), replace(grid, cohort="mimic3")
-    keep(default, "synthetic")
-    assert read_or_default("small", "mimic3", "credentialed").cohort == "synthetic"
-    keep(own, "credentialed")
-    assert read_or_default("small", "mimic3", "credentialed").cohort == "mimic3"
-    found = read_or_default("small", "synthetic", "synthetic")
-    assert found.cohort == "synthetic"
-    assert found.line == f"synthetic, {grid.scores['patients'].max()} test patients, 2 training seeds"
+def test_a_cohort_without_rows_shows_those_of_the_default_and_says_whose_they_are(kept_grid, cohort):
+    other = replace(cohort, name="mimic3", source="credentialed")
+    with pytest.raises(MedrecError, match="'random-toy'"):
+        read("small", other, default="random-toy")
+    keep(kept_grid, cohort)
+    found = read("small", other, default="random-toy")
+    assert found.cohort == "random-toy"
+    assert found.line == f"random-toy (synthetic), {found.n_patients} test patients, 2 training seeds"
+    keep(replace(kept_grid, cohort="mimic3"), other)
+    assert read("small", other, default="random-toy").cohort == "mimic3"
 
 
-def test_nothing_of_a_single_patient_is_kept(grid):
-    assert grid.scores["patients"].min() >= 5
-    assert grid.scores["patients"].dtype == pl.Int64
-    assert "patient" not in grid.scores.columns
+def test_rows_of_other_code_or_of_other_rows_say_so(kept_grid, cohort, monkeypatch):
+    place = keep(kept_grid, cohort)
+    monkeypatch.setitem(bimorec_grids.GRIDS, "small", (*ROWS, Row("popularity", "popularity", "popularity")))
+    assert read("small", cohort).line.endswith("2 training seeds, made for other rows of this grid")
+    file = place / "provenance.json"
+    stored = json.loads(file.read_text())
+    stored["code"]["medrec.metrics"] = "0" * 16
+    file.write_text(json.dumps(stored))
+    assert read("small", cohort).line.endswith("2 training seeds, made by older code")
 
 
-def test_an_epoch_that_was_not_measured(monkeypatch, tmp_path):
-    monkeypatch.setattr(grids, "epochs_file", lambda: tmp_path / "epochs.csv")
-    with pytest.raises(
-        MedrecError, match=r"No epoch of BiMoRec was measured. Run `python benchmarks/epochs.py --keep`"
-    ):
-        grids.epoch_alone("BiMoRec")
-    pl.DataFrame({"system": ["BiMoRec"], "seconds": [30.0]}).write_csv(tmp_path / "epochs.csv")
-    assert grids.epoch_alone("BiMoRec")["seconds"] == 30
-    with pytest.raises(MedrecError, match="No epoch of COGNet"):
-        grids.epoch_alone("COGNet")
+def test_rows_that_a_grid_does_not_declare_are_not_kept(kept_grid, cohort, monkeypatch):
+    monkeypatch.setitem(bimorec_grids.GRIDS, "small", ROWS[:2])
+    with pytest.raises(MedrecError, match="declares other rows"):
+        keep(kept_grid, cohort)
+    with pytest.raises(MedrecError, match="no grid 'smal'"):
+        keep(replace(kept_grid, name="smal"), cohort)
+
+
+def test_rows_of_before_have_keys_by_their_labels():
+    rows = read("bimorec-ablation", "synthetic")
+    assert set(rows.costs["key"]) == {"bimorec", "wo_T", "wo_E", "wo_TE"}
+    assert rows.by_key()["beyond"]["label"] == bimorec_grids.SYNERGY
+    assert rows.by_key()["wo_TE"] == rows.by_label()["w/o T+E"]
