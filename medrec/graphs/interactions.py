@@ -73,11 +73,11 @@ class Interactions:
 
     @property
     def n_patients(self) -> int:
-        return self.visits.shape[0]
+        return int(self.visits.shape[0])
 
     @property
     def n_medications(self) -> int:
-        return self.visits.shape[1]
+        return int(self.visits.shape[1])
 
     @property
     def matrix(self) -> NDArray[np.bool_]:
@@ -87,7 +87,8 @@ class Interactions:
     @property
     def popularity(self) -> NDArray[np.int64]:
         """``(M,)``: how many patients were ever given each medication."""
-        return self.matrix.sum(0)
+        patients: NDArray[np.int64] = self.matrix.sum(0, dtype=np.int64)
+        return patients
 
     @cached_property
     def content(self) -> str:
