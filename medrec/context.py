@@ -170,6 +170,17 @@ def build(needs: Sequence[str], asked: Asked, ddi: Tensor | None = None) -> Cont
     return Context(dict(asked.vocab), ddi, **{need: provider(need).build(asked) for need in needs})
 
 
+def molecules_of(context: Context) -> Molecules:
+    """The molecules of a context, for systems that cannot do without.
+
+    Raises:
+        MedrecError: it holds none.
+    """
+    if context.molecules is None:
+        raise MedrecError("This context holds no molecules, which the system needs; make it with context_for(...).")
+    return context.molecules
+
+
 def context_for(system: Any, config: Any, cohort: Cohort, ddi: Path | None = None) -> Context:
     """The context of a system on a cohort, for a look inside; :func:`medrec.training.train` makes its own.
 

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 Coords = Literal["conformers", "flat", "shuffled", "random", "none"]
 Denominator = Literal["negatives", "with_positive"]
-KINDS = ("molecule", "fragment")
+KINDS: tuple[Literal["molecule", "fragment"], ...] = ("molecule", "fragment")
 
 RECIPE = 1
 """Raised when the procedure changes, so that old results are not taken for new ones."""
@@ -404,13 +404,18 @@ def encode(state: Mapping[str, Tensor], graphs: Batch, config: PretrainingConfig
 class _Partner(nn.Module):
     """The second view: 3D graphs and their encoder, fixed random vectors, or none."""
 
+    fixed: Tensor | None
+
     def __init__(self, has: Tensor, graphs: list[Data | None] | None, encoder: GVPEncoder | None, fixed: Tensor | None):
         super().__init__()
         self.has, self.graphs, self.encoder = has, graphs, encoder
         self.register_buffer("fixed", fixed)
 
     def forward(self, rows: Tensor, batch: Batch | None) -> Tensor:
-        return self.fixed[rows.to(self.fixed.device)] if self.encoder is None else self.encoder(batch)
+        if self.encoder is not None:
+            return self.encoder(batch)
+        assert self.fixed is not None
+        return self.fixed[rows.to(self.fixed.device)]
 
 
 def _partner(kind: str, smiles: Sequence[str], config: PretrainingConfig, seed: int) -> _Partner:
@@ -462,7 +467,7 @@ def kept_aside(smiles: Sequence[str], share: float, seed: int) -> Tensor:
 class _Batches:
     """Batches of both views; the last one asked for is kept, so that full batches are put together once."""
 
-    def __init__(self, graphs: list[Data], partner: _Partner, device: torch.device) -> None:
+    def __init__(self, graphs: Sequence[Data], partner: _Partner, device: torch.device) -> None:
         self.graphs, self.partner, self.device = graphs, partner, device
         self.rows: Tensor | None = None
 
@@ -479,7 +484,7 @@ class _Batches:
 
 @torch.no_grad()
 def _embed(
-    encoder: GIN, partner: _Partner, graphs: list[Data], batches: _Batches, config: PretrainingConfig
+    encoder: GIN, partner: _Partner, graphs: Sequence[Data], batches: _Batches, config: PretrainingConfig
 ) -> tuple[Tensor, Tensor | None]:
     """All items in both views, in evaluation mode; 3D rows of NaN where there is no conformer."""
     from torch_geometric.data import Batch

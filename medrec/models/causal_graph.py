@@ -63,21 +63,21 @@ def greedy_graph(
         step += 1
         resting = rest > step
         adding = np.where(graph | graph.T | reaches.T | resting, -np.inf, add)
-        i, j = np.unravel_index(int(adding.argmax()), adding.shape)
+        i, j = divmod(int(adding.argmax()), V)
         won, turned = adding[i, j], False
         at, to = np.nonzero(graph & ~resting)
         if len(at):
             dropping = drop[at, to]
             if dropping.max() > won:
                 k = int(dropping.argmax())
-                won, i, j = dropping[k], at[k], to[k]
+                won, i, j = dropping[k], int(at[k]), int(to[k])
             # Turning i -> j is dropping it and adding j -> i; it closes a cycle where another way leads from i to j.
             turning = dropping + add[to, at]
-            for k in np.argsort(-turning, kind="stable"):
+            for k in np.argsort(-turning, kind="stable").tolist():
                 if turning[k] <= won:
                     break
                 if (graph[at[k]] & reaches[:, to[k]]).sum() == 1:
-                    won, i, j, turned = turning[k], at[k], to[k], True
+                    won, i, j, turned = turning[k], int(at[k]), int(to[k]), True
                     break
         if np.isneginf(won):
             break

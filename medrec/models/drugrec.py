@@ -59,7 +59,7 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import coo_array
 from torch import Tensor, nn
 
-from medrec.context import Context
+from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind, Vocabulary
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
@@ -92,7 +92,7 @@ class DrugRecConfig(TrainingConfig):
     repair: Repair = "official"  # paper and released code
     frequent_pair: float = 0.074  # of training visits; such pairs may stay. Released code: 1000 of its 13490 visits
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
-    learning_rate: float = 4e-3  # validation, grid rates; released code 5e-4, one patient a step
+    learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 5e-4, one patient a step
     epochs: int = 10  # at most; ours, see `batch_size`
 
 
@@ -290,13 +290,14 @@ class TextEncoder(nn.Module):
         self.segment = nn.Embedding(config.segments, d)
         self.norm = nn.LayerNorm(d)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(
+        layers = [
             nn.TransformerEncoderLayer(d, config.n_heads, 4 * d, config.dropout, batch_first=True)
             for _ in range(config.n_layers)
-        )
-        for layer in self.layers:
+        ]
+        for layer in layers:
             # Weights of attention are not dropped: without it they need not be kept, and an epoch takes a fifth less.
             layer.self_attn.dropout = 0.0
+        self.layers = nn.ModuleList(layers)
         self.last_norm = nn.LayerNorm(d)
 
     def forward(self, tokens: Tensor, position: Tensor, segment: Tensor) -> Tensor:
@@ -305,6 +306,7 @@ class TextEncoder(nn.Module):
         x = self.dropout(self.norm(x))
         padding = tokens == PADDING
         *earlier, last = self.layers
+        assert isinstance(last, nn.TransformerEncoderLayer)
         for layer in earlier:
             x = layer(x, src_key_padding_mask=padding)
         return self.last_norm(_first_token(last, x, padding))
@@ -313,8 +315,8 @@ class TextEncoder(nn.Module):
 def _first_token(layer: nn.TransformerEncoderLayer, x: Tensor, padding: Tensor) -> Tensor:
     """What the layer makes of the first token, ``(n, d)``; in the last layer no other is asked for."""
     first = x[:, :1]
-    heard, _ = layer.self_attn(first, x, x, key_padding_mask=padding, need_weights=False)
-    first = layer.norm1(first + layer.dropout1(heard))
+    attended, _ = layer.self_attn(first, x, x, key_padding_mask=padding, need_weights=False)
+    first = layer.norm1(first + layer.dropout1(attended))
     return layer.norm2(first + layer.dropout2(layer.linear2(layer.dropout(layer.linear1(first).relu()))))[:, 0]
 
 
@@ -385,7 +387,30 @@ class _Reading:
 
 
 class DrugRec(Recommender):
-    """See the module."""
+    r"""Titles of a visit's codes, read as text, ask for medications, known by their molecules.
+
+    .. math::
+        q_t = \operatorname{FF}[\bar d \,\|\, \bar p \,\|\, \bar s]_t, \qquad z_{tm} = q_t \cdot g(e_m)
+
+    with :math:`\bar d, \bar p, \bar s` the text of the visit and of three before it, by an attention of each stream.
+    Texts are ``(n, W)`` tokens, streams and queries ``(B, T, d)``, medications ``(M, d)``, logits ``(B, T, M)``;
+    :meth:`decide` mends the sets (:func:`coordinate`).
+
+    Learnt: a :class:`TextEncoder` for diagnoses and procedures together and one for symptoms; a
+    :class:`VisitAttention` for each stream; the layers between them; the graph network of molecules; a free vector for
+    each medication without a structure; the perceptron :math:`g`.  Counted in :meth:`prepare`: which pairs are often
+    joined ``(M, M)``, how often each symptom occurs and which follow it.
+
+    Args:
+        config: its settings.
+        context: vocabularies with titles, molecules, and interactions for loss and mending.
+    """
+
+    config: DrugRecConfig
+    without_structure: Tensor
+    frequent: Tensor
+    symptom_share: Tensor
+    symptom_next: Tensor
 
     def __init__(self, config: DrugRecConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -414,7 +439,7 @@ class DrugRec(Recommender):
         self.query = _feed_forward(len(self.kinds) * d, d)
         M = context.sizes["medication"]
         self.molecule_encoder = GIN(d, config.gin_layers, config.dropout)
-        bare = (context.molecules.average.sum(1) == 0).nonzero()[:, 0].cpu()
+        bare = (molecules_of(context).average.sum(1) == 0).nonzero()[:, 0].cpu()
         self.register_buffer("without_structure", bare, persistent=False)
         self.free_vectors = nn.Parameter(torch.empty(len(bare), d)) if len(bare) else None
         self.medication = nn.Sequential(nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
@@ -424,8 +449,9 @@ class DrugRec(Recommender):
     def reset_parameters(self) -> None:
         """Everything as the libraries have it; free vectors on the scale of a batch-normalised read-out."""
         for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and reset is not None:
+                reset()
             elif isinstance(module, nn.MultiheadAttention):
                 module._reset_parameters()
         if self.free_vectors is not None:
@@ -460,8 +486,8 @@ class DrugRec(Recommender):
         texts = {kind: self._encode(batch, kind) for kind in self.kinds}
         if self.has_symptoms:
             s = texts["symptom"]
-            for kind, layer in self.with_symptoms.items():
-                texts[kind] = layer(torch.cat([texts[kind], s], dim=-1))
+            for kind in self.kinds[:2]:
+                texts[kind] = self.with_symptoms[kind](torch.cat([texts[kind], s], dim=-1))
         streams = tuple(self.attention[kind](self.project(texts[kind])) for kind in self.kinds)
         query = self.query(torch.cat(streams, dim=-1))
         medications = self._medications(context)
@@ -491,7 +517,7 @@ class DrugRec(Recommender):
 
     def _medications(self, context: Context) -> Tensor:
         """``(M, d)``."""
-        molecules = context.molecules
+        molecules = molecules_of(context)
         vectors = molecules.average @ self.molecule_encoder(molecules.graphs)
         if self.free_vectors is not None:
             vectors = vectors.index_copy(0, self.without_structure, self.free_vectors)

@@ -20,7 +20,7 @@ same one among others differ.  In evaluation mode they do not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,8 @@ class FeatureEmbedding(nn.Module):
         width: ``d``.
     """
 
+    starts: Tensor
+
     def __init__(self, classes: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.classes = classes
@@ -118,7 +120,8 @@ class GINLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.eps)
-        for layer in (self.bonds, self.mlp[0], self.mlp[1], self.mlp[3]):
+        layers: tuple[Any, ...] = (self.bonds, self.mlp[0], self.mlp[1], self.mlp[3])
+        for layer in layers:
             layer.reset_parameters()
 
     def forward(self, h: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
@@ -127,7 +130,14 @@ class GINLayer(nn.Module):
 
 
 class GIN(nn.Module):
-    """Encoder of 2D molecular graphs; see the module.
+    r"""Encoder of 2D molecular graphs: layers of messages along bonds, and the mean over atoms.
+
+    .. math::
+        h_a \leftarrow \operatorname{MLP}\Big((1+\varepsilon)\,h_a + \sum_{b \in \mathcal N(a)}
+        \operatorname{ReLU}(h_b + e_{ab})\Big), \qquad E_g = \frac{1}{|V|}\sum_{a \in V} h_a
+
+    Of ``N`` atoms it holds ``(N, d)``; of ``n`` molecules it gives ``(n, d)``.  Learnt: tables of atom features, and in
+    each layer tables of bond features, :math:`\varepsilon`, the MLP and two normalisations.
 
     Its state dict holds the running statistics of batch normalisation beside the parameters: whoever carries a
     pre-trained encoder on carries both.

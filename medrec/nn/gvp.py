@@ -244,7 +244,7 @@ def mean_over_neighbours(x: Tensor, target: Tensor, degree: Tensor) -> Tensor:
 
 
 class Message(nn.Module):
-    """What an atom hears: three perceptrons on [neighbour, edge, atom], and the mean over neighbours.
+    """Message to an atom: three perceptrons on [neighbour, edge, atom], and the mean over neighbours.
 
     Args:
         node: numbers of scalars and vectors of an atom.
@@ -271,17 +271,20 @@ class Message(nn.Module):
         for perceptron in (self.first, self.second, self.third):
             message = perceptron(*message)
         degree = torch.bincount(target, minlength=len(s))
-        return tuple(mean_over_neighbours(x, target, degree) for x in message)
+        scalars, vectors = (mean_over_neighbours(x, target, degree) for x in message)
+        return scalars, vectors
 
     def forward(
         self, s: Tensor, V: Tensor, edge_index: Tensor, edge_s: Tensor, edge_V: Tensor
     ) -> tuple[Tensor, Tensor]:
         """``(N, n)``, ``(N, nu, 3)``, ``(2, E)``, ``(E, n_e)``, ``(E, nu_e, 3)`` → ``(N, n)``, ``(N, nu, 3)``.
 
-        Atoms without neighbours hear 0.
+        Atoms without neighbours receive 0.
         """
         source, target = edge_index
         first, second, third = self.first, self.second, self.third
+        assert first.W_mu is not None
+        assert third.W_mu is not None
         _, S_neighbour, S_edge, S_self = first.W_s.split(self.scalar_parts, 1)
         H_neighbour, H_edge, H_self = first.W_h.split(self.vector_parts, 1)
         X = V.mT  # (N, 3, nu)
@@ -297,8 +300,8 @@ class Message(nn.Module):
         norms, scalars, vectors = (mean_over_neighbours(x, target, degree) for x in (norms, scalars, vectors.mT))
         # The mean of a constant over no neighbours is 0, not the constant.
         bias = third.b * (degree > 0)[:, None]
-        heard = linear(norms, third.W_s[:, : norms.shape[1]]) + linear(scalars, third.W_s[:, norms.shape[1] :]) + bias
-        return heard, linear(linear(vectors, third.W_h), third.W_mu).mT
+        message = linear(norms, third.W_s[:, : norms.shape[1]]) + linear(scalars, third.W_s[:, norms.shape[1] :]) + bias
+        return message, linear(linear(vectors, third.W_h), third.W_mu).mT
 
 
 def _to_edges(neighbour: Tensor, self_: Tensor, edge: Tensor, source: Tensor, target: Tensor) -> Tensor:
@@ -345,7 +348,13 @@ class GVPLayer(nn.Module):
 
 
 class GVPEncoder(nn.Module):
-    """Encoder of molecules in space; see the module.
+    r"""Encoder of molecules in space: perceptrons on nodes and edges, layers of messages, and the sum over atoms.
+
+    .. math:: E_g = \operatorname{MLP}\Big(\sum_{a \in g} s_a\Big)
+
+    with :math:`s_a` the scalars of an atom after the last layer.  Of ``N`` atoms and ``E`` edges it holds scalars
+    ``(N, scalars)`` and vectors ``(N, vectors, 3)``; scalars stay as they are when a molecule is turned, vectors turn
+    with it.  Learnt: all perceptrons and norms, and the two linear layers of the MLP.
 
     Args:
         scalars: of an atom inside the network; BiMoRec, sec. 5.4.2.

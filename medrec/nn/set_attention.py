@@ -13,7 +13,8 @@ Released code differs in two places: the residual is on the projected queries in
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,14 @@ def self_attention(
 
 
 class SetAttention(nn.Module):
-    """See the module.
+    r"""Members of a set after each has attended to all, with a residual and a perceptron.
+
+    .. math::
+        H = \operatorname{LayerNorm}(X + A_{self}(X)), \qquad
+        \operatorname{SSA}(X) = \operatorname{LayerNorm}(H + \operatorname{MLP}(H))
+
+    Sets are ``(..., L, d)`` and stay so.  Learnt: queries, keys and values ``(d, d)``, two norms, and the perceptron of
+    two linear layers; in the released form one.
 
     Args:
         width: ``d``.
@@ -85,7 +93,8 @@ class SetAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """As PyTorch has it."""
-        for layer in self.children():
+        layers: Iterator[Any] = self.children()
+        for layer in layers:
             layer.reset_parameters()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
