@@ -64,14 +64,14 @@ class Asked:
         config: settings of the system; a provider reads those that concern it.
         planted: what a synthetic control planted, see :attr:`medrec.data.cohort.Cohort.planted`.
         ddi: file of another interaction list; ``None``: the book's own.
-        graph: who was given what at the visits that training sees, for those that need it; the task knows.
+        graph: gives who was given what at the visits that training sees, for those that need it; the task knows.
     """
 
     vocab: Mapping[Kind, Vocabulary]
     config: Any = None
     planted: Mapping[str, Any] | None = None
     ddi: Path | None = None
-    graph: Interactions | None = None
+    graph: Callable[[], Interactions | None] | None = None
 
     @property
     def classes(self) -> Sequence[str]:
@@ -116,13 +116,15 @@ def _build_molecules(asked: Asked) -> Molecules:
 
 
 def _describe_graph(asked: Asked) -> str:
-    return _graph(asked).content
+    # It follows from the cohort and from what training sees of it, and both are part of a run's key.
+    return ""
 
 
 def _graph(asked: Asked) -> Interactions:
-    if asked.graph is None:
+    graph = None if asked.graph is None else asked.graph()
+    if graph is None:
         raise MedrecError("A graph of patients and medications belongs to the ranking task; train with that task.")
-    return asked.graph
+    return graph
 
 
 PROVIDERS: dict[str, Provider] = {

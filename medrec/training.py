@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from medrec import context as contexts
 from medrec import keys, runs, tasks
@@ -21,7 +20,7 @@ from medrec.context import Asked, Context
 from medrec.data.cohort import Cohort
 from medrec.fit import Checkpoint, Progress, fit, seeded
 from medrec.models import registry
-from medrec.models.base import System
+from medrec.models.base import State, System
 from medrec.runs import Run
 from medrec.types import MedrecError
 
@@ -73,8 +72,8 @@ class Plan:
         task = tasks.get(system.task)
         protocol = tasks.protocol(system.task, protocol)
         exam = task.Exam(cohort, split_seed, protocol)
-        config = system.configure(variant, settings, n_train=len(exam.train))
-        asked = Asked(cohort.vocab, config, cohort.planted, None if ddi is None else Path(ddi), exam.graph)
+        config = system.configure(variant, settings, n_train=exam.n_train)
+        asked = Asked(cohort.vocab, config, cohort.planted, None if ddi is None else Path(ddi), lambda: exam.graph)
         return cls(system, model if ":" in model else system.name, variant, config, seed, cohort, exam, asked)
 
     def resolved(self) -> dict[str, Any]:
@@ -90,20 +89,20 @@ class Plan:
             "context": {part: found["content"] for part, found in context.items()},
             "code": keys.codes(code_of(self.system)),
         }
-        names = {
-            "system": self.reference,
-            "variant": self.variant,
-            "cohort": {"name": self.cohort.name, "source": self.cohort.source, "options": self.cohort.options},
-            "planted": dict(self.cohort.planted),
+        names = {"system": self.reference, "variant": self.variant, "planted": dict(self.cohort.planted)}
+        cohort: dict[str, Any] = {
+            "name": self.cohort.name,
+            "source": self.cohort.source,
+            "options": self.cohort.options,
         }
         key = keys.digest(content)
-        content["cohort"] = names["cohort"] | {"content": content["cohort"]}
+        content["cohort"] = cohort | {"content": content["cohort"]}
         content["context"] = context
-        return {"key": key, **content, **{k: v for k, v in names.items() if k != "cohort"}}
+        return {"key": key, **content, **names}
 
     def folder_name(self) -> tuple[str, str, str]:
         """Cohort, system and variant, with whatever is not as usual, as folders are called."""
-        plain = asdict(self.system.configure(self.variant, n_train=len(self.exam.train)))
+        plain = asdict(self.system.configure(self.variant, n_train=self.exam.n_train))
         changed = {k: v for k, v in asdict(self.config).items() if v != plain[k]} | self.exam.changes
         if self.asked.ddi is not None:
             changed["ddi"] = self.asked.ddi.name.partition(".")[0]
@@ -194,10 +193,11 @@ class Fitted:
     context: Context
     progress: Progress | None
 
-    def state(self) -> dict[str, NDArray]:
+    def state(self) -> State:
         """What was learnt, by name."""
         if self.progress is None:
-            return self.system.state()
+            learnt: State = self.system.state()
+            return learnt
         return {name: value.detach().cpu().numpy() for name, value in self.system.state_dict().items()}
 
 
@@ -274,7 +274,7 @@ def load_system(run: Run) -> tuple[Any, Context]:
     """
     system = registry.get(run.config["system"])
     config = system.config(**run.config["settings"])
-    asked = Asked(run.vocabulary(), config, run.config["planted"], graph=run.graph())
+    asked = Asked(run.vocabulary(), config, run.config["planted"], graph=run.graph)
     now = {need: contexts.provider(need).describe(asked) for need in system.needs}
     changed = [need for need, content in now.items() if content != run.config["context"][need]["content"]]
     if changed:

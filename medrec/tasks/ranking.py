@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -153,12 +154,12 @@ class Answers(Questions):
 
     scores: NDArray[np.floating]
 
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """For the run store; :meth:`from_arrays` takes them back."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> Answers:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Answers:
         """What :meth:`arrays` gave."""
         return cls(**arrays)
 
@@ -326,9 +327,29 @@ class Exam:
         self.cohort = cohort
         self.split_seed = split_seed
         self.kind, self.selection = protocol.kind, protocol.selection
-        self.split, self.graph, self._questions = (_temporal if self.kind == "temporal" else _hold_out)(
-            cohort, split_seed
-        )
+        if self.kind == "hold-out" and split_seed is None:
+            raise MedrecError("The hold-out draws medications by chance and knows no file order; give a split seed.")
+
+    @cached_property
+    def _made(self) -> tuple[Split, Interactions, dict[str, Questions]]:
+        """Made when asked for: a run is looked up without it."""
+        make = _temporal if self.kind == "temporal" else _hold_out
+        return make(self.cohort, self.split_seed)
+
+    @property
+    def split(self) -> Split:
+        """Who trains, who selects, who is tested; in the hold-out everybody does all three."""
+        return self._made[0]
+
+    @property
+    def graph(self) -> Interactions:
+        """Who was given what at the visits that training sees."""
+        return self._made[1]
+
+    @property
+    def n_train(self) -> int:
+        """Number of training patients, by which settings are chosen."""
+        return len(split_patients(self.cohort.n_patients, self.split_seed).train)
 
     @property
     def sees(self) -> dict[str, Any]:
@@ -354,7 +375,7 @@ class Exam:
 
     def questions(self, part: str) -> Questions:
         """What is asked of ``"validation"`` or ``"test"`` patients."""
-        return self._questions[part]
+        return self._made[2][part]
 
     def rows(self, network: Ranker, label: str) -> NDArray[np.int64]:
         """Patients who offer something to learn from: :attr:`train`.
@@ -441,8 +462,6 @@ def _temporal(cohort: Cohort, split_seed: int | None) -> tuple[Split, Interactio
 
 def _hold_out(cohort: Cohort, split_seed: int | None) -> tuple[Split, Interactions, dict[str, Questions]]:
     """Of each patient's medications some are held out; every patient trains, selects and is tested."""
-    if split_seed is None:
-        raise MedrecError("The hold-out draws medications by chance and knows no file order; give a split seed.")
     everybody = np.arange(cohort.n_patients)
     given = Interactions.of(cohort, np.ones(cohort.n_visits, dtype=bool), np.zeros(cohort.n_visits, dtype=bool))
     # Each patient's medications in random order: those that he was not given come last.

@@ -155,7 +155,7 @@ class Answers:
         target = cohort.codes["medication"].multi_hot(cohort.n_medications)
         return cls(prediction, target, names[cohort.patient_of_visit], cohort.visit_number)
 
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """For the run store; :meth:`from_arrays` takes them back."""
         found = {
             "recommended": self.prediction.recommended,
@@ -168,7 +168,7 @@ class Answers:
         return found if self.prediction.scores is None else {**found, "scores": self.prediction.scores}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> Answers:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Answers:
         """What :meth:`arrays` gave."""
         prediction = Prediction(
             arrays.get("scores"), arrays["recommended"], arrays["scored"], bool(arrays["tunable"][0])
@@ -183,12 +183,10 @@ class Answers:
 
     def tuned_threshold(self, protocol: Protocol = HOUSE) -> float | None:
         """:func:`best_threshold` of these visits; ``None`` for sets that no threshold makes, or where none counts."""
-        counted = self.counted(protocol)
-        if not self.prediction.tunable or not counted.any():
+        counted, scores = self.counted(protocol), self.prediction.scores
+        if scores is None or not self.prediction.tunable or not counted.any():
             return None
-        return best_threshold(
-            self.target[counted], self.prediction.scores[counted], self.patient[counted], protocol.aggregation
-        )
+        return best_threshold(self.target[counted], scores[counted], self.patient[counted], protocol.aggregation)
 
     def degenerate(self, threshold: float | None) -> str | None:
         """What the sets at a threshold have in common that says that nothing was learnt, or ``None``.
@@ -384,13 +382,18 @@ class Exam:
     @property
     def changes(self) -> dict[str, Any]:
         """What of :attr:`sees` is not as in the house, for the run's name."""
-        found = {} if self.selection == "validation" else {"selection": self.selection}
+        found: dict[str, Any] = {} if self.selection == "validation" else {"selection": self.selection}
         if self.split_seed != 0:
             found["split_seed"] = "file-order" if self.split_seed is None else self.split_seed
         return found
 
     graph = None
     """The visit task has none."""
+
+    @property
+    def n_train(self) -> int:
+        """Number of training patients, by which settings are chosen."""
+        return len(self.split.train)
 
     @property
     def data(self) -> Cohort:
@@ -443,7 +446,9 @@ class Exam:
             for chosen in (self.cohort.select(patients),)
         }
 
-    def results(self, system: Estimator | Recommender, answers: Mapping[str, Answers], ddi: NDArray[np.bool_]) -> dict:
+    def results(
+        self, system: Estimator | Recommender, answers: Mapping[str, Answers], ddi: NDArray[np.bool_]
+    ) -> dict[str, Any]:
         """Test results at the system's own and at the tuned threshold, for ``metrics.json``.
 
         Besides: whether the tuned sets are ``degenerate``, and how ``popularity`` does at the same visits.
