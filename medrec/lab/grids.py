@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from medrec.data.cohort import Cohort, Source
+from medrec.data.cohort import Cohort, Source, titled
 from medrec.lab import kept
 from medrec.lab.rows import declared
 from medrec.models.base import Row
@@ -67,7 +67,7 @@ class Grid:
         """Whose patients, how many, how many training seeds, and whether the rows are of today's code: for captions."""
         seeds = self.provenance["seeds"]
         return (
-            f"{self.cohort} ({self.source}), {self.n_patients} test patients, {seeds} training seed{'s' * (seeds != 1)}"
+            f"{titled(self.cohort, self.source)}, {self.n_patients} test patients, {seeds} training seed{'s' * (seeds != 1)}"
             + (f", {self.note}" if self.note else "")
         )
 
