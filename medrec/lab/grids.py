@@ -67,8 +67,8 @@ class Grid:
         """Whose patients, how many, how many training seeds, and whether the rows are of today's code: for captions."""
         seeds = self.provenance["seeds"]
         return (
-            f"{titled(self.cohort, self.source)}, {self.n_patients} test patients, {seeds} training seed{'s' * (seeds != 1)}"
-            + (f", {self.note}" if self.note else "")
+            f"{titled(self.cohort, self.source)}, {self.n_patients} test patients, "
+            f"{seeds} training seed{'s' * (seeds != 1)}" + (f", {self.note}" if self.note else "")
         )
 
     def select(self, *, threshold: str = "tuned", visits: str = "all visits", metric: str = "jaccard") -> pl.DataFrame:
