@@ -528,7 +528,7 @@ show(fig)
 # ```
 #
 # **The same numbers again.**
-# One machine, one number of threads and one seed give the same weights, scores and metrics, byte for byte; files that hold times and dates differ, of course.
+# One machine, one number of threads and one seed give the same weights, scores and metrics, byte for byte; only files that hold times and dates differ.
 # The number of threads stands in `environment.json` of each run.
 # With another number of threads, another processor or another version of PyTorch, sums are made in another order: weights differ in their last digits after the first steps, and after some epochs by as much as another seed would make them differ.
 # Compare such runs like seeds: by intervals, never by equality.
