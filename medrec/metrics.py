@@ -168,16 +168,16 @@ def ddi_rate(recommended: ArrayLike, ddi: ArrayLike) -> float:
 def _top_hits(
     target: ArrayLike, scores: ArrayLike, k: int, seen: ArrayLike | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    target, scores = np.asarray(target, dtype=bool), np.asarray(scores, dtype=np.float64)
-    if target.ndim != 2 or target.shape != scores.shape:
-        raise ValueError(f"Rankings want two (patients, items) arrays of one shape: {target.shape}, {scores.shape}.")
-    if not 1 <= k <= target.shape[1]:
-        raise ValueError(f"K must lie between 1 and the number of items, {target.shape[1]}; got {k}.")
+    wanted, values = np.asarray(target, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if wanted.ndim != 2 or wanted.shape != values.shape:
+        raise ValueError(f"Rankings want two (patients, items) arrays of one shape: {wanted.shape}, {values.shape}.")
+    if not 1 <= k <= wanted.shape[1]:
+        raise ValueError(f"K must lie between 1 and the number of items, {wanted.shape[1]}; got {k}.")
     if seen is not None:
-        scores = np.where(seen, -np.inf, scores)
-        target = target & ~np.asarray(seen, dtype=bool)
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(target, top, 1), target.sum(1)
+        values = np.where(seen, -np.inf, values)
+        wanted = wanted & ~np.asarray(seen, dtype=bool)
+    top = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(wanted, top, 1), wanted.sum(1)
 
 
 def recall_at_k(

@@ -160,7 +160,7 @@ class Run:
     @property
     def content_key(self) -> str:
         """Hash of everything that decided the result."""
-        return self.config["key"]
+        return str(self.config["key"])
 
     @property
     def changed_code(self) -> list[str]:
@@ -174,14 +174,14 @@ class Run:
         return pl.read_csv(path) if path.exists() else pl.DataFrame()
 
     @cached_property
-    def _arrays(self) -> dict[str, NDArray]:
+    def _arrays(self) -> dict[str, NDArray[Any]]:
         return read_arrays((self.folder / "answers.safetensors").read_bytes())
 
     @cached_property
     def answers(self) -> dict[str, Any]:
         """What the system said about ``"validation"`` and ``"test"`` patients, see ``Answers`` of the task."""
         task = tasks.get(self.config["task"])
-        parts: dict[str, dict[str, NDArray]] = {}
+        parts: dict[str, dict[str, NDArray[Any]]] = {}
         for name, array in self._arrays.items():
             part, _, what = name.partition(".")
             if what and part in ("validation", "test"):
@@ -210,7 +210,8 @@ class Run:
         protocol = task.house(self.config["sees"]) if protocol is None else protocol
         if threshold is not None:
             protocol = task.with_threshold(protocol, threshold)
-        return task.evaluation(self.answers, self.ddi(), self.own_threshold, protocol)
+        found: Evaluation = task.evaluation(self.answers, self.ddi(), self.own_threshold, protocol)
+        return found
 
     @property
     def ending(self) -> str:
@@ -255,12 +256,14 @@ class Run:
     @property
     def threshold(self) -> float | None:
         """The tuned threshold; ``None`` for systems without one."""
-        return self.metrics["tuned"]["threshold"]
+        found: float | None = self.metrics["tuned"]["threshold"]
+        return found
 
     @property
     def own_threshold(self) -> float | None:
         """The system's own threshold; ``None`` for systems without one."""
-        return self.metrics["own"]["threshold"]
+        found: float | None = self.metrics["own"]["threshold"]
+        return found
 
     def predictions(self, cohort: Cohort, threshold: Any = None) -> pl.DataFrame:
         """What the system said about the test patients, one row for each visit and medication.
@@ -280,9 +283,10 @@ class Run:
             raise MedrecError(f"{self.key} was trained on other records than this cohort {cohort.name!r}.")
         task = tasks.get(self.config["task"])
         protocol = task.with_threshold(task.house(self.config["sees"]), threshold)
-        return task.predictions(self.answers, cohort, self.own_threshold, protocol)
+        found: pl.DataFrame = task.predictions(self.answers, cohort, self.own_threshold, protocol)
+        return found
 
-    def state(self) -> dict[str, NDArray]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """What was learnt, by name."""
         return read_arrays((self.folder / "weights.safetensors").read_bytes())
 
@@ -324,11 +328,11 @@ def save(
     *,
     config: dict[str, Any],
     metrics: dict[str, Any],
-    answers: Mapping[str, Mapping[str, NDArray]],
+    answers: Mapping[str, Mapping[str, NDArray[Any]]],
     ddi: NDArray[np.bool_],
     graph: Interactions | None,
     history: Sequence[Mapping[str, Any]] | None,
-    state: Mapping[str, NDArray],
+    state: Mapping[str, NDArray[Any]],
     vocab: Mapping[Kind, Vocabulary],
     environment: dict[str, Any],
 ) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class Ragged:
         object.__setattr__(self, "values", values)
 
     @classmethod
-    def from_lists(cls, rows: list) -> Ragged:
+    def from_lists(cls, rows: Sequence[Sequence[int]]) -> Ragged:
         """Build from a list of lists; for tests and toy examples."""
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
         values = np.concatenate([np.empty(0, dtype=np.int32), *(np.asarray(row, dtype=np.int32) for row in rows)])

@@ -83,7 +83,10 @@ def toy_cohort() -> Cohort:
         source="synthetic",
         vocab={k: Vocabulary(k, tuple(codes[k]), tuple(f"title of {code}" for code in codes[k])) for k in KINDS},
         visit_offsets=offsets,
-        codes={k: Ragged(np.concatenate([[0], dense[k].sum(1).cumsum()]), np.nonzero(dense[k])[1]) for k in KINDS},
+        codes={
+            k: Ragged(np.concatenate([[0], dense[k].sum(1).cumsum()]), np.nonzero(dense[k])[1].astype(np.int32))
+            for k in KINDS
+        },
         admit_time=np.datetime64("2100-01-01", "s") + np.arange(V).astype("timedelta64[D]"),
         days_since_previous=np.where(first, np.nan, 1).astype(np.float32),
         sex=np.array(["F", "M"] * (PATIENTS // 2)),
@@ -150,7 +153,8 @@ def locked() -> dict[str, Entry]:
         MedrecError: the file is damaged.
     """
     try:
-        return json.loads(lock_file().read_text(encoding="utf-8"))
+        found: dict[str, Entry] = json.loads(lock_file().read_text(encoding="utf-8"))
+        return found
     except FileNotFoundError:
         return {}
     except ValueError:

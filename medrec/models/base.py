@@ -26,7 +26,7 @@ from medrec.data.cohort import Cohort
 from medrec.graphs.interactions import Interactions
 from medrec.types import MedrecError
 
-State = dict[str, NDArray]
+State = dict[str, NDArray[Any]]
 """What a fitted system has learnt, by name."""
 SMALL = 2000
 """Training patients below which a system takes its settings for small cohorts."""
@@ -96,7 +96,7 @@ class Prediction:
         tunable: whether the sets are thresholded scores.
     """
 
-    scores: NDArray | None
+    scores: NDArray[Any] | None
     recommended: NDArray[np.bool_]
     scored: NDArray[np.bool_]
     tunable: bool
@@ -110,7 +110,8 @@ class Prediction:
         if self.scores is None:
             raise MedrecError("This system gives no scores, so that its sets cannot be cut at another threshold.")
         # In the precision of the scores: a 32-bit 0.4 is not smaller than 0.4.
-        return self.scores >= self.scores.dtype.type(threshold)
+        sets: NDArray[np.bool_] = self.scores >= self.scores.dtype.type(threshold)
+        return sets
 
 
 # -- systems that are trained by steps ---------------------------------------------------------------------------------
@@ -215,7 +216,8 @@ class Recommender(Network):
 
     def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Binary cross-entropy, mean over the scored visits and their medications; a scalar."""
-        logits, scored = self(batch, context), self.scored(batch)
+        logits: Tensor = self(batch, context)
+        scored = self.scored(batch)
         if not scored.any():
             return logits.sum() * 0
         return nn.functional.binary_cross_entropy_with_logits(logits[scored], batch.target[scored].float())
@@ -380,7 +382,7 @@ class System:
     name: str
     label: str
     family: str
-    cls: type
+    cls: type[Any]
     config: type
     sees: str
     task: Literal["visits", "ranking"] = "visits"
@@ -460,7 +462,7 @@ class System:
         chance = {"random_state": seed} if "random_state" in self.cls._get_param_names() else {}
         return self.cls(**settings, **chance)
 
-    def restore(self, config: Any, context: Context, state: Mapping[str, NDArray]) -> Any:
+    def restore(self, config: Any, context: Context, state: Mapping[str, NDArray[Any]]) -> Any:
         """A system with what it has learnt."""
         system = self.create(config, context)
         if not self.is_network:

@@ -45,7 +45,8 @@ def get(name: str) -> System:
             f"There is no system {name!r}.{near(key, NAMES)} Systems: {', '.join(NAMES)}; "
             "one of your own is named package.module:SYSTEM."
         )
-    return import_module(f"medrec.models.{key.replace('-', '_')}").SYSTEM
+    declared: System = import_module(f"medrec.models.{key.replace('-', '_')}").SYSTEM
+    return declared
 
 
 def systems(task: str | None = None) -> list[System]:

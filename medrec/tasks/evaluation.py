@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -74,7 +74,7 @@ class Evaluation:
 class _Table:
     """Per-patient sums over chosen groups of visits, as arrays ``(P,)``."""
 
-    patients: NDArray
+    patients: NDArray[Any]
     sums: dict[str, NDArray[np.float64]]
     measures: Measures
     aggregation: Aggregation
@@ -97,7 +97,7 @@ class _Table:
     def n_patients(self) -> int:
         return len(self.patients)
 
-    def estimate(self, weights: NDArray) -> dict[str, NDArray[np.float64]]:
+    def estimate(self, weights: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         """Every metric under each row of patient weights ``(R, P)``; ``(R,)`` each."""
         visits = self.sums["n_visits"]
         by_patient = self.aggregation == "patients"
@@ -241,7 +241,7 @@ def contrast(
     return {
         name: _interval(
             float(sum(f * v[name][0] for f, v in zip(factors, whole, strict=True))),
-            sum(f * v[name] for f, v in zip(factors, drawn, strict=True)),
+            np.asarray(sum(f * v[name] for f, v in zip(factors, drawn, strict=True))),
         )
         for name in whole[0]
     }
@@ -283,7 +283,9 @@ def _same_patients(a: _Table, b: _Table) -> None:
         )
 
 
-def _over_seeds(tables: list[_Table], weights: NDArray, rng: np.random.Generator | None) -> dict[str, NDArray]:
+def _over_seeds(
+    tables: list[_Table], weights: NDArray[Any], rng: np.random.Generator | None
+) -> dict[str, NDArray[np.float64]]:
     """Mean over seeds of each metric, ``(R,)``; with ``rng`` over seeds drawn with replacement in each resample."""
     values = [table.estimate(weights) for table in tables]
     S, R = len(tables), len(weights)
