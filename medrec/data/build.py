@@ -427,7 +427,7 @@ def _codes(
         ("of a known visit", pl.col("visit").is_not_null()),
     ):
         found = found.filter(keep)
-        ledger.note(step, **{unit: int(found["rows"].sum())})
+        ledger.note(step, "", **{unit: int(found["rows"].sum())})
     if options.coding == "ccs" and kind != "symptom":
         ccs = coding.ccs_map(kind)
         found = found.join(ccs, on="code", how="left")
@@ -466,8 +466,8 @@ def _patients(kept: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 def _gaps(kept: pl.DataFrame, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
     """Days between admissions, NaN for first visits and where there is no calendar."""
-    days = kept["admit_time"].diff().dt.total_seconds().cast(pl.Float64).fill_null(np.nan).to_numpy() / 86_400
-    days = days.astype(np.float32)
+    seconds = kept["admit_time"].diff().dt.total_seconds().cast(pl.Float64).fill_null(np.nan).to_numpy()
+    days = (seconds / 86_400).astype(np.float32)
     days[offsets[:-1]] = np.nan
     return days
 

@@ -48,7 +48,8 @@ REASONS = {
 
 def jaccard(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Row by row, ``(V,)``; 0 where both are empty."""
-    return (a & b).sum(1) / np.maximum((a | b).sum(1), 1)
+    share: NDArray[np.float64] = (a & b).sum(1) / np.maximum((a | b).sum(1), 1)
+    return share
 
 
 def calibrate(cohorts: Cohort | Sequence[Cohort]) -> pl.DataFrame:

@@ -265,7 +265,8 @@ def _drawn(folder: Path) -> dict[str, Any]:
             f"{folder} holds {MARKER}, but is not as `medrec data synthesize` wrote it: {reason}. "
             "Move it away and write it again; tables of your own belong into a folder of another name."
         )
-    return json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    return found
 
 
 def _place(name: str) -> Place:

@@ -267,7 +267,7 @@ def _parse(name: str) -> _Parsed:
         # A cut-off name ("Sodium Bicarbo", "Propra") counts if it can only be one drug.
         table = _sorted_phrases()
         at = bisect_left(table, (joined, ()))
-        hits = {}
+        hits: dict[str, tuple[tuple[str, ...], _Entry]] = {}
         while at < len(table) and table[at][0].startswith(joined):
             hits |= {e.name: (table[at][1], e) for e in _phrases()[table[at][1]] if e.kind != "carrier"}
             at += 1

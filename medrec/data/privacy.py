@@ -183,7 +183,7 @@ def _is_bridge(hidden: NDArray[np.bool_], row: int, column: int) -> bool:
     n_rows, n_columns = hidden.shape
     graph = coo_array((np.ones(len(r)), (r, n_rows + c)), shape=(n_rows + n_columns,) * 2)
     _, component = connected_components(graph, directed=False)
-    return component[row] != component[n_rows + column]
+    return bool(component[row] != component[n_rows + column])
 
 
 def _unprotected(count: int) -> MedrecError:

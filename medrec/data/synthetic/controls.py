@@ -110,7 +110,8 @@ def similarity(classes: tuple[str, ...]) -> NDArray[np.float64]:
     own = np.eye(len(classes))
     matrix = 0.6 * fragments @ fragments.T + 0.25 * together + 0.15 * own
     scale = np.sqrt(np.diag(matrix))
-    return matrix / scale[:, None] / scale[None, :]
+    scaled: NDArray[np.float64] = matrix / scale[:, None] / scale[None, :]
+    return scaled
 
 
 def plant(need_table: pl.DataFrame, condition_table: pl.DataFrame, control: str) -> tuple[pl.DataFrame, dict[str, Any]]:

@@ -154,7 +154,7 @@ def _block(
 
     visit, medication = np.nonzero(given)
     first = np.lexsort((medication, order[visit, medication], visit))
-    medications = Ragged(np.concatenate([[0], np.cumsum(given.sum(1))]), medication[first])
+    medications = Ragged(np.concatenate([[0], np.cumsum(given.sum(1))]), medication[first].astype(np.int32))
 
     code = _codes(world, conditions, main, severity, rng["code"])
     length = np.exp(0.9 + 1.7 * severity + 0.45 * rng["visit"].standard_normal(total))
@@ -358,10 +358,11 @@ def _zipf(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """``size`` draws from 0..n-1 with probability ∝ 1 / (rank + 5), in a fixed shuffled order of the ranks."""
     weight = 1 / (np.arange(n) + 6.0)
     rank = np.searchsorted(np.cumsum(weight / weight.sum()), rng.random(size)).clip(0, n - 1)
-    return np.random.default_rng(0).permutation(n)[rank]
+    drawn: NDArray[np.int64] = np.random.default_rng(0).permutation(n)[rank]
+    return drawn
 
 
-def _ragged(n: int, visit: NDArray, code: NDArray, rank: NDArray) -> Ragged:
+def _ragged(n: int, visit: NDArray[Any], code: NDArray[Any], rank: NDArray[Any]) -> Ragged:
     """Codes by visit and rank, each once in a visit."""
     code = code.astype(np.int64)
     order = np.lexsort((code, rank, visit))
@@ -468,7 +469,9 @@ def _avoidance(world: World) -> NDArray[np.float32]:
     return avoid
 
 
-def _marginals(world: World, v: NDArray, option: NDArray, p: NDArray, choice: NDArray, n: int) -> NDArray[np.float32]:
+def _marginals(
+    world: World, v: NDArray[Any], option: NDArray[Any], p: NDArray[Any], choice: NDArray[Any], n: int
+) -> NDArray[np.float32]:
     """Probability of each class in the set, ``(n, M)``: one minus the product over needs, interactions in mean field.
 
     The needs of a stay are met in turn, so at a share ``u`` of the way a class meets each partner with ``u`` times the
@@ -476,7 +479,7 @@ def _marginals(world: World, v: NDArray, option: NDArray, p: NDArray, choice: ND
     """
     M = len(world.classes)
 
-    def either(probability: NDArray) -> NDArray[np.float64]:
+    def either(probability: NDArray[Any]) -> NDArray[np.float64]:
         log_miss = np.log1p(-probability.clip(0, 1 - 1e-9)).ravel()
         return -np.expm1(np.bincount((v[:, None] * M + option).ravel(), log_miss, minlength=n * M).reshape(n, M))
 
@@ -544,7 +547,7 @@ def _concatenate(blocks: list[Stays]) -> Stays:
         lengths = np.concatenate([p.lengths for p in parts])
         return Ragged(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate([p.values for p in parts]))
 
-    fields = {}
+    fields: dict[str, Any] = {}
     for name, value in vars(blocks[0]).items():
         if isinstance(value, Ragged):
             fields[name] = ragged(name)

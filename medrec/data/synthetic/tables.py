@@ -12,8 +12,9 @@ eICU are not written: nothing reads them.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 import polars as pl
@@ -103,7 +104,8 @@ class _Hospital:
     @property
     def last_discharge(self) -> NDArray[np.datetime64]:
         """``(P,)``."""
-        return self.discharge[self.stays.visit_offsets[1:] - 1]
+        last: NDArray[np.datetime64] = self.discharge[self.stays.visit_offsets[1:] - 1]
+        return last
 
     @property
     def died(self) -> NDArray[np.bool_]:
@@ -166,7 +168,8 @@ class _Hospital:
         edges = np.concatenate([[0.0], np.cumsum(_pharmacy()["weight"].to_numpy()[order])])
         begin, end = (edges[np.searchsorted(klass[order], np.arange(len(index)), side)] for side in ("left", "right"))
         point = begin[medication] + uniform * (end - begin)[medication]
-        return order[np.searchsorted(edges, point, side="right") - 1]
+        chosen: NDArray[np.int64] = order[np.searchsorted(edges, point, side="right") - 1]
+        return chosen
 
 
 def _pharmacy() -> pl.DataFrame:
@@ -189,7 +192,7 @@ def _save(path: Path, frames: pl.DataFrame | Iterable[pl.DataFrame], *, upper: b
     with path.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as zipped:
         for i, frame in enumerate([frames] if isinstance(frames, pl.DataFrame) else frames):
             frame = frame.rename(str.upper) if upper else frame
-            frame.write_csv(zipped, include_header=i == 0)
+            frame.write_csv(cast(IO[bytes], zipped), include_header=i == 0)
 
 
 def _time(values: NDArray[np.datetime64]) -> pl.Series:
@@ -205,9 +208,12 @@ def _only(condition: NDArray[np.bool_], values: pl.Series) -> pl.Series:
     return pl.select(pl.when(pl.Series(condition)).then(values)).to_series()
 
 
-def _pick(rng: Draw, shares: dict[str, float], size: int) -> NDArray[np.str_]:
+def _pick(rng: Draw, shares: Mapping[str, float], size: int) -> NDArray[np.str_]:
     edges = np.cumsum(list(shares.values()))
-    return np.array(list(shares))[np.searchsorted(edges, rng.random(size) * edges[-1], side="right")]
+    picked: NDArray[np.str_] = np.array(list(shares))[
+        np.searchsorted(edges, rng.random(size) * edges[-1], side="right")
+    ]
+    return picked
 
 
 def _ids(rng: Draw, size: int, low: int, high: int) -> NDArray[np.int64]:
@@ -215,7 +221,7 @@ def _ids(rng: Draw, size: int, low: int, high: int) -> NDArray[np.int64]:
     return rng.choice(max(high - low, 2 * size), size, replace=False) + low
 
 
-def _hospital_orders(hospital: _Hospital, rng: Draw, low: int, high: int, hadm: NDArray) -> pl.DataFrame:
+def _hospital_orders(hospital: _Hospital, rng: Draw, low: int, high: int, hadm: NDArray[Any]) -> pl.DataFrame:
     """Orders as MIMIC's pharmacy lists them: drugs, each infusion's carrier, flushes; by patient and admission id."""
     main = hospital.orders(rng, low, high)
     n = len(main)
@@ -272,7 +278,9 @@ def _in_version(frame: pl.DataFrame, ten: NDArray[np.bool_]) -> pl.DataFrame:
     )
 
 
-def _save_symptoms(folder: Path, hospital: _Hospital, names: tuple[str, str], subject: NDArray, hadm: NDArray) -> None:
+def _save_symptoms(
+    folder: Path, hospital: _Hospital, names: tuple[str, str], subject: NDArray[Any], hadm: NDArray[Any]
+) -> None:
     """``symptoms.csv.gz``: what a discharge note would tell. The real databases have notes instead of this table."""
     rows = hospital.stays.symptoms
     visit = rows.row_of_value
@@ -445,7 +453,11 @@ def _mimic4(folder: Path, hospital: _Hospital, titles: pl.DataFrame, rng: Draw) 
     for kind, name in (("diagnoses", "diagnoses_icd"), ("procedures", "procedures_icd")):
         rows = _in_version(hospital.codes(kind), ten)
         visit = rows["visit"].to_numpy()
-        columns = {"subject_id": pl.Series(s[visit]), "hadm_id": pl.Series(hadm[visit]), "seq_num": pl.col("seq")}
+        columns: dict[str, pl.Series | pl.Expr] = {
+            "subject_id": pl.Series(s[visit]),
+            "hadm_id": pl.Series(hadm[visit]),
+            "seq_num": pl.col("seq"),
+        }
         if kind == "procedures":
             day = hospital.admit[visit] + (rng.random(len(visit)) * hospital.length[visit]).astype(np.int64)
             columns["chartdate"] = _day(day)
@@ -568,7 +580,8 @@ def _eicu(folder: Path, hospital: _Hospital, titles: pl.DataFrame, rng: Draw) ->
     _save(folder / "hospital.csv.gz", pl.DataFrame(hospitals))
 
     def unit_of(visit: NDArray[np.int64]) -> NDArray[np.int64]:
-        return first_unit[visit] + rng.integers(0, units[visit])
+        unit: NDArray[np.int64] = first_unit[visit] + rng.integers(0, units[visit])
+        return unit
 
     # A finding is entered again and again during a stay; some findings have a path but no code.
     rows = hospital.codes("diagnoses").with_columns(place=pl.int_range(pl.len()).over("visit"))
