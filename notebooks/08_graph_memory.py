@@ -1365,13 +1365,14 @@ at_own = {"metric": "n_medications", "threshold": "own"}
 for system, grid in kept_rows.items():
     jaccard, prauc = grid.by_label(), grid.by_label(metric="prauc")
     size = grid.by_label(**at_own)
+    epoch = dict(grid.costs.select("label", "best_epoch").iter_rows())
     table = {
         "variant": list(jaccard),
         "Jaccard": [grids.words(row) for row in jaccard.values()],
         "change": [grids.words(row, "delta", 4) for row in jaccard.values()],
         "change of PRAUC": [grids.words(row, "delta", 4) for row in prauc.values()],
         "medications": [grids.words(row, digits=1) for row in size.values()],
-        "epoch kept": grid.costs["best_epoch"],
+        "epoch kept": [epoch[label] for label in jaccard],
     }
     show(
         page.table(

@@ -1356,6 +1356,7 @@ causal_rows, drug_rows = (rows["jaccard"] for rows in by_metric.values())
 # %% tags=["hide-input"]
 for system, grid in kept_rows.items():
     rows = {metric: list(found.values()) for metric, found in by_metric[system].items()}
+    epoch = dict(grid.costs.select("label", "best_epoch").iter_rows())
     table = {
         "variant": [row["label"] for row in rows["jaccard"]],
         "Jaccard": [grids.words(row) for row in rows["jaccard"]],
@@ -1363,7 +1364,7 @@ for system, grid in kept_rows.items():
         "DDI rate": [grids.words(row) for row in rows["ddi_rate"]],
         "PRAUC": [grids.words(row) for row in rows["prauc"]],
         "medications": [grids.words(row, digits=1) for row in rows["n_medications"]],
-        "epoch": grid.costs["best_epoch"],
+        "epoch": [epoch[row["label"]] for row in rows["jaccard"]],
     }
     show(
         page.table(
