@@ -241,16 +241,16 @@ def _only(whole: Mol, smiles: str, kept: NDArray[np.int64]) -> Mol:
 def _embed(molecule: Mol, n: int, seed: int) -> tuple[list[int], list[str]]:
     """Embed in place; numbers of the conformers, and what had to be given up."""
     from rdkit import Chem
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdDistGeom
 
     def attempt(random: bool, tries: int = TRIES) -> list[int]:
-        parameters = AllChem.ETKDGv3()
+        parameters: Any = rdDistGeom.ETKDGv3()  # in the stubs every setting has the type of the whole
         parameters.randomSeed = seed
         parameters.useRandomCoords = random
         parameters.maxIterations = tries
         parameters.timeout = SECONDS
         # Out of time, RDKit answers with the one number -1.
-        return [i for i in AllChem.EmbedMultipleConfs(molecule, n, parameters) if i >= 0]
+        return [i for i in rdDistGeom.EmbedMultipleConfs(molecule, n, parameters) if i >= 0]
 
     large = molecule.GetNumHeavyAtoms() >= LARGE
     if found := attempt(random=large):
@@ -275,11 +275,11 @@ def _embed(molecule: Mol, n: int, seed: int) -> tuple[list[int], list[str]]:
 
 def _relaxed(molecule: Mol) -> tuple[NDArray[np.float64], Literal["MMFF94", "none"], bool, list[str]]:
     """Relax in place: energies, force field, whether it came to rest, notes."""
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdForceFieldHelpers
 
-    if not AllChem.MMFFHasAllMoleculeParams(molecule):
+    if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
         return np.full(molecule.GetNumConformers(), np.nan), "none", False, ["MMFF94 has no parameters"]
-    results = AllChem.MMFFOptimizeMoleculeConfs(molecule, maxIters=STEPS)
+    results = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(molecule, maxIters=STEPS)
     moving = sum(code != 0 for code, _ in results)
     notes = [f"{moving} of {len(results)} still moving after {STEPS} steps"] if moving else []
     return np.array([energy for _, energy in results]), "MMFF94", moving == 0, notes
@@ -442,7 +442,7 @@ def _cached(smiles: Sequence[str], n: int, seed: int) -> dict[str, Conformers]:
     asked = list(wanted)
 
     def rows(connection: sqlite3.Connection) -> list[tuple[Any, Any, Any]]:
-        found = []
+        found: list[tuple[Any, Any, Any]] = []
         for start in range(0, len(asked), 500):  # SQLite takes a limited number of values at once
             part = asked[start : start + 500]
             marks = ",".join("?" * len(part))

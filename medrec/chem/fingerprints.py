@@ -75,14 +75,14 @@ def wl_fingerprints(smiles: Sequence[str], radius: int = 2, official: bool = Fal
     last = rounds[-1][0] if radius else kinds_of_atom
     ids = []
     for labels, bonds in molecules:
-        colors = [_number(label, kinds_of_atom) for label in labels]
+        kinds = [_number(label, kinds_of_atom) for label in labels]
         seen: Neighbours = defaultdict(list)
         if not official:
             seen = {a: [] for a in range(len(labels))}
         for a, b, kind in bonds:
             seen[a].append((b, _number(kind, kinds_of_bond)))
             seen[b].append((a, _number(kind, kinds_of_bond)))
-        colors = [_number(labels[0], last)] if len(labels) == 1 else _refined(colors, seen, labels, rounds)
+        colors = [_number(labels[0], last)] if len(labels) == 1 else _refined(kinds, seen, labels, rounds)
         ids.append(None if colors is None else np.array(colors, dtype=np.int64))
     pairs = [np.array([(i, j) for a, b, _ in bonds for i, j in ((a, b), (b, a))]) for _, bonds in molecules]
     return Fingerprints(
@@ -121,6 +121,8 @@ def _labels(smiles: str) -> tuple[list[Hashable], list[tuple[int, int, str]]]:
     from rdkit import Chem
 
     molecule = Chem.AddHs(parse(smiles))
-    atoms = [(a.GetSymbol(), "aromatic") if a.GetIsAromatic() else a.GetSymbol() for a in molecule.GetAtoms()]
+    atoms: list[Hashable] = [
+        (a.GetSymbol(), "aromatic") if a.GetIsAromatic() else a.GetSymbol() for a in molecule.GetAtoms()
+    ]
     bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), str(b.GetBondType())) for b in molecule.GetBonds()]
     return atoms, bonds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -71,7 +71,7 @@ def shape_overlap(a: Conformers, b: Conformers) -> NDArray[np.float64]:
 
 def _bits(molecule: Mol, fingerprint: Fingerprint) -> Any:
     from rdkit import Chem
-    from rdkit.Chem import MACCSkeys, rdFingerprintGenerator
+    from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 
     generators = {
         "morgan": lambda: rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048),
@@ -81,7 +81,10 @@ def _bits(molecule: Mol, fingerprint: Fingerprint) -> Any:
     if fingerprint in generators:
         return generators[fingerprint]().GetFingerprint(molecule)
     if fingerprint == "maccs":
-        return MACCSkeys.GenMACCSKeys(molecule)
-    return {"path": Chem.RDKFingerprint, "layered": Chem.LayeredFingerprint, "pattern": Chem.PatternFingerprint}[
-        fingerprint
-    ](molecule)
+        return rdMolDescriptors.GetMACCSKeysFingerprint(molecule)
+    others: dict[str, Callable[[Mol], Any]] = {
+        "path": Chem.RDKFingerprint,
+        "layered": Chem.LayeredFingerprint,
+        "pattern": Chem.PatternFingerprint,
+    }
+    return others[fingerprint](molecule)

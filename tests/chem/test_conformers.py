@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 from rdkit import Chem
-from rdkit.Chem import AllChem, rdMolAlign
+from rdkit.Chem import AllChem, rdDistGeom, rdMolAlign
 from scipy.spatial.transform import Rotation
 
 from medrec.chem import conformers as room
@@ -262,7 +262,7 @@ def test_large_molecules_start_from_random_coordinates(empty_cache, monkeypatch)
 @pytest.mark.parametrize("ids", [[], [-1]])
 def test_what_cannot_be_embedded_has_a_reason(empty_cache, monkeypatch, ids):
     """RDKit finds nothing, or runs out of time, when it returns -1."""
-    monkeypatch.setattr(AllChem, "EmbedMultipleConfs", lambda *_: ids)
+    monkeypatch.setattr(rdDistGeom, "EmbedMultipleConfs", lambda *_: ids)
     one = conformers(["CC[16*]"])[0]
     assert not one.found
     assert one.coordinates.shape == (0, 0, 3)
