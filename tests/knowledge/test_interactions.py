@@ -375,7 +375,7 @@ def test_a_list_says_its_name_and_the_books_own_says_it_too(tmp_path: Path):
         ("other.csv", b"first,second\nA01A,B01A\n", r"columns first, second .* atc3_1.*drug_a.*STITCH 1"),
         ("half.csv", b"drug_a,other\na,b\n", "is no list that we know"),
         ("empty.csv", b"", "cannot be read as CSV"),
-        ("cut.csv.gz", gzip.compress(bytes(range(256)) * 99)[:90], "cannot be read as CSV"),
+        ("cut.csv.gz", gzip.compress(bytes(range(256)) * 99, mtime=0)[:90], "cannot be read as CSV"),
         ("none.csv", None, "does not exist"),
         ("strange.csv", b"atc3_1,atc3_2\nX,Y\n", "names no pair of this cohort's 2 classes"),
     ],
