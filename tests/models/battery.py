@@ -101,6 +101,16 @@ class Case:
         return output(network, cohort, context)[0]
 
 
+class Whole(Case):
+    """The last medication of the toy library has a fragment too, its own; in a :class:`Case` it has none."""
+
+    def context(self, cohort: Cohort) -> Context:
+        context = super().context(cohort)
+        mask = context.molecules.fragment_mask.clone()
+        mask[-1, -1] = True
+        return replace(context, molecules=replace(context.molecules, fragment_mask=mask))
+
+
 @dataclass(frozen=True)
 class RankerCase:
     """What a ranker promises; as :class:`Case`, where the names are the same.

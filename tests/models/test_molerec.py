@@ -10,7 +10,7 @@ import torch
 
 from medrec.data.batch import VisitBatch
 from medrec.models.molerec import gather_fragments, masked_attention
-from tests.models.battery import Battery, Case, output
+from tests.models.battery import Battery, Case, Whole, output
 from tests.toys import random_cohort
 
 E_N = torch.tensor([[1.0, 0], [0, 2], [1, 1]])
@@ -63,16 +63,6 @@ class TestZeroRows(Battery):
     # which has no fragment and is wanted mostly, while the others are wanted half of the time. The bar lies above what
     # one set for everybody reaches: 0.65, all nine medications.
     case = Case("molerec", ZERO, overfits=0.75, **SEEN)
-
-
-class Whole(Case):
-    """The last medication has a fragment too, its own."""
-
-    def context(self, cohort):
-        context = super().context(cohort)
-        mask = context.molecules.fragment_mask.clone()
-        mask[-1, -1] = True
-        return replace(context, molecules=replace(context.molecules, fragment_mask=mask))
 
 
 class TestByHeart:

@@ -13,7 +13,7 @@ from torch import nn
 from medrec.data.batch import VisitBatch
 from medrec.models.registry import get
 from medrec.models.safedrug import brake, fragment_votes, match, messages
-from tests.models.battery import Battery, Case, output
+from tests.models.battery import Battery, Case, Whole, output
 from tests.toys import random_cohort
 
 
@@ -84,17 +84,8 @@ class TestNoMolecules(Battery):
     case = Case("safedrug", {"molecule_encoder": "none"}, **SEEN)
 
 
-class Whole(Case):
-    """The last medication has a fragment too: who is left without one is not a matter of the shuffle."""
-
-    def context(self, cohort):
-        context = super().context(cohort)
-        mask = context.molecules.fragment_mask.clone()
-        mask[-1, -1] = True
-        return replace(context, molecules=replace(context.molecules, fragment_mask=mask))
-
-
 class TestShuffled(Battery):
+    # Who is left without a fragment would be the shuffle's choice.
     case = Whole("safedrug", {"molecules": "shuffled"}, idle=("constant",), **SEEN)
 
 
