@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polars.exceptions import ComputeError
@@ -51,16 +51,7 @@ def atomic_folder(folder: Path, what: str, *, sealed: bool = True) -> Iterator[P
         if sealed:
             _seal(tmp)
         _flush_all(tmp)
-        try:
-            os.replace(tmp, folder)
-        except OSError as error:
-            # Something stands there, perhaps put there this moment by another process.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            old = folder.parent / f"{tmp.name}-old"
-            os.replace(folder, old)
-            os.replace(tmp, folder)
-            shutil.rmtree(old, ignore_errors=True)
+        _take_place(tmp, folder)
         _flush(folder.parent)
     except (OSError, ComputeError) as error:
         raise MedrecError(
@@ -92,6 +83,25 @@ def damage(folder: Path) -> str | None:
 def notice(line: str) -> None:
     """One line for the user on standard error, that something was mended and goes on."""
     print(f"medrec: {line}", file=sys.stderr)
+
+
+def _take_place(tmp: Path, folder: Path) -> None:
+    """Give a folder its name; what stands there goes, and other processes may do the same at this moment."""
+    for _ in range(20):
+        try:
+            os.replace(tmp, folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        old = folder.parent / f"{tmp.name}-old"
+        with suppress(FileNotFoundError):  # another process was faster
+            os.replace(folder, old)
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
+    raise OSError(errno.EBUSY, "other processes write to it all the time")
 
 
 def _seal(folder: Path) -> None:
