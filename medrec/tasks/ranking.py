@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -320,8 +320,6 @@ class Exam:
     Raises:
         MedrecError: too few patients; or a hold-out without a seed.
     """
-
-    protocol_type: ClassVar[type] = Protocol
 
     def __init__(self, cohort: Cohort, split_seed: int | None, protocol: Protocol = HOUSE) -> None:
         self.cohort = cohort

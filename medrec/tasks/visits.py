@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -364,8 +364,6 @@ class Exam:
         split_seed: of the split; ``None`` for file order.
         protocol: its ``split`` and ``selection`` are followed.
     """
-
-    protocol_type: ClassVar[type] = Protocol
 
     def __init__(self, cohort: Cohort, split_seed: int | None, protocol: Protocol = HOUSE) -> None:
         self.cohort = cohort
