@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [safedrug]
 # ---
 
 # %% [markdown]
@@ -748,7 +750,10 @@ safedrug = grids.read("safedrug", records, default="synthetic")
 rival = safedrug.by_key(threshold="own")["safedrug"]
 ours = rival["value"] - intervals["LR at .5"]["jaccard"].value
 if safedrug.cohort != records.name or seed != 0:
-    against_safedrug = "For these patients no rows of SafeDrug are kept"
+    against_safedrug = (
+        "For these patients no rows of SafeDrug are kept; "
+        f"medrec chapter 06 -p cohort {records.name} -p profile full trains them"
+    )
 elif ours <= 0:
     against_safedrug = (
         f"On these records SafeDrug at its own threshold has a Jaccard of {rival['value']:.3f}, {ours:+.4f} from LR at one half: "

@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [retain, leap, micron]
 # ---
 
 # %% [markdown]
@@ -1134,7 +1136,6 @@ smallest = SMALLEST_DIFFERENCE["jaccard"]
 
 
 # %% tags=["remove-cell"]
-foreign = any(grid.cohort != records.name for grid in kept_rows.values())
 page.glue(
     **{
         f"{name}_line": page.about(records, grid.line, patients=n_kept[name])
@@ -1142,9 +1143,7 @@ page.glue(
     },
     elsewhere=page.about(
         records,
-        f" No rows are kept for {records.name}: these are synthetic."
-        if foreign
-        else "",
+        page.elsewhere(7, records.name, (grid.cohort for grid in kept_rows.values())),
         patients=n_kept["retain"],
     ),
 )

@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [gamenet, cognet]
 # ---
 
 # %% [markdown]
@@ -1346,7 +1348,7 @@ page.glue(
 # ## Paper and code, switch by switch
 #
 # Rows of longer trainings than those of this page, kept with the book: GAMENet in batches of four patients, COGNet with narrow encoders ({py:data}`medrec.models.gamenet.OFTEN`, {py:data}`medrec.models.cognet.SHORT`).
-# How many training seeds stand behind them, the captions say.
+# How many training seeds stand behind them, the captions say.{glue:text}`elsewhere`
 # Predictions before the numbers:
 #
 # - X08.1, `ehr_from`: a graph of all records changes Jaccard by less than .002, because the graph of training visits is nearly the same.
@@ -1400,6 +1402,9 @@ def start_of(system):
 
 lines = {f"{name.lower()}_line": grid.line for name, grid in kept_rows.items()}
 lines |= {f"learnt_{name.lower()}": start_of(name) for name in kept_rows}
+lines["elsewhere"] = page.elsewhere(
+    8, records.name, (grid.cohort for grid in kept_rows.values())
+)
 page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in lines.items()})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper variant, GAMENet first and then COGNet, with a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-memory-switches", "caption": "Change of Jaccard against the paper variant (→ better), all visits, tuned thresholds where there is one. GAMENet: {glue:text}`gamenet_line`; COGNet: {glue:text}`cognet_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave the band."}}

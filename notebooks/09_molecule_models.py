@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [safedrug, molerec]
 # ---
 
 # %% [markdown]
@@ -1042,16 +1044,13 @@ page.glue(follows_random=follows["random"], follows_trained=follows["trained"])
 kept = {name: grids.read(name, records, default="synthetic") for name in entry}
 n_tested = min(int(grid.scores["patients"].max()) for grid in kept.values())
 about = partial(page.about, records, patients=n_tested)
-strangers = [grid for grid in kept.values() if grid.cohort != records.name]
 page.glue(
     line_safedrug=about(kept["safedrug"].line),
     line_molerec=about(kept["molerec"].line),
     molerec_epochs=kept["molerec"].costs.filter(key="molerec")["epochs"].item(),
     molerec_best=kept["molerec"].costs.filter(key="molerec")["best_epoch"].item(),
     elsewhere=about(
-        f" No rows are kept for {records.name}: these are synthetic."
-        if strangers
-        else ""
+        page.elsewhere(9, records.name, (grid.cohort for grid in kept.values()))
     ),
 )
 

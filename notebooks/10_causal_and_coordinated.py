@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [causalmed, drugrec, causal_leak]
 # ---
 
 # %% [markdown]
@@ -1377,7 +1379,6 @@ for system, grid in kept_rows.items():
     )
 
 # %% tags=["remove-cell"]
-elsewhere = [g.cohort for g in kept_rows.values() if g.cohort != records.name]
 single = [s for s, g in kept_rows.items() if g.provenance["seeds"] == 1]
 idle = all(drug_rows[s]["delta"] == 0 for s in ("no repair", "greedy repair"))
 page.glue(
@@ -1399,9 +1400,8 @@ page.glue(
     drugrec_line=page.about(records, kept_rows["DrugRec"].line, patients=n_kept),
     elsewhere=page.about(
         records,
-        f"No rows are kept for {records.name}: these are synthetic."
-        if elsewhere
-        else "They are of this page's cohort.",
+        page.elsewhere(10, records.name, (g.cohort for g in kept_rows.values()))
+        or " They are of this page's cohort.",
         patients=n_kept,
     ),
 )

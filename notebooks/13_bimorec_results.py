@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [bimorec-table2, rates]
 # ---
 
 # %% [markdown]
@@ -52,7 +54,7 @@ from medrec.tasks.visits import COLUMNS
 seed: int = 0  # nothing is drawn on this page; the rows carry their own seeds
 cohort: str = "synthetic"  # its kept rows, or those of synthetic-6350
 device: str = "cpu"  # nothing is trained on this page
-profile: str = "quick"  # both profiles read the same rows
+profile: str = "quick"  # full: rows of your own cohort are trained first
 smallest: float = 0.005  # smallest difference of Jaccard or rate of interest
 
 # %% tags=["hide-input"]
@@ -97,11 +99,7 @@ jaccard_iv = dict(iv.select("system", "Jaccard").iter_rows())
 margin = jaccard["BiMoRec"] - jaccard["CausalMed"]
 sizes = published.table("bimorec", 1)
 test_iii, test_iv = (round(n / 6) for n in sizes["patients"])
-elsewhere = (
-    ""
-    if rows.cohort == asked
-    else f" No rows are kept for {records.name}: these are of {rows.cohort}, which is {rows.source}."
-)
+elsewhere = page.elsewhere(13, asked, [rows.cohort])
 page.glue(
     gain_percent=published.fact("bimorec_gain_percent"),
     margin=margin,

@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [bimorec-ablation, bimorec-controls]
 # ---
 
 # %% [markdown]
@@ -57,7 +59,7 @@ from medrec.training import load_system, train
 seed: int = 0  # of the small trainings on this page; kept rows carry their own
 cohort: str = "synthetic"  # its kept rows are shown, or those of the synthetic cohort
 device: str = "cpu"  # where the small trainings run
-profile: str = "quick"  # quick: narrow networks, a few epochs; full: as in the rows
+profile: str = "quick"  # quick: narrow networks, a few epochs; full: as in the rows, and rows of your own cohort are trained first
 smallest: float = 0.005  # smallest difference of Jaccard of interest
 
 # %% tags=["hide-input"]
@@ -95,9 +97,6 @@ printed = published.table("bimorec", 4)
 iii = {row["system"]: row for row in printed.filter(database="MIMIC-III").to_dicts()}
 iv = {row["system"]: row for row in printed.filter(database="MIMIC-IV").to_dicts()}
 J = {system: row["Jaccard"] for system, row in iii.items()}
-elsewhere = [
-    grid.cohort for grid in (ablation, controls) if grid.cohort != records.name
-]
 fewest = min(grid.provenance["seeds"] for grid in (ablation, controls))
 page.glue(
     size_gap=max(n["medications"] for n in iii.values())
@@ -109,9 +108,7 @@ page.glue(
     controls_line=page.about(records, controls.line, patients=n_tested),
     elsewhere=page.about(
         records,
-        f" No rows are kept for {records.name}: these are synthetic."
-        if elsewhere
-        else "",
+        page.elsewhere(14, records.name, (ablation.cohort, controls.cohort)),
         patients=n_tested,
     ),
 )

@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [bimorec-sensitivity]
 # ---
 
 # %% [markdown]
@@ -58,7 +60,7 @@ from medrec.tasks.visits import COLUMNS
 seed: int = 0  # seed of the simulations; the kept rows carry their own
 cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic cohort
 device: str = "cpu"  # nothing is trained on this page
-profile: str = "quick"  # both profiles read the same rows
+profile: str = "quick"  # full: rows of your own cohort are trained first
 smallest: float = 0.005  # smallest difference of Jaccard or rate of interest
 
 # %% tags=["hide-input"]
@@ -90,11 +92,7 @@ page.at_a_glance(
 printed = published.table("bimorec", 2).filter(database="MIMIC-III")
 jaccard = dict(printed.select("system", "Jaccard").iter_rows())
 margin = jaccard["BiMoRec"] - jaccard["CausalMed"]
-elsewhere = (
-    ""
-    if rows.cohort == records.name
-    else f" No rows are kept for {records.name}: these are of {rows.cohort}, which is {rows.source}."
-)
+elsewhere = page.elsewhere(15, records.name, [rows.cohort])
 page.glue(
     margin=margin,
     luck=0.003,  # assumed

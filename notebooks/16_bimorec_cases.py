@@ -8,6 +8,8 @@
 #     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
+#   medrec:
+#     rows: [bimorec_cases]
 # ---
 
 # %% [markdown]
@@ -58,7 +60,7 @@ from medrec.tasks.verdicts import verdict
 seed: int = 0  # seed of the respellings; the kept rows carry their own
 cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic cohort
 device: str = "cpu"  # nothing is trained on this page
-profile: str = "quick"  # both profiles read the same rows
+profile: str = "quick"  # full: rows of your own cohort are trained first
 smallest: float = 0.02  # smallest difference of an error rate of interest
 
 # %% tags=["hide-input"]
@@ -83,11 +85,7 @@ page.at_a_glance(
 
 # %% tags=["remove-cell"]
 whose = kept.provenance["cohort"]["name"]
-elsewhere = (
-    ""
-    if whose == records.name
-    else f" No rows are kept for {records.name}: these are of {whose}, which is synthetic."
-)
+elsewhere = page.elsewhere(16, records.name, [whose])
 page.glue(
     cohort_line=page.cohort_line(records),
     kept_line=page.about(records, kept.line, patients=n_tested),

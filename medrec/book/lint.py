@@ -16,6 +16,8 @@ from typing import Any
 
 from medrec import paths
 from medrec.book.chapters import all_chapters, find_chapter, parameters_of, read_chapter, tags
+from medrec.book.own_rows import rows_of
+from medrec.lab.rows import grid_names
 from medrec.plotting import LOOKS
 from medrec.types import MedrecError
 
@@ -267,6 +269,18 @@ def places_are_asked(chapter: Chapter) -> Iterator[Complaint]:
                 )
 
 
+def rows_are_declared(chapter: Chapter) -> Iterator[Complaint]:
+    """What a chapter reads of the reader's own rows, its header names; else ``profile full`` would not make them."""
+    declared = rows_of(chapter.notebook)
+    if bool(declared) != any("default=" in cell.source and ".read(" in cell.source for cell in chapter.code):
+        yield chapter.complaint(None, "kept rows that are read with a default, and `medrec: rows:` in the header differ")
+    for name in declared:
+        if name not in grid_names() and not (paths.PACKAGE / "experiments" / f"{name}.py").is_file():
+            yield chapter.complaint(None, f"`medrec: rows:` names {name!r}, which is no grid and no study")
+        if not any(name in cell.source.lower() for cell in chapter.code):
+            yield chapter.complaint(None, f"`medrec: rows:` names {name!r}, which no cell reads")
+
+
 RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (
     parameters_are_declared,
     tags_are_known,
@@ -278,6 +292,7 @@ RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (
     glued_names_exist,
     warnings_are_few,
     places_are_asked,
+    rows_are_declared,
 )
 
 
@@ -301,8 +316,10 @@ def check_chapter(file: Path) -> list[Complaint]:
     """All complaints about one chapter."""
     chapter = Chapter(file)
     complaints = [complaint for rule in RULES for complaint in rule(chapter)]
+    header = len(chapter.source.partition("\n# %%")[0].split("\n"))
     prose = [
-        line[2:] if line.startswith("#") and not line.startswith("# %%") else "" for line in chapter.source.split("\n")
+        line[2:] if number >= header and line.startswith("#") and not line.startswith("# %%") else ""
+        for number, line in enumerate(chapter.source.split("\n"))
     ]
     return complaints + list(words_are_right(file, "\n".join(_outside_code(prose))))
 

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,26 @@ def about(cohort: Cohort, words: str, *, patients: int | None = None) -> CohortL
     line = CohortLine(privacy.release(cohort, words, patients=patients))
     line.patients = cohort.n_patients if patients is None else patients
     return line
+
+
+def elsewhere(chapter: int, asked: str, shown: Iterable[str]) -> str:
+    """A sentence for pages whose kept rows are of other records than those of the page, with what makes the own ones.
+
+    Args:
+        chapter: its number.
+        asked: cohort whose rows belong on the page.
+        shown: cohorts whose rows are there.
+
+    Returns:
+        The sentence, after a blank; empty where all rows are of the cohort that was asked for.
+    """
+    others = sorted({name for name in shown if name != asked})
+    if not others:
+        return ""
+    return (
+        f" No rows are kept for {asked}: these are of {', '.join(others)}, which is synthetic. "
+        f"To train them and see them here: medrec chapter {chapter:02} -p cohort {asked} -p profile full."
+    )
 
 
 def thousands(number: int) -> str:

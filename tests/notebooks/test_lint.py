@@ -68,6 +68,7 @@ def test_a_good_chapter_has_no_complaint(tmp_path):
     assert complaints(tmp_path, GOOD) == []
 
 
+HEADER = "# ---\n# jupyter:\n#   medrec:\n#     rows: [lstm]\n# ---\n\n"
 LONG = "\n".join(["def long():", *(f"    x{i} = {i}" for i in range(15))])
 
 
@@ -95,6 +96,8 @@ LONG = "\n".join(["def long():", *(f"    x{i} = {i}" for i in range(15))])
         ("The number is", "The number is simply", "strike 'simply'"),
         ("# ## A section", "# ## A section\n" + "# ```{warning}\n# x\n# ```\n" * 4, "4 warnings"),
         ("fig, ax", 'open("https://example.org")\nfig, ax', "reads no network"),
+        ("fig, ax", 'grids.read("retain", records, default="synthetic")\nfig, ax', "in the header differ"),
+        ("# %% [markdown]\n# # A title", HEADER + "# %% [markdown]\n# # A title", "'lstm', which is no grid"),
     ],
 )
 def test_each_rule_catches_its_breach(tmp_path, old, new, complaint):
