@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrec import keys, paths
+from medrec.arguments import checked_device, checked_seed
+from medrec.data.load import check_cohort
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
 PROFILES = ("quick", "full")
 TYPES: dict[str, type[Any]] = {"bool": bool, "int": int, "float": float, "str": str}
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "seed": checked_seed,
+    "device": checked_device,
+    "cohort": check_cohort,
+}
+"""Of parameters that mean the same in every chapter."""
 TYPE_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 
 
@@ -113,6 +121,12 @@ class Parameter:
             )
         if self.name == "profile" and value not in PROFILES:
             raise MedrecError(f"Parameter profile takes {' or '.join(PROFILES)}, not {value!r}.")
+        # What would be refused in a cell is refused before a kernel starts.
+        if self.name in CHECKS:
+            try:
+                CHECKS[self.name](value)
+            except MedrecError as error:
+                raise MedrecError(f"Parameter {self.name}: {error}") from None
         return value
 
 

@@ -22,8 +22,15 @@ class CheckedEngine(NBClientEngine):
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
         if "medrec" in nb.metadata:
+            given = nb.metadata.papermill.get("parameters", {})
             try:
-                check_parameters(parameters_of(nb), nb.metadata.papermill.get("parameters", {}))
+                for name, value in check_parameters(parameters_of(nb), given).items():
+                    # Papermill has written the values into the notebook, so that a converted one comes too late.
+                    if isinstance(given[name], str) and value != given[name]:
+                        raise MedrecError(
+                            f"Parameter {name} came as the text {given[name]!r}. Papermill's -r gives every value as "
+                            f"text: write -p {name} {given[name]}."
+                        )
             except MedrecError as error:
                 raise ChapterError(str(error)) from None
         return super().execute_notebook(nb, kernel_name, *args, **kwargs)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import polars as pl
 
 from medrec import keys
+from medrec.arguments import checked_word
 from medrec.data.cohort import Cohort, Kind, Source
 from medrec.data.tables import MARKER, SUFFIXES, Layout
 from medrec.folders import SEAL, damage, notice
@@ -135,6 +136,18 @@ def load_cohort(name: str, **options: Any) -> Cohort:
     cohort, ids = _build(name, place, tables, chosen, knobs)
     cohort.save(cached, ids)
     return Cohort.load(cached)
+
+
+def check_cohort(name: str, **options: Any) -> None:
+    """Refuse what :func:`load_cohort` would refuse before it reads a table: names, options, folders that are missing.
+
+    Raises:
+        MedrecError: as :func:`load_cohort` says.
+    """
+    place = _place(name)
+    _parse(name, place, options)
+    if place.folder is not None:
+        _existing(name, place.folder)
 
 
 def tables_folder(name: str, **options: Any) -> Path:
@@ -275,6 +288,7 @@ def _place(name: str) -> Place:
     Raises:
         MedrecError: no such name, or a named cohort that is not as it was written.
     """
+    checked_word("A cohort", name, "mimic4-demo")
     size, plus, control = name.partition("+")
     if size in FORMER:
         today = FORMER[size] + plus + control

@@ -46,9 +46,9 @@ def write_chapter(checkout: Path, name: str, text: str = CHAPTER) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A folder with two chapters that takes the place of the checkout."""
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "book").mkdir()
+    """A folder with two chapters that takes the place of the checkout; chapters ask for cohorts that have a folder."""
+    for folder in ("notebooks", "book", "data/mimic3", "data/mimic4-demo"):
+        (tmp_path / folder).mkdir(parents=True)
     write_chapter(tmp_path, "00_first")
     write_chapter(tmp_path, "01_second_topic")
     monkeypatch.setattr(paths, "base_dir", lambda: tmp_path)

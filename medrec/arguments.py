@@ -1,0 +1,267 @@
+"""What callers say, checked in one place: for the command line, for Python, for YAML files and for chapters.
+
+Numbers have a :class:`Range`, words a list.  A value that does not fit is a :class:`~medrec.types.MedrecError` of one
+line that names it, and says what would fit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from medrec.types import MedrecError
+
+LETTERS = 60
+"""Of a wrong value, in a message."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers are allowed.
+
+    Args:
+        low: the lowest one.
+        high: the highest one.
+        above: ``low`` itself is not allowed.
+        below: ``high`` itself is not allowed.
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        # Every comparison with nan is false.
+        return (self.low < value if self.above else self.low <= value) and (
+            value < self.high if self.below else value <= self.high
+        )
+
+    def __str__(self) -> str:
+        low, high = (f"{end:.0f}" if end == int(end) else f"{end:g}" for end in (self.low, self.high))
+        return f"{'above ' * self.above}{low} to {'below ' * self.below}{high}"
+
+
+Share = Annotated[float, Range(0, 1)]
+"""A share, a probability, a rate."""
+Weight = Annotated[float, Range(0, 1000)]
+"""A factor of a term of a loss."""
+Width = Annotated[int, Range(1, 8192)]
+"""Of a layer."""
+Few = Annotated[int, Range(1, 64)]
+"""Layers, heads."""
+Count = Annotated[int, Range(1, 100_000)]
+"""Of things."""
+Limit = Annotated[int, Range(0, 100_000)]
+"""Of things, where 0 means something of its own."""
+Rate = Annotated[float, Range(0, 1, above=True)]
+"""Of learning."""
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+"""What every generator of random numbers takes."""
+
+USUAL: dict[str, Any] = {
+    "learning_rate": Rate,
+    "weight_decay": Annotated[float, Range(0, 10)],
+    "epochs": Count,
+    "patience": Count,
+    "patience_steps": Annotated[int, Range(0, 10**9)],
+    "batch_size": Count,
+    "threshold": Share,
+    "dropout": Annotated[float, Range(0, 1, below=True)],
+    "size": Width,
+    "width": Width,
+    "hidden": Width,
+    "n_layers": Few,
+    "n_heads": Few,
+    "gin_layers": Few,
+    "temperature": Annotated[float, Range(0, 1000, above=True)],
+    "target_ddi": Share,
+}
+"""Ranges of settings that many systems have, by name; a dataclass that says ``Annotated[float, Range(...)]`` wins."""
+NUMBERS = {int: Range(-(10**9), 10**9), float: Range(-1e9, 1e9)}
+"""Of settings that have neither: numbers that exist."""
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def allowed(name: str, hint: Any) -> str:
+    """What a setting can be, for a listing.
+
+    Args:
+        name: of the setting.
+        hint: of its type, with :class:`Range` where it says one.
+    """
+    kind, within = _of(name, hint)
+    if within is not None:
+        return str(within)
+    return "true, false" if kind is bool else ", ".join(map(str, get_args(kind)))
+
+
+def setting(where: str, name: str, value: Any, hint: Any) -> Any:
+    """A value, or its text from the command line or a YAML file, as the type that a setting has.
+
+    Args:
+        where: whose setting, for messages.
+        name: of the setting.
+        value: of it.
+        hint: of its type: a truth value, a number, or ``Literal`` words; anything else is left as it is.
+
+    Raises:
+        MedrecError: it is of another kind, or out of its range.
+    """
+    kind, within = _of(name, hint)
+    if within is not None:
+        return number(f"{where}: {name}", value, within, whole=kind is int)
+    if kind is bool:
+        found = _TRUTH.get(str(value).lower()) if isinstance(value, str | int) else None
+        if found is None:
+            raise MedrecError(f"{where}: {name} is {shown(value)}; it must be true or false.")
+        return found
+    if get_origin(kind) is Literal:
+        words = get_args(kind)
+        if not isinstance(value, str | int) or value not in words:
+            hinted = near(value, words) if isinstance(value, str) else ""
+            raise MedrecError(f"{where}: {name} is {shown(value)}.{hinted} It must be {' or '.join(map(repr, words))}.")
+    return value
+
+
+def _of(name: str, hint: Any) -> tuple[Any, Range | None]:
+    """Kind of a setting, and the range of a number."""
+    if get_origin(hint) is not Annotated and hint in NUMBERS:
+        usual = USUAL.get(name)
+        hint = usual if usual is not None and get_args(usual)[0] is hint else Annotated[hint, NUMBERS[hint]]
+    if get_origin(hint) is Annotated:
+        kind, *about = get_args(hint)
+        return kind, next((one for one in about if isinstance(one, Range)), NUMBERS.get(kind))
+    return hint, None
+
+
+def number(where: str, value: Any, within: Range, *, whole: bool) -> Any:
+    """A number, or its text.
+
+    Args:
+        where: what it is, for messages.
+        value: of it.
+        within: what is allowed.
+        whole: whether it has no fraction.
+
+    Raises:
+        MedrecError: it is none, or not in this range.
+    """
+    found = _whole(value) if whole else _real(value)
+    if found not in within:
+        kind = "a whole number" if whole else "a number"
+        raise MedrecError(f"{where} is {shown(value)}; it must be {kind} from {within}.")
+    return found
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | Real):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _whole(value: Any) -> float:
+    """Whole numbers are exact, however large; nan for all other."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,30}\s*", value):
+        return int(value)
+    found = _real(value)
+    if not math.isfinite(found) or found != int(found):
+        return math.nan
+    return int(value) if not isinstance(value, str) else int(found)
+
+
+def checked_seed(value: Any, name: str = "seed") -> int:
+    """A seed.
+
+    Raises:
+        MedrecError: it is none.
+    """
+    found: int = number(name, value, get_args(Seed)[1], whole=True)
+    return found
+
+
+def checked_split_seed(value: Any) -> int | None:
+    """Seed of a split; ``None`` for file order.
+
+    Raises:
+        MedrecError: it is neither.
+    """
+    return None if value is None else checked_seed(value, "split_seed")
+
+
+def checked_count(name: str, value: Any, most: int = 1000) -> int:
+    """How many: one or more.
+
+    Raises:
+        MedrecError: it is no such number.
+    """
+    found: int = number(name, value, Range(1, most), whole=True)
+    return found
+
+
+def checked_device(device: Any) -> str:
+    """The device, where there is one.
+
+    Raises:
+        MedrecError: there is no such device at all, or none here.
+    """
+    word = str(device)  # PyTorch's own objects are welcome
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", word):
+        raise MedrecError(f"There is no device {shown(word)}; use cpu, cuda or cuda:0.")
+    if word != "cpu":
+        import torch
+
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if here == 0:
+            raise MedrecError(f"No CUDA device is to be found here, so that {word} cannot be used; use cpu.")
+        if int(word.partition(":")[2] or 0) >= here:
+            raise MedrecError(f"There is no device {word} here; the last one is cuda:{here - 1}.")
+    return word
+
+
+def checked_path(name: str, value: Any) -> Path | None:
+    """A path; ``None`` stays.
+
+    Raises:
+        MedrecError: it is something else.
+    """
+    if value is not None and not isinstance(value, str | Path):
+        raise MedrecError(f"{name} is {shown(value)}; it must be the path of a file.")
+    return None if value is None else Path(value)
+
+
+def checked_word(what: str, value: Any, example: str) -> str:
+    """A word.
+
+    Args:
+        what: it names, with its article: ``"A cohort"``.
+        value: of it.
+        example: of a right one.
+
+    Raises:
+        MedrecError: it is something else.
+    """
+    if not isinstance(value, str):
+        raise MedrecError(f"{what} is named by a word, e.g. {example!r}, not by {shown(value)}.")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A wrong value in a message: one line, and not a long one."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LETTERS else f"{text[: LETTERS - 4]} ..."
+
+
+def near(word: str, known: Iterable[Any]) -> str:
+    """A suggestion for a misspelt word, or nothing."""
+    close = difflib.get_close_matches(word, list(map(str, known)), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
