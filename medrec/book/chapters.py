@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 }
 """Of parameters that mean the same in every chapter."""
 TYPE_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+"""In which every chapter is executed."""
 
 
 # -- where chapters are ---------------------------------------------------------------------------------------------
@@ -50,42 +53,87 @@ def all_chapters() -> list[Path]:
 def find_chapter(which: str) -> Path:
     """Source of a chapter, by number (``2``, ``02``), topic (``from_tables_to_visits``), name or path.
 
+    What has a folder or ends in ``.py`` is a path and means that very file, inside the project or outside. One that is
+    relative counts from the working directory, then from the checkout, and a bare name from ``notebooks/``.
+
     Raises:
-        MedrecError: no such chapter; the nearest names are given.
+        MedrecError: no such chapter (the nearest names are given), no such file, or one that is no chapter's source.
     """
+    which = str(which)
+    if which.endswith((".py", ".ipynb")) or os.sep in which or (os.altsep or os.sep) in which:
+        return _given_file(which)
     chapters = all_chapters()
     if not chapters:
         raise MedrecError(
             f"{notebooks_dir()} holds no chapters. Run the command inside a checkout of the project, "
-            "where the folder notebooks/ stands."
+            "where the folder notebooks/ stands, or give the path of a source."
         )
-    word = Path(which).name.removesuffix(".py").removesuffix(".ipynb")
     names = {path.stem: path for path in chapters}
-    if word in names:
-        return names[word]
-    if word.isdigit():
-        found = [path for name, path in names.items() if int(name[:2]) == int(word)]
+    if which in names:
+        return names[which]
+    if which.isdigit():
+        found = [path for name, path in names.items() if int(name[:2]) == int(which)]
     else:
-        found = [path for name, path in names.items() if name[3:] == word]
+        found = [path for name, path in names.items() if name[3:] == which]
     if len(found) == 1:
         return found[0]
+    raise MedrecError(f"There is no chapter {which!r}.{_nearest(which)} Chapters: {', '.join(names)}.")
+
+
+def _given_file(which: str) -> Path:
+    """The file that a path means; the book's own sources as :func:`all_chapters` writes them."""
+    path = Path(which).expanduser()
+    places = [path.absolute(), paths.base_dir() / path]
+    if len(path.parts) == 1:
+        places.append(notebooks_dir() / path)
+    # Path.exists raises where nobody may look.
+    source = next((place for place in places if os.path.exists(place)), None)
+    if source is None:
+        raise MedrecError(
+            f"There is no file {which}.{_nearest(path.stem)} Give the path of a chapter's source, or a name."
+        )
+    if not source.is_file() or source.suffix != ".py":
+        hint = f"; make one of it with `jupytext --to py:percent {which}`" if source.suffix == ".ipynb" else ""
+        raise MedrecError(
+            f"{which} is no chapter's source, which is a file that ends in .py{hint}.{_nearest(path.stem)}"
+        )
+    return next((own for own in all_chapters() if own.resolve() == source.resolve()), source)
+
+
+def _nearest(word: str) -> str:
+    names = [path.stem for path in all_chapters()]
     near = difflib.get_close_matches(word, [*names, *(name[3:] for name in names)], n=1, cutoff=0.6)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise MedrecError(f"There is no chapter {which!r}.{hint} Chapters: {', '.join(names)}.")
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def read_source(path: Path) -> str:
+    """Text of a chapter's source; a byte-order mark, which some editors put in front, is no part of it.
+
+    Raises:
+        MedrecError: there is no such file, or it is no text in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MedrecError(f"There is no chapter source {path}. Check the path.") from None
+    except OSError as error:
+        raise MedrecError(f"The chapter source {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise MedrecError(f"{path} is not written in UTF-8. Save it in this encoding.") from None
 
 
 def read_chapter(path: Path) -> NotebookNode:
     """A chapter's source as a notebook without outputs.
 
     Raises:
-        MedrecError: there is no such file.
+        MedrecError: see :func:`read_source`.
     """
     import jupytext
 
-    try:
-        return jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
-    except FileNotFoundError:
-        raise MedrecError(f"There is no chapter source {path}. Check the path.") from None
+    notebook = jupytext.reads(read_source(path), fmt="py:percent")
+    # A source that lost its header is still Python.
+    notebook.metadata.setdefault("kernelspec", KERNEL)
+    return notebook
 
 
 # -- parameters -----------------------------------------------------------------------------------------------------
@@ -139,27 +187,40 @@ def parameters_of(notebook: NotebookNode) -> dict[str, Parameter]:
     """Parameters that a chapter declares in its cell tagged ``parameters``, by name, with defaults and comments.
 
     Raises:
-        MedrecError: there is not exactly one such cell, or a line is not ``name: type = default  # comment``.
+        MedrecError: there is not exactly one such cell, or a line is not ``name: type = default  # comment`` with a
+            plain value for default.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and "parameters" in tags(cell)]
     if len(cells) != 1:
         raise MedrecError(f"A chapter has exactly one cell tagged parameters, not {len(cells)}.")
     source = cells[0].source
     lines = source.splitlines()
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise MedrecError(f"Parameters cell: {(error.text or source).strip()!r} is not Python: {error.msg}.") from None
     parameters: dict[str, Parameter] = {}
-    for statement in ast.parse(source).body:
+    for statement in statements:
         line = lines[statement.lineno - 1]
         match statement:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id=kind), value=ast.expr() as value) if (
-                kind in TYPES
+                kind in TYPES and _is_literal(value)
             ):
-                parameters[name] = Parameter(name, kind, ast.literal_eval(value), line.partition("#")[2].strip())
+                default = ast.literal_eval(value)
+                parameters[name] = Parameter(name, kind, default, line.partition("#")[2].strip())
             case _:
                 raise MedrecError(
                     f"Parameters cell: {line!r} is not `name: type = default  # comment` "
-                    f"with a type among {', '.join(TYPES)}."
+                    f"with a type among {', '.join(TYPES)} and a plain value."
                 )
     return parameters
+
+
+def _is_literal(value: ast.expr) -> bool:
+    try:
+        return type(ast.literal_eval(value)) in TYPES.values()
+    except ValueError:
+        return False
 
 
 def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,6 +242,5 @@ def chapter_key(source: Path, parameters: Mapping[str, Any]) -> str:
 
     What it rests on besides is known only after it has run, see :mod:`medrec.book.footprint`.
     """
-    text = source.read_text(encoding="utf-8")
-    lines = [line.rstrip() for line in text.rstrip().splitlines()]
+    lines = [line.rstrip() for line in read_source(source).rstrip().splitlines()]
     return keys.digest(sys.version_info[:2], lines, dict(parameters))

@@ -18,12 +18,14 @@ from unittest.mock import patch
 from medrec.book import footprint
 from medrec.book.chapters import (
     PROFILES,
+    all_chapters,
     chapter_key,
     check_parameters,
     executed_dir,
     find_chapter,
     parameters_of,
     read_chapter,
+    read_source,
 )
 from medrec.types import MedrecError
 
@@ -41,17 +43,19 @@ def run_chapter(
     """Execute one chapter and write it.
 
     Args:
-        which: number, topic or name of the chapter.
+        which: number, topic or name of the chapter, or path of its source.
         parameters: values that differ from the defaults, by name; text is converted to the declared type.
         output: where to write. By default the book's own copy when no parameter differs from its default, otherwise a
-            file beside it whose name tells the parameters, so that the book keeps its numbers.
+            file beside it whose name tells the parameters, so that the book keeps its numbers. What comes of a source
+            that is not the book's is written beside that source.
         progress: show a progress bar (on terminals only).
 
     Returns:
         The file that was written.
 
     Raises:
-        MedrecError: unknown chapter or parameter, a cell failed, or the file cannot be written; then nothing is.
+        MedrecError: unknown chapter or parameter, a cell failed, or the file cannot be written or is somebody's own;
+            then nothing is.
     """
     source = find_chapter(which)
     declared = parameters_of(read_chapter(source))
@@ -62,8 +66,11 @@ def run_chapter(
         words = [
             re.sub(r"[^\w.+-]+", "-", f"{name}={value}").replace("=", "-") for name, value in sorted(changed.items())
         ]
-        folder = executed_dir() / "variants" if changed else executed_dir()
+        ours = source in all_chapters()
+        folder = (executed_dir() / "variants" if changed else executed_dir()) if ours else source.parent
         output = folder / ("__".join([source.stem, *words]) + ".ipynb")
+        if not ours and output.exists() and footprint.read(output) is None:
+            raise MedrecError(f"{output} is there already, and not written by this command. Give another file with -o.")
     elif output.suffix != ".ipynb":
         raise MedrecError(f"An executed chapter is written to a file ending in .ipynb, not to {output}.")
     refresh(source, changed, output, progress=progress)
@@ -155,7 +162,7 @@ def _own_kernel() -> Iterator[Config]:
 
 def _failure(source: Path, error: PapermillExecutionError) -> str:
     first = error.source.strip().splitlines()[0] if error.source.strip() else ""
-    text = source.read_text(encoding="utf-8")
+    text = read_source(source)
     at = text.find(error.source)
     place = f"{source.name}, line {text.count(chr(10), 0, at) + 1}" if at >= 0 else source.name
     trace = (

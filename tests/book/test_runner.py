@@ -125,6 +125,34 @@ def test_an_output_that_is_no_notebook_is_refused(checkout, tmp_path):
         run_chapter("0", output=tmp_path / "out.html", progress=False)
 
 
+# -- sources that are not the book's --------------------------------------------------------------------------------
+
+MINE = """
+# %% tags=["parameters"]
+seed: int = 0  # x
+
+# %%
+print("this is mine", seed)
+"""
+
+
+def test_a_source_elsewhere_is_executed_and_written_beside_it(checkout, tmp_path_factory):
+    """It bears the name of a chapter, has a byte-order mark and no header; none of it matters."""
+    folder = tmp_path_factory.mktemp("copy")
+    source = folder / "00_first.py"
+    source.write_text(MINE, encoding="utf-8-sig")
+    output = run_chapter(str(source), {"seed": 3}, progress=False)
+    assert output == folder / "00_first__seed-3.ipynb"
+    assert "this is mine 3" in printed(output)
+    assert written(checkout) == []
+    assert run_chapter(str(source), {"seed": 3}, progress=False) == output  # its own file is written again
+    other = folder / "00_first.ipynb"
+    other.write_text("{}")
+    with pytest.raises(MedrecError, match=r"00_first\.ipynb is there already.* -o"):
+        run_chapter(str(source), progress=False)
+    assert other.read_text() == "{}"
+
+
 # -- plain papermill ------------------------------------------------------------------------------------------------
 
 
@@ -133,8 +161,9 @@ def papermill(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_papermill_reads_a_chapter_from_its_source(checkout):
-    output = checkout / "out.ipynb"
-    done = papermill(f"jupytext://{checkout / 'notebooks' / '00_first.py'}", str(output), "-p", "seed", "3")
+    output, source = checkout / "out.ipynb", checkout / "notebooks" / "00_first.py"
+    source.write_text(source.read_text(), encoding="utf-8-sig")  # as some editors save it
+    done = papermill(f"jupytext://{source}", str(output), "-p", "seed", "3")
     assert done.returncode == 0, done.stderr
     assert "seed 3 cohort synthetic share 0.5" in printed(output)
 
