@@ -9,9 +9,10 @@ A mistake of the user's is one line on standard error and exit status 1.
 from __future__ import annotations
 
 import difflib
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -31,6 +32,10 @@ REASONS_SHOWN = 2
 """Reasons of one kind that ``medrec recommend`` prints for a medication."""
 PAIRS_SHOWN = 12
 """Interacting pairs that ``medrec recommend`` prints by name."""
+
+
+KNOBS = {"history": 1.0, "structure": 0.0, "text": 1.0}
+"""Of ``medrec data synthesize``, with their defaults."""
 
 
 class Group(TyperGroup):
@@ -325,13 +330,26 @@ def runs(
 
 @app.command(cls=PairCommand)
 def chapter(
-    which: Annotated[str, typer.Argument(help="Number, topic or name, e.g. 02.")],
+    which: Annotated[str, typer.Argument(help="Number, topic or name, e.g. 02; or path of a source.")],
     parameter: Annotated[
         list[str], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Parameter that differs.")
     ] = [],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write, ending in .ipynb.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="File to write, ending in .ipynb; default: in the book, or beside a source of yours."
+        ),
+    ] = None,
+    parameters: Annotated[bool, typer.Option("--parameters", help="List what it takes, and execute nothing.")] = False,
 ) -> None:
     """Execute one chapter."""
+    if parameters:
+        from medrec.book.chapters import find_chapter, parameters_of, read_chapter
+
+        declared = parameters_of(read_chapter(find_chapter(which))).values()
+        rows = [[found.name, found.type, repr(found.default), found.help] for found in declared]
+        print(_aligned([["parameter", "type", "default", "meaning"], *rows]))
+        return
     from medrec.book.runner import run_chapter
 
     print(run_chapter(which, _pairs(parameter, "-p"), output))
@@ -444,26 +462,34 @@ def synthesize(
     patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 600,
     name: Annotated[str | None, typer.Option(help="Name of the cohort: then `--cohort NAME` takes it.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same records.")] = 0,
-    layout: Annotated[str, typer.Option(help="mimic3, mimic4 or eicu.")] = "mimic3",
-    history: Annotated[float, typer.Option(help="0: the past tells nothing.")] = 1.0,
-    structure: Annotated[float, typer.Option(help="1: preferences follow molecules.")] = 0.0,
-    text: Annotated[float, typer.Option(help="0: titles are permuted.")] = 1.0,
+    layout: Annotated[Literal["mimic3", "mimic4", "eicu"], typer.Option(help="Of the tables.")] = "mimic3",
+    history: Annotated[float, typer.Option(help="0: the past tells nothing.")] = KNOBS["history"],
+    structure: Annotated[float, typer.Option(help="1: preferences follow molecules.")] = KNOBS["structure"],
+    text: Annotated[float, typer.Option(help="0: titles are permuted.")] = KNOBS["text"],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write.")] = None,
 ) -> None:
-    """Write raw tables of invented patients; with --name as a cohort, which stays synthetic."""
-    from medrec.data.load import name_synthetic
+    """Write raw tables of invented patients as a cohort, which stays synthetic, and print how to load it."""
+    from medrec.data.load import FORMER, NAMES, name_synthetic
     from medrec.data.synthetic import synthesize as draw
     from medrec.paths import data_dir
 
     form: Any = layout
+    knobs = {"history": history, "structure": structure, "text": text}
     if name is not None and output is not None:
         raise MedrecError("--name puts the tables into the data folder, --output somewhere else: give one of them.")
-    if name is not None:
-        print(name_synthetic(name, patients, seed=seed, layout=form, history=history, structure=structure, text=text))
-        return
-    folder = output or data_dir() / f"synthetic-{layout}-{patients}-seed{seed}"
-    records = draw(patients, seed, history=history, structure=structure, text=text)
-    print(records.write(folder, layout=form) or folder)
+    if output is None:
+        # A name that says how they were drawn, for who gives none.
+        changed = [f"{knob}{value:g}".replace(".", "_") for knob, value in knobs.items() if value != KNOBS[knob]]
+        name = name or "-".join(["synthetic", layout, str(patients), f"seed{seed}", *changed])
+        folder = name_synthetic(name, patients, seed=seed, layout=form, **knobs)
+    else:
+        folder = draw(patients, seed, **knobs).write(output, layout=form).absolute()
+    print(folder)
+    where = "" if folder.parent == data_dir().absolute() else f"MEDREC_DATA_DIR={shlex.quote(str(folder.parent))} "
+    if folder.name in (*NAMES, *FORMER):
+        print(f"Rename the folder: the name {folder.name!r} means other records, so that these cannot be loaded by it.")
+    else:
+        print(f"Load it with `{where}medrec data describe {shlex.quote(folder.name)}`, or `--cohort` elsewhere.")
 
 
 @data.command()

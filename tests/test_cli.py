@@ -357,6 +357,52 @@ def test_chapter_takes_pairs(monkeypatch):
     assert "give a name and a value" in mistake("chapter", "02", "-p", "cohort")
 
 
+@pytest.mark.parametrize("by", ["number", "path"])
+def test_chapter_lists_its_parameters(by, tmp_path, monkeypatch):
+    monkeypatch.setattr("medrec.book.runner.run_chapter", None)  # nothing is executed
+    if by == "path":
+        (tmp_path / "mine.py").write_text('# %% tags=["parameters"]\nshare: float = 0.5  # of the patients\n')
+    printed = output("chapter", "02" if by == "number" else tmp_path / "mine.py", "--parameters")
+    head, *lines = printed.splitlines()
+    assert head.split() == ["parameter", "type", "default", "meaning"]
+    names = [line.split()[0] for line in lines]
+    if by == "path":
+        assert lines == ["share      float  0.5      of the patients"]
+    else:
+        assert {"seed", "cohort", "device", "profile"} <= set(names)
+        assert re.search(r"^cohort +str +'synthetic' +\S", printed, flags=re.M)
+
+
+def loaded_as(printed, monkeypatch):
+    """Cohort that a printed next step loads."""
+    words = shlex.split(re.search(r"^Load it with `(.+?)`", printed, flags=re.M).group(1))
+    while words[0] != "medrec":
+        monkeypatch.setenv(*words.pop(0).split("=", 1))
+    return output(*words[1:]).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("--name", "mine"), "mine"),
+        ((), "synthetic-mimic3-30-seed0"),
+        (("--layout", "eicu", "--seed", "3", "--history", "0.5", "--text", "0"), None),
+        (("-o", "a folder of mine/Out.1"), "Out.1"),
+    ],
+    ids=["named", "no name", "knobs", "another folder"],
+)
+def test_what_is_synthesized_is_loaded_as_it_is_printed_and_stays_synthetic(words, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREC_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    printed = output("data", "synthesize", "--patients", "30", *words)
+    name = name or "synthetic-eicu-30-seed3-history0_5-text0"
+    folder = Path(printed.splitlines()[0])
+    assert folder.name == name
+    assert folder.is_dir()
+    assert loaded_as(printed, monkeypatch) == f"cohort {name} (synthetic: invented patients)"
+
+
 def test_data_synthesize_and_describe(tmp_path):
     folder = tmp_path / "made"
     output("data", "synthesize", "--patients", "20", "--layout", "mimic4", "-o", folder)
@@ -366,6 +412,8 @@ def test_data_synthesize_and_describe(tmp_path):
     assert "dropped" in described
     assert "give one of them" in mistake("data", "synthesize", "--name", "mine", "-o", folder)
     assert "is taken" in mistake("data", "synthesize", "--name", "mimic3")
+    taken = output("data", "synthesize", "--patients", "20", "-o", tmp_path / "mimic3")
+    assert "Rename the folder: the name 'mimic3' means other records" in taken
 
 
 def test_retain_on_open_records(store, monkeypatch):
