@@ -17,8 +17,11 @@ variable                holds                                                def
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+OPENED = "medrec.opened"
+"""Audit event of records that are opened: in words, their path, and their source or None."""
 PACKAGE = Path(__file__).resolve().parent
 _asked: set[str] = set()
 _read: set[Path] = set()
@@ -74,6 +77,17 @@ def record_read(path: Path) -> Path:
     """
     _read.add(path.absolute())
     return path
+
+
+def announce_opened(what: str, path: Path, source: str | None = None) -> None:
+    """Say that records are about to be opened; :mod:`medrec.data.opened` hears it and knows what is closed.
+
+    Args:
+        what: in words that name no patient, e.g. ``"the cohort mimic3"``.
+        path: of the file or folder.
+        source: of the records; ``None`` where it is to be found out from the file.
+    """
+    sys.audit(OPENED, what, str(path), source)
 
 
 def files_read() -> frozenset[Path]:

@@ -43,7 +43,7 @@ from medrec import keys, tasks
 from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
 from medrec.folders import atomic_folder, damage, notice
 from medrec.graphs.interactions import Interactions
-from medrec.paths import base_dir, runs_dir
+from medrec.paths import announce_opened, base_dir, runs_dir
 from medrec.tasks.evaluation import Evaluation
 from medrec.types import MedrecError
 
@@ -173,8 +173,13 @@ class Run:
         path = self.folder / "history.csv"
         return pl.read_csv(path) if path.exists() else pl.DataFrame()
 
+    def _announce(self) -> None:
+        """Scores of single patients, and codes that few of them have, are as closed as the records behind them."""
+        announce_opened(f"the run {self.key}", self.folder, self.config["cohort"]["source"])
+
     @cached_property
     def _arrays(self) -> dict[str, NDArray[Any]]:
+        self._announce()
         return read_arrays((self.folder / "answers.safetensors").read_bytes())
 
     @cached_property
@@ -292,6 +297,7 @@ class Run:
 
     def vocabulary(self) -> dict[Kind, Vocabulary]:
         """Codes that the system knows."""
+        self._announce()
         stored = json.loads((self.folder / "vocabulary.json").read_text(encoding="utf-8"))
         return {kind: Vocabulary(kind, tuple(stored[kind]["codes"]), tuple(stored[kind]["titles"])) for kind in KINDS}
 

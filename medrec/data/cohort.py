@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from medrec import keys
 from medrec.folders import atomic_folder, damage
+from medrec.paths import announce_opened
 from medrec.types import MedrecError, Ragged
 
 Kind = Literal["diagnosis", "procedure", "symptom", "medication"]
@@ -349,6 +350,7 @@ class Cohort:
         if reason := damage(folder):
             raise MedrecError(f"The cohort in {folder} is damaged: {reason}. Make it again from its tables.")
         header = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
+        announce_opened(f"the cohort {header['name']}", folder, header["source"])
         if header["format"] != FORMAT:
             raise MedrecError(f"{folder} was written in format {header['format']}, not {FORMAT}. Delete it and retry.")
         visits = pl.read_parquet(folder / "visits.parquet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,10 +14,11 @@ import polars as pl
 
 from medrec import keys
 from medrec.arguments import checked_word
+from medrec.data import opened, proof
 from medrec.data.cohort import Cohort, Kind, Source
-from medrec.data.tables import MARKER, SUFFIXES, Layout
-from medrec.folders import SEAL, damage, notice
-from medrec.paths import cache_dir, data_dir
+from medrec.data.tables import MARKER, Layout
+from medrec.folders import damage, notice
+from medrec.paths import announce_opened, cache_dir, data_dir
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Place:
         folder: ``None`` for our own synthetic cohorts, whose tables are written to the cache when they are needed.
         control: what was planted; empty: nothing.
         drawn: what the patients of a named synthetic cohort were drawn with.
+        doubt: why tables under the name of a demo count as credentialed; empty for all others.
     """
 
     layout: Layout
@@ -70,6 +71,7 @@ class Place:
     folder: Path | None = None
     control: str = ""
     drawn: Knobs | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def load_cohort(name: str, **options: Any) -> Cohort:
         name: ``synthetic``, ``synthetic-6350``, ``synthetic-60125``, ``synthetic+structure``, ``synthetic+shape``;
             ``mimic3-demo``, ``mimic4-demo``, ``eicu-demo``; ``mimic3``, ``mimic4``, ``eicu`` for credentialed tables;
             or a name given with :func:`name_synthetic`. Real tables lie in ``<data_dir>/<name>``; synthetic ones are
-            written to the cache and go through the very same reader.
+            written to the cache and go through the very same reader. Tables under the name of a demo that are not the
+            demo's own (:mod:`medrec.data.proof`) are loaded as credentialed.
         options: the fields of :class:`medrec.data.build.Options`; for our own synthetic cohorts also those of
             :class:`Knobs`.
 
@@ -124,18 +127,18 @@ def load_cohort(name: str, **options: Any) -> Cohort:
         needed += sorted((data_dir() / "knowledge").glob("*"))
     generator = ["medrec.data.synthetic"] if tables is None or place.control else []
     code = made_by("medrec.data.build", f"medrec.data.{place.layout}", *generator, planted=bool(place.control))
-    key = keys.digest(name, asdict(chosen), asdict(knobs) if knobs else None, _fingerprint(needed), code)
+    key = keys.digest(name, asdict(chosen), asdict(knobs) if knobs else None, _fingerprint(needed), code, place.source)
     cached = cache_dir() / "cohorts" / f"{name}-{key}"
     if cached.exists():
         reason = damage(cached)
         if reason is None:
-            return Cohort.load(cached)
+            return opened.vouch(Cohort.load(cached))
         notice(f"the stored cohort {name!r} is damaged ({reason}); it is built again")
     if tables is None:
         tables = _reader(place.layout)(_synthetic_tables(name, place, knobs or Knobs()))
     cohort, ids = _build(name, place, tables, chosen, knobs)
     cohort.save(cached, ids)
-    return Cohort.load(cached)
+    return opened.vouch(Cohort.load(cached))
 
 
 def check_cohort(name: str, **options: Any) -> None:
@@ -160,6 +163,7 @@ def tables_folder(name: str, **options: Any) -> Path:
     knobs = _parse(name, place, options)[1]
     if place.folder is None:
         return _synthetic_tables(name, place, knobs or Knobs())
+    announce_opened(f"the tables of {name}", place.folder, place.source)
     return _existing(name, place.folder)
 
 
@@ -176,7 +180,8 @@ def known_cohorts() -> list[KnownCohort]:
             found.append(KnownCohort(name, place.source, True, "made when first asked for"))
         else:
             at_hand = place.folder.is_dir()
-            found.append(KnownCohort(name, place.source, at_hand, str(place.folder) if at_hand else _way_to(name)))
+            where = f"{place.folder}; {place.doubt}".removesuffix("; ") if at_hand else _way_to(name)
+            found.append(KnownCohort(name, place.source, at_hand, where))
     return found
 
 
@@ -215,10 +220,12 @@ def name_synthetic(
     if folder.exists():
         if not (folder / MARKER).is_file():
             raise MedrecError(f"{folder} is there already, and not written by us. Choose another name.")
-        if _drawn(folder) == {"layout": layout} | records.options:
+        if proof.drawn(folder) == {"layout": layout} | records.options:
             return folder
         raise MedrecError(f"{folder} holds other invented patients. Choose another name, or delete the folder first.")
-    return records.write(folder, layout)
+    records.write(folder, layout)
+    proof.remember_drawn(folder)
+    return folder
 
 
 def import_tables(name: str, folder: Path) -> Path:
@@ -263,25 +270,6 @@ def _named() -> list[str]:
     return sorted(known - set(NAMES))
 
 
-def _drawn(folder: Path) -> dict[str, Any]:
-    """What the marker in a folder says, if everything else is as it was written with it.
-
-    Invented records are under no guard. A real table that was put among them would be under none either.
-    """
-    reason = damage(folder)
-    if reason is None:
-        sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        files = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
-        reason = next((f"{file} is new" for file in files if file.endswith(SUFFIXES) and file not in sealed), None)
-    if reason is not None:
-        raise MedrecError(
-            f"{folder} holds {MARKER}, but is not as `medrec data synthesize` wrote it: {reason}. "
-            "Move it away and write it again; tables of your own belong into a folder of another name."
-        )
-    found: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    return found
-
-
 def _place(name: str) -> Place:
     """Layout, source and folder of the raw tables behind a name; real ones need not be there.
 
@@ -298,10 +286,12 @@ def _place(name: str) -> Place:
     folder = data_dir() / name
     if name in NAMES:
         layout = name.removesuffix("-demo")
-        return Place(layout, "credentialed" if name in DATABASES else "demo", folder)  # type: ignore[arg-type]
+        doubt = "" if name in DATABASES else proof.demo_doubt(name, folder) or ""
+        source: Source = "credentialed" if name in DATABASES or doubt else "demo"
+        return Place(layout, source, folder, doubt=doubt)  # type: ignore[arg-type]
     named = _named()
     if name in named:
-        drawn = _drawn(folder)
+        drawn = proof.drawn(folder)
         knobs = Knobs(**{f.name: drawn[f.name] for f in fields(Knobs)})
         return Place(drawn["layout"], "synthetic", folder, drawn["control"] or "", knobs)
     known = (*NAMES, *named)

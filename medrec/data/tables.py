@@ -18,6 +18,7 @@ from typing import Literal
 
 import polars as pl
 
+from medrec.paths import announce_opened
 from medrec.types import MedrecError
 
 Layout = Literal["mimic3", "mimic4", "eicu"]
@@ -115,6 +116,7 @@ def scan_table(folder: Path, name: str, columns: Sequence[str], *, layout: Layou
         MedrecError: no such file, or a column is missing.
     """
     path = table_path(folder, name, layout=layout)
+    announce_opened(f"the tables in {folder}", path)
     header = read_header(path)
     missing = [column for column in columns if column not in header]
     if missing:
