@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -49,41 +49,47 @@ class Range:
 
 
 Share = Annotated[float, Range(0, 1)]
-"""A share, a probability, a rate."""
+"""A share, a probability, a rate of pairs."""
+Rate = Annotated[float, Range(0, 1, above=True)]
+"""The same where something is divided by it, or nothing would be learnt at 0."""
+Dropout = Annotated[float, Range(0, 1, below=True)]
+"""The same where something must be left."""
 Weight = Annotated[float, Range(0, 1000)]
-"""A factor of a term of a loss."""
+"""A factor, as of a term of a loss."""
+Scale = Annotated[float, Range(0, 1000, above=True)]
+"""A factor by which something is divided."""
+Penalty = Annotated[float, Range(0, 1e6, above=True)]
+"""Inverse strength of a penalty."""
 Width = Annotated[int, Range(1, 8192)]
 """Of a layer."""
 Few = Annotated[int, Range(1, 64)]
-"""Layers, heads."""
+"""Layers, heads, lists."""
 Count = Annotated[int, Range(1, 100_000)]
-"""Of things."""
+"""How many."""
 Limit = Annotated[int, Range(0, 100_000)]
-"""Of things, where 0 means something of its own."""
-Rate = Annotated[float, Range(0, 1, above=True)]
-"""Of learning."""
+"""How many, where 0 means something of its own."""
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 """What every generator of random numbers takes."""
 
 USUAL: dict[str, Any] = {
     "learning_rate": Rate,
-    "weight_decay": Annotated[float, Range(0, 10)],
+    "weight_decay": Weight,
     "epochs": Count,
     "patience": Count,
     "patience_steps": Annotated[int, Range(0, 10**9)],
     "batch_size": Count,
     "threshold": Share,
-    "dropout": Annotated[float, Range(0, 1, below=True)],
+    "dropout": Dropout,
     "size": Width,
     "width": Width,
     "hidden": Width,
     "n_layers": Few,
     "n_heads": Few,
     "gin_layers": Few,
-    "temperature": Annotated[float, Range(0, 1000, above=True)],
+    "temperature": Scale,
     "target_ddi": Share,
 }
-"""Ranges of settings that many systems have, by name; a dataclass that says ``Annotated[float, Range(...)]`` wins."""
+"""Ranges of settings that many systems have, by name; what a dataclass declares itself wins."""
 NUMBERS = {int: Range(-(10**9), 10**9), float: Range(-1e9, 1e9)}
 """Of settings that have neither: numbers that exist."""
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -179,6 +185,16 @@ def _whole(value: Any) -> float:
     return int(value) if not isinstance(value, str) else int(found)
 
 
+def check_heads(name: str, width: int, n_heads: int) -> None:
+    """Attention gives each head an equal share of the width.
+
+    Raises:
+        MedrecError: there is no such share.
+    """
+    if width % n_heads:
+        raise MedrecError(f"{name} is {width}, which {n_heads} heads cannot share; it must be a multiple of {n_heads}.")
+
+
 def checked_seed(value: Any, name: str = "seed") -> int:
     """A seed.
 
@@ -237,6 +253,17 @@ def checked_path(name: str, value: Any) -> Path | None:
     if value is not None and not isinstance(value, str | Path):
         raise MedrecError(f"{name} is {shown(value)}; it must be the path of a file.")
     return None if value is None else Path(value)
+
+
+def checked_mapping(name: str, value: Any) -> Mapping[str, Any]:
+    """Values by name; ``None`` is none at all.
+
+    Raises:
+        MedrecError: it is something else.
+    """
+    if not isinstance(value, Mapping | None) or not all(isinstance(key, str) for key in value or ()):
+        raise MedrecError(f"{name} is {shown(value)}; it must hold names and values, e.g. {{'epochs': 5}}.")
+    return value or {}
 
 
 def checked_word(what: str, value: Any, example: str) -> str:

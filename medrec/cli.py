@@ -645,10 +645,10 @@ def _print_system(name: str) -> None:
     if not settings:
         print("It has no settings.")
         return
-    rows = [["setting", "value", f"under {SMALL} patients", "where from"]]
+    rows = [["setting", "value", f"under {SMALL} patients", "takes", "where from"]]
     for setting in settings:
         small = "" if setting.small == setting.value else str(setting.small)
-        rows.append([setting.name, str(setting.value), small, setting.source])
+        rows.append([setting.name, str(setting.value), small, setting.takes, setting.source])
     print(_aligned(rows))
 
 

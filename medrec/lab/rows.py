@@ -34,8 +34,9 @@ from typing import Any
 
 import yaml
 
+from medrec.arguments import near
 from medrec.models import registry
-from medrec.models.base import Row, System, near
+from medrec.models.base import Row, System
 from medrec.types import MedrecError
 
 PAPERS = ("medrec.experiments.bimorec_grids",)

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import polars as pl
 
+from medrec.arguments import near
 from medrec.data import load_cohort
 from medrec.lab import grids
 from medrec.lab.collect import scores_of
 from medrec.lab.rows import rows_of
 from medrec.models import registry
-from medrec.models.base import near
 from medrec.training import train
 from medrec.types import MedrecError
 

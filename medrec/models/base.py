@@ -7,7 +7,6 @@ with the habits of scikit-learn.  The task of a system (:mod:`medrec.tasks`) can
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from medrec.arguments import checked_mapping, checked_word, near, setting
 from medrec.context import Context
 from medrec.data.batch import VisitBatch, batches
 from medrec.data.cohort import Cohort
@@ -427,24 +427,24 @@ class System:
             n_train: number of training patients; ``None``: a cohort of the size of the papers'.
 
         Raises:
-            MedrecError: an unknown variant, an unknown field, or a value of the wrong kind.
+            MedrecError: an unknown variant, an unknown field, or a value of the wrong kind or out of its range.
         """
-        if variant not in self.variants:
+        if checked_word("A variant", variant, "paper") not in self.variants:
             raise MedrecError(
                 f"{self.label} has no variant {variant!r}.{near(variant, self.variants)} "
                 f"It has {', '.join(self.variants)}."
             )
-        hints = get_type_hints(self.config)
+        hints = get_type_hints(self.config, include_extras=True)
         known = [f.name for f in fields(self.config)]
         chosen = dict(self.small) if n_train is not None and n_train < SMALL else {}
         chosen |= self.variants[variant]
-        for key, value in (settings or {}).items():
+        for key, value in checked_mapping("settings", settings).items():
             if key not in known:
                 raise MedrecError(
                     f"{self.label} has no setting {key!r}.{near(key, known)} "
                     f"It has {', '.join(known) if known else 'none'}."
                 )
-            chosen[key] = _convert(f"{self.label}: {key}", value, hints[key])
+            chosen[key] = setting(self.label, key, value, hints[key])
         return replace(self.config(), **chosen)
 
     def create(self, config: Any, context: Context, *, seed: int = 0) -> Any:
@@ -469,35 +469,3 @@ class System:
             return system.load_state(dict(state))
         system.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
         return system.eval()
-
-
-def near(word: str, known: Any) -> str:
-    """A suggestion for a misspelt word, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-def _convert(where: str, value: Any, hint: Any) -> Any:
-    """A value, or its text from the command line or a YAML file, as the type that the setting has."""
-    choices = getattr(hint, "__args__", None)
-    if choices:
-        if value not in choices:
-            raise MedrecError(f"{where} is {value!r}; it can be {' or '.join(map(repr, choices))}.")
-        return value
-    kinds: dict[type, Callable[[Any], Any]] = {bool: lambda v: _TRUTH[str(v).lower()], int: _integer, float: float}
-    try:
-        return kinds[hint](value)
-    except (ValueError, KeyError, TypeError):
-        raise MedrecError(f"{where} is {value!r}; it must be {_WORDS[hint]}.") from None
-
-
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
-
-
-def _integer(value: Any) -> int:
-    if float(value) != int(float(value)):
-        raise ValueError
-    return int(float(value))

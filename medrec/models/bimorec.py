@@ -54,7 +54,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -62,6 +62,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.arguments import Few, Limit, Range, Rate, Seed, Share, Weight, Width, check_heads
 from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
@@ -83,27 +84,27 @@ class BiMoRecConfig(TrainingConfig):
     # Stage 1
     pretrain: bool = True  # paper; False is its ablation "w/o T"
     coords: Literal["conformers", "flat", "shuffled", "random", "none"] = "conformers"  # paper; released files are flat
-    pretraining_epochs: int = 20  # ours, of many steps; paper 300, of one step: the variant "paper_scale"
-    pretraining_batch: int = 64  # ours; released code 0, all at once
-    pretraining_rate: float = 2e-3  # released code
-    gvp_layers: int = 3  # paper, sec. 5.4.2; released code 4
-    gvp_scalars: int = 64  # ours; paper 128: the 3D encoder is a teacher that is thrown away after pre-training
-    gvp_vectors: int = 16  # ours; paper 64
+    pretraining_epochs: Limit = 20  # ours, of many steps; paper 300, of one step: the variant "paper_scale"
+    pretraining_batch: Limit = 64  # ours; released code 0, all at once
+    pretraining_rate: Rate = 2e-3  # released code
+    gvp_layers: Few = 3  # paper, sec. 5.4.2; released code 4
+    gvp_scalars: Width = 64  # ours; paper 128: the 3D encoder is a teacher that is thrown away after pre-training
+    gvp_vectors: Width = 16  # ours; paper 64
     center_coords: bool = True  # ours; released code takes raw positions
     nce_denominator: Literal["negatives", "with_positive"] = "negatives"  # eq. 7, and released code
-    pretraining_seed: int = 0  # one pre-training serves all runs, as the released file of weights does
+    pretraining_seed: Seed = 0  # one pre-training serves all runs, as the released file of weights does
     # Stages 2 and 3
-    molecules_per_class: int = 3  # released code lists at most three structures a medication; 0: all
-    width: int = 128  # paper, sec. 5.4.2
+    molecules_per_class: Limit = 3  # released code lists at most three structures a medication; 0: all
+    width: Annotated[int, Range(2, 8192)] = 128  # paper, sec. 5.4.2
     gin_layers: int = 4  # paper, sec. 5.4.2
     dropout: float = 0.5  # released code, on each code's embedding and in GIN
     sab_feedforward: bool = True  # eq. 16
     no_fragment_rows: Literal["zero", "uniform"] = "zero"  # ours; released code uniform
     share_current_mlp: bool = False  # eqs. 23 and 26 print two
-    bce_weight: float = 0.95  # paper, beta
+    bce_weight: Share = 0.95  # paper, beta
     bce_reduction: Literal["sum", "mean"] = "sum"  # eq. 27
-    ddi_scale: float = 5e-4  # released code; not printed
-    target_ddi: float = 0.06  # paper, phi
+    ddi_scale: Weight = 5e-4  # released code; not printed
+    target_ddi: Rate = 0.06  # paper, phi
     temperature: float = 2.5  # paper, tau
     tau_schedule: Literal["fixed", "validation"] = "fixed"  # paper
     threshold: float = 0.5  # paper, delta
@@ -118,6 +119,9 @@ class BiMoRecConfig(TrainingConfig):
     # Of the medications, dealt out again at random, free vectors for the encoders, or none.
     molecules: Literal["own", "shuffled", "free", "none"] = "own"
     train_encoders: bool = True  # False: their weights stay as they are when training starts; running statistics move
+
+    def __post_init__(self) -> None:
+        check_heads("width", self.width, 2)  # of set attention
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -51,6 +51,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from medrec.arguments import Count, Dropout, Few, Limit, Width
 from medrec.folders import atomic_folder, damage, notice
 from medrec.nn.gin import GIN
 from medrec.nn.gvp import GVPEncoder
@@ -82,18 +83,18 @@ class PretrainingConfig:
     width: int = 128  # paper, sec. 5.4.2
     gin_layers: int = 4  # paper, sec. 5.4.2
     dropout: float = 0.5  # of GIN; released code
-    gvp_layers: int = 3  # paper, sec. 5.4.2; released code 4
-    gvp_scalars: int = 128  # paper, sec. 5.4.2
-    gvp_vectors: int = 64  # paper, sec. 5.4.2
+    gvp_layers: Few = 3  # paper, sec. 5.4.2; released code 4
+    gvp_scalars: Width = 128  # paper, sec. 5.4.2
+    gvp_vectors: Width = 64  # paper, sec. 5.4.2
     center_coords: bool = True  # ours; released code takes raw positions
     temperature: float = 0.1  # released code
     nce_denominator: Denominator = "negatives"  # eq. 7
     symmetric: bool = False  # eq. 7 has 2D anchors only
-    epochs: int = 300  # paper, sec. 5.4.2
+    epochs: Limit = 300  # paper, sec. 5.4.2
     learning_rate: float = 2e-3  # released code, Adam
-    decay_every: int = 100  # epochs, each time by 0.1; released code
-    batch_size: int = 0  # 0: all at once, as released
-    held_out: float = 0.0  # share of structures kept aside to measure retrieval on; ours
+    decay_every: Count = 100  # epochs, each time by 0.1; released code
+    batch_size: Limit = 0  # 0: all at once, as released
+    held_out: Dropout = 0.0  # share of structures kept aside to measure retrieval on; ours
 
 
 QUICK = {"gvp_scalars": 64, "gvp_vectors": 16, "epochs": 20, "decay_every": 7, "batch_size": 64}
@@ -510,9 +511,10 @@ def _names(smiles: Sequence[str], chosen: Tensor) -> list[str]:
 
 def content_key(molecules: Molecules, config: PretrainingConfig, seed: int) -> str:
     """Hash of all that decides the result: structures, their features, settings, seed."""
-    from medrec.chem.conformers import FORMAT
+    from medrec.chem.conformers import recipe
 
-    header = [RECIPE, FORMAT, asdict(config), seed, molecules.smiles, molecules.fragments]
+    structures = (*molecules.smiles, *molecules.fragments)
+    header = [RECIPE, *recipe(structures), asdict(config), seed, molecules.smiles, molecules.fragments]
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for graphs in (molecules.graphs, molecules.fragment_graphs):
         for part in (graphs.x, graphs.edge_index, graphs.edge_attr):

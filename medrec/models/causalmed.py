@@ -37,7 +37,7 @@ reference to the live network, hence the last one), and an optimiser step takes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -45,6 +45,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.arguments import Range, Rate, Share, Weight
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
@@ -61,12 +62,12 @@ class CausalMedConfig(TrainingConfig):
     size: int = 64  # width of embeddings and GRUs; released code
     dropout: float = 0.7  # on each code's embedding; released code
     roles: Literal["none", "train_global", "official"] = "train_global"  # ours; see the module
-    effects_min: float = 0.0  # effects above it make an edge; ours, released code 0.2
+    effects_min: Annotated[float, Range(-1, 1)] = 0.0  # effects above it make an edge; ours, released code 0.2
     effects: Literal["risk_difference", "adjusted", "shuffled"] = "risk_difference"  # released code
-    graph_share: float = 0.02  # of training visits that a code must be in to be in the graph; ours
-    bce_weight: float = 0.95  # released code
-    ddi_scale: float = 5e-4  # released code
-    target_ddi: float = 0.06  # released code
+    graph_share: Share = 0.02  # of training visits that a code must be in to be in the graph; ours
+    bce_weight: Share = 0.95  # released code
+    ddi_scale: Weight = 5e-4  # released code
+    target_ddi: Rate = 0.06  # released code
     temperature: float = 2.5  # released code
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
 

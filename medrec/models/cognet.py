@@ -46,6 +46,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.arguments import Count, Dropout, Few, Width, check_heads
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
@@ -60,19 +61,22 @@ class COGNetConfig(TrainingConfig):
 
     size: int = 64  # width of embeddings and states; released code
     n_heads: int = 2  # of every attention; released code
-    feedforward: int = 2048  # hidden width of the encoders; released code, where it is the library's default
+    feedforward: Width = 2048  # hidden width of the encoders; released code, where it is the library's default
     dropout: float = 0.3  # on embeddings; released code
-    layer_dropout: float = 0.2  # in encoders and decoder; released code
-    memory_dropout: float = 0.3  # between the layers of the graph network; released code
+    layer_dropout: Dropout = 0.2  # in encoders and decoder; released code
+    memory_dropout: Dropout = 0.3  # between the layers of the graph network; released code
     ehr_from: Literal["train", "all"] = "train"  # visits that make the graph; released code: all
     rare_first_from: Literal["train", "all"] = "train"  # visits that say what is rare; released code: all
     order: Literal["rare_first", "frequency", "record"] = "rare_first"  # of the words of a list; released code
     lambda_init: Literal["uniform", "garbage"] = "uniform"  # see the module; ours
-    beam: int = 4  # lists followed at once; released code
-    max_len: int = 45  # medications on a list that is written, at most; released code
+    beam: Few = 4  # lists followed at once; released code
+    max_len: Count = 45  # medications on a list that is written, at most; released code
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code the same, 16 patients a step
     epochs: int = 10  # at most; ours, see `batch_size`
+
+    def __post_init__(self) -> None:
+        check_heads("size", self.size, self.n_heads)
 
 
 VARIANTS = {"paper": {}, "official": {"ehr_from": "all", "rare_first_from": "all", "lambda_init": "garbage"}}

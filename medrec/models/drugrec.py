@@ -59,6 +59,7 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import coo_array
 from torch import Tensor, nn
 
+from medrec.arguments import Count, Few, Limit, Share, Weight, check_heads
 from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind, Vocabulary
@@ -77,23 +78,26 @@ class DrugRecConfig(TrainingConfig):
     n_layers: int = 2  # of the text encoder; released code
     n_heads: int = 4  # released code
     dropout: float = 0.1  # in the text encoder; released code
-    segments: int = 40  # codes of a visit that are told apart; released code
-    previous_visits: int = 3  # that a visit attends to beside itself; released code
+    segments: Count = 40  # codes of a visit that are told apart; released code
+    previous_visits: Few = 3  # that a visit attends to beside itself; released code
     symptoms: Literal["structured", "none"] = "structured"  # ours; released code mines discharge summaries
-    molecules_per_class: int = 3  # structures a medication; released code
+    molecules_per_class: Limit = 3  # structures a medication; released code
     gin_layers: int = 4  # ours, as in MoleRec; released code has frozen vectors
-    margin_weight: float = 0.1  # released code
-    ddi_weight: float = 0.5  # released code
+    margin_weight: Weight = 0.1  # released code
+    ddi_weight: Weight = 0.5  # released code
     target_ddi: float = 0.05  # released code
-    causal_weight: float = 5e-4  # released code
-    causal_samples: int = 5  # symptoms drawn a visit; released code
+    causal_weight: Weight = 5e-4  # released code
+    causal_samples: Few = 5  # symptoms drawn a visit; released code
     pair_targets: Literal["medications", "positions"] = "medications"  # paper; released code: positions
     ddi_test: Literal["medications", "visit_numbers"] = "medications"  # paper; released code: visit_numbers
     repair: Repair = "official"  # paper and released code
-    frequent_pair: float = 0.074  # of training visits; such pairs may stay. Released code: 1000 of its 13490 visits
+    frequent_pair: Share = 0.074  # of training visits; such pairs may stay. Released code: 1000 of its 13490 visits
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 5e-4, one patient a step
     epochs: int = 10  # at most; ours, see `batch_size`
+
+    def __post_init__(self) -> None:
+        check_heads("size", self.size, self.n_heads)
 
 
 VARIANTS = {"paper": {}, "official": {"pair_targets": "positions", "ddi_test": "visit_numbers"}}

@@ -32,6 +32,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from medrec.arguments import Count, Penalty
 from medrec.data.cohort import Cohort
 from medrec.models.base import Estimator, State, System
 from medrec.models.lr import current_codes
@@ -44,8 +45,8 @@ SMALL = 2_000_000
 class ECCConfig:
     """Settings of ECC."""
 
-    n_chains: int = 10  # released scripts
-    C: float = 1.0  # inverse strength of the penalty; scikit-learn's default, used by the released scripts
+    n_chains: Count = 10  # released scripts
+    C: Penalty = 1.0  # inverse strength of the penalty; scikit-learn's default, used by the released scripts
     order: Literal["random", "frequency"] = "random"  # released scripts; frequency: commonest first in every chain
     decision: Literal["vote", "mean"] = "vote"  # released scripts; mean: the mean probability is thresholded
     threshold: float = 0.5  # share of votes, or mean probability, from which a medication is recommended

@@ -41,6 +41,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.arguments import Dropout, Rate, Weight
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
@@ -58,14 +59,14 @@ class GAMENetConfig(TrainingConfig):
 
     size: int = 64  # width of embeddings, queries and memory; released code
     dropout: float = 0.5  # on each code's embedding; the copy of the SafeDrug repository, 0.4 in its own
-    memory_dropout: float = 0.3  # between the layers of the graph networks; released code
+    memory_dropout: Dropout = 0.3  # between the layers of the graph networks; released code
     ehr_from: Literal["train", "all"] = "train"  # visits that make the graph; released code: all
     graph: Graph = "observed"  # ours; see the module
-    bce_weight: float = 0.9  # released code
-    multi_weight: float = 0.1  # the copy of the SafeDrug repository; 0.01 in its own
+    bce_weight: Weight = 0.9  # released code
+    multi_weight: Weight = 0.1  # the copy of the SafeDrug repository; 0.01 in its own
     target_ddi: float = 0.06  # the copy of the SafeDrug repository; 0.05 in its own
     temperature: float = 0.5  # at the first epoch; its own repository, 2.0 in the copy
-    decay: float = 0.85  # of the temperature, an epoch; released code
+    decay: Rate = 0.85  # of the temperature, an epoch; released code
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 1e-4 and 2e-4, one visit a step
 
 

@@ -44,6 +44,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrec.arguments import Limit
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort
@@ -60,7 +61,7 @@ class LEAPConfig(TrainingConfig):
     attention: Literal["additive", "linear"] = "additive"  # see the module; paper
     keep_attention: bool = True  # see the module; paper
     order: Literal["frequency", "rare_first", "record"] = "frequency"  # of the medications to be written; ours
-    max_len: int = 0  # medications on a list at most; 0: the 95th percentile of training visits; ours
+    max_len: Limit = 0  # medications on a list at most; 0: the 95th percentile of training visits; ours
     learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     epochs: int = 10  # at most; ours, see `batch_size`

@@ -24,6 +24,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from medrec.arguments import Penalty
 from medrec.data.cohort import Cohort, Kind
 from medrec.models.base import Estimator, State, System
 
@@ -34,7 +35,7 @@ KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
 class LRConfig:
     """Settings of LR."""
 
-    C: float = 1.0  # inverse strength of the penalty; scikit-learn's default, used by the released scripts
+    C: Penalty = 1.0  # inverse strength of the penalty; scikit-learn's default, used by the released scripts
     threshold: float = 0.5  # released scripts
 
 

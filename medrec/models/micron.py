@@ -50,6 +50,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 from torch import Tensor, nn
 
+from medrec.arguments import Share, Weight
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
@@ -68,10 +69,10 @@ class MICRONConfig(TrainingConfig):
     copy_states: bool = True  # see the module; ours
     adaptive_weights: bool = True  # see the module; paper
     start: Literal["true", "base"] = "true"  # where the carried set starts; released code
-    add_threshold: float = 0.8  # from which a medication is added; released code, validation
-    drop_threshold: float = 0.2  # below which it is dropped; released code, validation
-    current_share: float = 0.75  # of the visit itself in both accuracy terms; released code
-    margin_weight: float = 0.05  # of the margin term; released code
+    add_threshold: Share = 0.8  # from which a medication is added; released code, validation
+    drop_threshold: Share = 0.2  # below which it is dropped; released code, validation
+    current_share: Share = 0.75  # of the visit itself in both accuracy terms; released code
+    margin_weight: Weight = 0.05  # of the margin term; released code
     target_ddi: float = 0.08  # DDI rate of a visit up to which its DDI term is left out; released code
     weight_decay: float = 1e-5  # released code
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 2e-4, one patient a step

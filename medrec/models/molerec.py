@@ -44,6 +44,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from medrec.arguments import Rate, Share, Weight, check_heads
 from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
@@ -67,13 +68,16 @@ class MoleRecConfig(TrainingConfig):
     fragments: Literal["gin", "free"] = "gin"  # released code, where "free" is an option
     mask: Literal["own", "shuffled"] = "own"  # ours
     brake: Literal["full", "turn_down", "ddi_always", "none"] = "full"  # ours; see the module
-    bce_weight: float = 0.95  # released code
-    ddi_scale: float = 5e-4  # released code
-    target_ddi: float = 0.06  # released code
+    bce_weight: Share = 0.95  # released code
+    ddi_scale: Weight = 5e-4  # released code
+    target_ddi: Rate = 0.06  # released code
     temperature: float = 2.5  # released code
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     learning_rate: float = 8e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
     epochs: int = 10  # at most; ours, see `batch_size`
+
+    def __post_init__(self) -> None:
+        check_heads("size", self.size, self.n_heads)
 
 
 VARIANTS = {"paper": {}, "official": {"sab_feedforward": False}}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from medrec.models.base import System, near
+from medrec.arguments import near
+from medrec.models.base import System
 from medrec.types import MedrecError
 
 NAMES = (

@@ -35,12 +35,13 @@ mask serves all prefixes of a patient, and an optimiser step takes a batch of pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 import torch
 from torch import Tensor, nn
 
+from medrec.arguments import Range, Scale, Share, Weight
 from medrec.chem.fingerprints import wl_fingerprints
 from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
@@ -59,16 +60,16 @@ class SafeDrugConfig(TrainingConfig):
     size: int = 64  # width of embeddings, GRUs and atoms; released code
     dropout: float = 0.5  # on each code's embedding; released code
     n_layers: int = 2  # rounds of messages between atoms; released code
-    radius: int = 2  # of the fingerprints; released code
+    radius: Annotated[int, Range(0, 64)] = 2  # of the fingerprints; released code
     molecule_encoder: Literal["trained", "frozen_random", "none"] = "trained"  # paper; see the module
     beta_clip: Clip = "max"  # paper; released code "min"
     fingerprints: Literal["all", "official"] = "all"  # ours; see the module
     no_fragment: Literal["constant", "half"] = "constant"  # ours; released code "half"
     molecules: Literal["own", "shuffled"] = "own"  # ours
-    bce_weight: float = 0.95  # released code
-    ddi_scale: float = 5e-4  # released code
+    bce_weight: Share = 0.95  # released code
+    ddi_scale: Weight = 5e-4  # released code
     target_ddi: float = 0.06  # released code
-    correction: float = 0.05  # K_p; released code
+    correction: Scale = 0.05  # K_p; released code
     batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
     learning_rate: float = 2e-3  # chosen on validation, grid `rates`; released 5e-4, paper 2e-4, one visit a step
 

@@ -8,8 +8,9 @@ import io
 import textwrap
 import tokenize
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
+from medrec.arguments import allowed
 from medrec.models.base import System
 
 
@@ -21,12 +22,14 @@ class Setting:
         name: of the field.
         value: at the size of the papers' cohorts.
         small: for fewer than :data:`medrec.models.base.SMALL` training patients; the same where nothing differs.
+        takes: words, or ends of a range, see :class:`medrec.arguments.Range`.
         source: the comment beside the field: where the value stands, or whose choice it is.
     """
 
     name: str
     value: Any
     small: Any
+    takes: str
     source: str
 
 
@@ -39,7 +42,11 @@ def settings_of(system: System) -> list[Setting]:
     every = [f.name for f in fields(system.config)]
     own = [name for name in system.config.__annotations__ if name in every]
     names = [*own, *(name for name in every if name not in own)]
-    return [Setting(name, getattr(usual, name), getattr(small, name), comments.get(name, "")) for name in names]
+    hints = get_type_hints(system.config, include_extras=True)
+    return [
+        Setting(name, getattr(usual, name), getattr(small, name), allowed(name, hints[name]), comments.get(name, ""))
+        for name in names
+    ]
 
 
 def _comments(cls: type) -> dict[str, str]:

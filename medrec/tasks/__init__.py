@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from medrec.models.base import near
+from medrec.arguments import near
 from medrec.types import MedrecError
 
 NAMES = ("visits", "ranking")
