@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from medrec.data.cohort import Kind
-from medrec.data.tables import explained, find_table, read_header
+from medrec.data.spelling import filled, plain_code, plain_number, version
+from medrec.data.tables import check_form, explained, find_table, read_header, scan_file
 from medrec.knowledge.conditions import icd_titles
 from medrec.paths import data_dir
 from medrec.types import MedrecError
@@ -21,7 +22,6 @@ CCS_FILES: dict[str, tuple[str, str]] = {
     "diagnosis": ("ccs_dx", "ccs_dx_labels"),
     "procedure": ("ccs_pr", "ccs_pr_labels"),
 }
-VERSIONS = {"ICD9CM": "9:", "ICD9PCS": "9:", "ICD10CM": "10:", "ICD10PCS": "10:"}
 
 
 def ccs_map(kind: Kind) -> pl.DataFrame:
@@ -44,13 +44,20 @@ def ccs_map(kind: Kind) -> pl.DataFrame:
             "category_code), which is not there. Put the HCUP CCS table there, point MEDREC_DATA_DIR at the folder "
             "that has it, or use coding='icd'."
         )
-    _require(path, "vocabulary", "code", "category_code")
-    with explained((path,)):
-        table = pl.read_csv(path, infer_schema=False)
-    return table.select(
-        code=pl.col("vocabulary").replace_strict(VERSIONS, default=None) + pl.col("code"),
-        ccs="ccs:" + pl.col("category_code"),
-    ).unique("code")
+    table = _read(path, "vocabulary", "code", "category_code")
+    found = (
+        table.select(
+            code=version(pl.col("vocabulary")) + ":" + plain_code(pl.col("code"), kind),
+            ccs="ccs:" + plain_number(pl.col("category_code")),
+        )
+        .drop_nulls()
+        .unique()
+        .sort("code")
+    )
+    twice = int(found["code"].is_duplicated().sum())
+    if twice:
+        raise MedrecError(f"{path} puts {twice} rows of one code into different categories. Give the table of HCUP.")
+    return found
 
 
 def titles(kind: Kind, codes: pl.Series, dictionary: pl.DataFrame) -> tuple[str, ...]:
@@ -64,32 +71,43 @@ def titles(kind: Kind, codes: pl.Series, dictionary: pl.DataFrame) -> tuple[str,
     Returns:
         As many titles as codes, in their order. Retired codes, which no dictionary lists, keep their code as title.
     """
-    own = icd_titles().select("kind", "title", code=pl.col("version").cast(pl.String) + ":" + pl.col("code"))
-    dictionaries = [dictionary, own]
+    known = titled(kind, dictionary)
     if codes.cast(pl.String).str.starts_with("ccs:").any():
-        dictionaries.append(_ccs_titles(kind))
-    known = (
-        pl.concat([frame.select("kind", "code", "title") for frame in dictionaries])
-        .filter(pl.col("kind") == kind)
-        .drop_nulls("title")
-        .unique("code", keep="first", maintain_order=True)
-    )
+        known = pl.concat([known, _ccs_titles(kind)])
     named = pl.DataFrame({"code": codes.cast(pl.String)}).join(known, on="code", how="left", maintain_order="left")
     return tuple(named.select(pl.coalesce("title", pl.col("code").str.strip_prefix("path:"))).to_series())
+
+
+def titled(kind: Kind, dictionary: pl.DataFrame) -> pl.DataFrame:
+    """Every code of a kind that the database's dictionary or ours names: ``code``, ``title``, one row a code.
+
+    Of two titles for one code the first in the alphabet counts, so that the order of rows has no influence.
+    """
+    own = icd_titles().select("kind", "title", code=pl.col("version").cast(pl.String) + ":" + pl.col("code"))
+    return (
+        pl.concat([frame.select("kind", "code", "title", ours=pl.lit(i)) for i, frame in enumerate((dictionary, own))])
+        .filter(pl.col("kind") == kind)
+        .drop_nulls(["code", "title"])
+        .sort("code", "ours", "title")
+        .unique("code", keep="first", maintain_order=True)
+        .select("code", "title")
+    )
 
 
 def _ccs_titles(kind: Kind) -> pl.DataFrame:
     path = find_table(data_dir() / "knowledge", CCS_FILES[kind][1]) if kind in CCS_FILES else None
     if path is None:
-        return pl.DataFrame(schema={"kind": pl.String, "code": pl.String, "title": pl.String})
-    _require(path, "category_code", "category_desc")
-    with explained((path,)):
-        table = pl.read_csv(path, infer_schema=False)
-    return table.select(kind=pl.lit(kind), code="ccs:" + pl.col("category_code"), title="category_desc")
+        return pl.DataFrame(schema={"code": pl.String, "title": pl.String})
+    table = _read(path, "category_code", "category_desc")
+    labels = table.select(code="ccs:" + plain_number(pl.col("category_code")), title=filled(pl.col("category_desc")))
+    return labels.drop_nulls().sort("code", "title").unique("code", keep="first", maintain_order=True)
 
 
-def _require(path: Path, *columns: str) -> None:
+def _read(path: Path, *columns: str) -> pl.DataFrame:
     header = read_header(path)
     for column in columns:
         if column not in header:
             raise MedrecError(f"{path} has no column {column!r} (it has: {', '.join(header)}). Rename its columns.")
+    check_form(path)
+    with explained((path,)):
+        return scan_file(path).select(pl.col(header[column]).alias(column) for column in columns).collect()

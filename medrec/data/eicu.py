@@ -23,12 +23,13 @@ from pathlib import Path
 
 import polars as pl
 
+from medrec.data.spelling import age, filled, plain_code, plain_number, sex, truth, whole
 from medrec.data.tables import RawTables, find_table, scan_symptoms, scan_table, table_path
 
-ICD9 = r"^(\d{3}(\.\d{1,2})?|V\d{2}(\.\d{1,2})?|E\d{3}(\.\d)?)$"
-"""A diagnosis of ICD-9-CM with its dot. ``E87.8`` is none (two digits after E): it is ICD-10."""
+ICD9 = r"^(\d{3}\.?\d{0,2}|V\d{2}\.?\d{0,2}|E\d{3}\.?\d?)$"
+"""A diagnosis of ICD-9-CM with or without its dot. ``E87.8`` is none (two digits after E): it is ICD-10."""
 
-ICD10 = r"^[A-Z]\d[0-9A-Z](\.[0-9A-Z]{1,4})?$"
+ICD10 = r"^[A-Z]\d[0-9A-Z]\.?[0-9A-Z]{0,4}$"
 
 PRIORITY = {"primary": 0, "major": 1, "other": 2}
 
@@ -54,43 +55,46 @@ def read(folder: Path) -> RawTables:
         "hospitaldischargeyear",
         "unitvisitnumber",
     ).select(
-        unit_id=pl.col("patientunitstayid").cast(pl.Int64),
-        visit_id=pl.col("patienthealthsystemstayid").cast(pl.Int64),
-        patient_id=pl.col("uniquepid").str.strip_chars(),
-        sex=pl.col("gender").replace_strict({"Female": "F", "Male": "M"}, default=""),
+        unit_id=whole(pl.col("patientunitstayid")),
+        visit_id=whole(pl.col("patienthealthsystemstayid")),
+        patient_id=filled(pl.col("uniquepid")),
+        sex=sex(pl.col("gender")),
         # "> 89" is text: 90 and above.
-        age=pl.when(pl.col("age").str.contains(">", literal=True))
-        .then(90)
-        .otherwise(pl.col("age").str.strip_chars().replace("", None).cast(pl.Int32)),
-        hospital_offset=pl.col("hospitaladmitoffset").cast(pl.Int64),
-        year=pl.col("hospitaldischargeyear").cast(pl.Int32),
-        unit_number=pl.col("unitvisitnumber").cast(pl.Int32),
+        age=age(pl.col("age")),
+        hospital_offset=whole(pl.col("hospitaladmitoffset")),
+        year=whole(pl.col("hospitaldischargeyear")),
     )
-    visits = (
-        units.sort("visit_id", "unit_number")
-        .group_by("patient_id", "visit_id", maintain_order=True)
-        .agg(pl.col("year", "sex", "age").first())
-        .select(
-            "patient_id",
-            "visit_id",
-            admit_time=pl.lit(None, dtype=pl.Datetime("us")),
-            rank="year",
-            sex="sex",
-            age="age",
+    # The unit stays of one hospital stay tell the same patient, year, sex and age.
+    visits = units.select(
+        "patient_id",
+        "visit_id",
+        admit_time=pl.lit(None, dtype=pl.Datetime("us")),
+        rank="year",
+        sex="sex",
+        age="age",
+    ).unique()
+    # A unit stay that is listed under two hospital stays belongs to neither.
+    stays = (
+        units.drop_nulls("unit_id")
+        .select("unit_id", "visit_id", "hospital_offset")
+        .unique()
+        .group_by("unit_id")
+        .agg(
+            pl.when(pl.col(column).n_unique() == 1).then(pl.col(column).first())
+            for column in ("visit_id", "hospital_offset")
         )
     )
-    stays = units.select("unit_id", "visit_id", "unit_number", "hospital_offset")
 
     cells = scan(
         "diagnosis", "patientunitstayid", "diagnosisoffset", "diagnosisstring", "icd9code", "diagnosispriority"
     )
     rows = cells.select(
-        unit_id=pl.col("patientunitstayid").cast(pl.Int64),
+        unit_id=whole(pl.col("patientunitstayid")),
         # Billing order as far as it is known: primary before major before other, then by time of entry.
-        seq=pl.col("diagnosispriority").str.to_lowercase().replace_strict(PRIORITY, default=3).cast(pl.Int64) * 10**7
-        + pl.col("diagnosisoffset").cast(pl.Int64).clip(-1_000_000, 8_000_000),
+        seq=pl.col("diagnosispriority").str.strip_chars().str.to_lowercase().replace_strict(PRIORITY, default=3) * 10**7
+        + whole(pl.col("diagnosisoffset")).clip(-1_000_000, 8_000_000),
         code=codes_of_cell(),
-        path="diagnosisstring",
+        path=filled(pl.col("diagnosisstring")),
     ).explode("code")
     diagnoses = rows.join(stays, on="unit_id", how="left").select("visit_id", "code", "seq")
     # The last two steps of a path name the finding: "stroke, hemorrhagic stroke".
@@ -113,35 +117,35 @@ def read(folder: Path) -> RawTables:
             "drughiclseqno",
             "routeadmin",
         )
-        .with_columns(unit_id=pl.col("patientunitstayid").cast(pl.Int64))
+        .with_columns(unit_id=whole(pl.col("patientunitstayid")))
         .join(stays, on="unit_id", how="left")
         .select(
             visit_id="visit_id",
             # The order's own minute, not drugstartoffset: that one also dates drugs taken for months at home.
             time=pl.lit(0).cast(pl.Datetime("us"))
-            + pl.duration(minutes=pl.col("drugorderoffset").cast(pl.Int64) - pl.col("hospital_offset")),
-            name=pl.col("drugname").str.strip_chars().replace("", None),
+            + pl.duration(minutes=whole(pl.col("drugorderoffset")) - pl.col("hospital_offset")),
+            name="drugname",
             ndc=pl.lit(None, dtype=pl.String),
-            route=pl.col("routeadmin").str.strip_chars(),
+            route="routeadmin",
             drug_type=pl.lit("MAIN"),
-            hicl=known_hicl(),
-            cancelled=pl.col("drugordercancelled") == "Yes",
+            hicl="drughiclseqno",
+            cancelled=truth(pl.col("drugordercancelled")),
         )
     )
     named_hicl = None
     if find_table(folder, "admissiondrug"):
         named_hicl = scan("admissiondrug", "drugname", "drughiclseqno").select(
-            name=pl.col("drugname").str.strip_chars().replace("", None),
+            name=filled(pl.col("drugname")),
             route=pl.lit(None, dtype=pl.String),
-            hicl=known_hicl(),
+            hicl=plain_number(pl.col("drughiclseqno")),
         )
-    symptoms = scan_symptoms(folder, "patienthealthsystemstayid", layout="eicu")
+    symptoms, symptom_files = scan_symptoms((folder,), "patienthealthsystemstayid", layout="eicu")
     return RawTables(
         layout="eicu",
         visits=visits,
         diagnoses=diagnoses,
         procedures=None,
-        orders=orders,
+        written=orders,
         titles=titles,
         first_day="24h",
         files={
@@ -152,17 +156,16 @@ def read(folder: Path) -> RawTables:
                 "orders": ("medication", "patient"),
                 "titles": ("diagnosis",),
                 "named_hicl": ("admissiondrug",) if named_hicl is not None else (),
-                "symptoms": ("symptoms",) if symptoms is not None else (),
             }.items()
-        },
+        }
+        | {"symptoms": symptom_files},
         named_hicl=named_hicl,
         symptoms=symptoms,
+        counts={
+            "unit_stays_of_two_hospital_stays": stays.filter(pl.col("visit_id").is_null()).select(pl.len()),
+            "diagnosis_cells_of_another_form": cells.filter(_odd_cell()).select(pl.len()),
+        },
     )
-
-
-def known_hicl() -> pl.Expr:
-    """The HICL number, with ``0`` and the empty string as what they are: missing."""
-    return pl.col("drughiclseqno").str.strip_chars().replace(["", "0"], None)
 
 
 def codes_of_cell() -> pl.Expr:
@@ -171,13 +174,22 @@ def codes_of_cell() -> pl.Expr:
     ``"401.9, I10"`` gives ``["9:4019"]``, ``"I68.0"`` gives ``["10:I680"]``; a cell without any gives the row's path,
     ``["path:neurologic|pain"]``.
     """
-    parts = pl.col("icd9code").fill_null("").str.to_uppercase().str.split(",").list.eval(pl.element().str.strip_chars())
+    parts = _parts()
     nine, ten = (
-        parts.list.eval(
-            pl.lit(version) + pl.element().filter(pl.element().str.contains(pattern)).str.replace(".", "", literal=True)
-        )
+        parts.list.eval(pl.lit(version) + plain_code(pl.element().filter(pl.element().str.contains(pattern))))
         for version, pattern in (("9:", ICD9), ("10:", ICD10))
     )
-    path = pl.concat_list("path:" + pl.col("diagnosisstring").str.strip_chars().str.to_lowercase())
+    path = pl.concat_list("path:" + filled(pl.col("diagnosisstring")).str.to_lowercase())
     chosen = pl.when(nine.list.len() > 0).then(nine).when(ten.list.len() > 0).then(ten).otherwise(path)
     return chosen.list.unique(maintain_order=True)
+
+
+def _parts() -> pl.Expr:
+    cell = filled(pl.col("icd9code")).fill_null("").str.to_uppercase()
+    return cell.str.split(",").list.eval(pl.element().str.strip_chars())
+
+
+def _odd_cell() -> pl.Expr:
+    """True where a part of the cell is a code of neither version."""
+    odd = pl.element().str.contains(ICD9).or_(pl.element().str.contains(ICD10), pl.element() == "").not_()
+    return _parts().list.eval(odd).list.any()

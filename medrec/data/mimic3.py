@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
+from medrec.data.cohort import Kind
+from medrec.data.spelling import filled, moment, plain_code, sex, whole
 from medrec.data.tables import RawTables, find_table, scan_symptoms, scan_table, table_path
-
-TIME = "%Y-%m-%d %H:%M:%S"
 
 
 def read(folder: Path) -> RawTables:
@@ -28,59 +28,59 @@ def read(folder: Path) -> RawTables:
 
     # The order table first: its columns tell this layout from MIMIC-IV, so the message can say so.
     orders = scan("PRESCRIPTIONS", "hadm_id", "startdate", "drug_type", "drug", "ndc", "route").select(
-        visit_id=pl.col("hadm_id").cast(pl.Int64),
+        visit_id=whole(pl.col("hadm_id")),
         # Start dates are days; the demo writes 00:00:00 behind them.
-        time=pl.col("startdate").str.to_datetime(TIME),
+        time=moment(pl.col("startdate")),
         name="drug",
-        ndc=known_ndc(),
+        ndc="ndc",
         route="route",
         drug_type="drug_type",
         hicl=pl.lit(None, dtype=pl.String),
         cancelled=pl.lit(False),
     )
     admissions = scan("ADMISSIONS", "subject_id", "hadm_id", "admittime").select(
-        patient_id=pl.col("subject_id").cast(pl.Int64),
-        visit_id=pl.col("hadm_id").cast(pl.Int64),
-        admit_time=pl.col("admittime").str.to_datetime(TIME),
+        patient_id=whole(pl.col("subject_id")),
+        visit_id=whole(pl.col("hadm_id")),
+        admit_time=moment(pl.col("admittime")),
     )
     patients = scan("PATIENTS", "subject_id", "gender", "dob").select(
-        patient_id=pl.col("subject_id").cast(pl.Int64),
-        sex="gender",
-        birth=pl.col("dob").str.to_datetime(TIME),
+        patient_id=whole(pl.col("subject_id")),
+        sex=sex(pl.col("gender")),
+        birth=moment(pl.col("dob")),
     )
-    age = (pl.col("admit_time") - pl.col("birth")).dt.total_days() / 365.2425
-    visits = admissions.join(patients, on="patient_id", how="left").select(
+    years = ((pl.col("admit_time") - pl.col("birth")).dt.total_days() / 365.2425).floor().cast(pl.Int32)
+    visits = admissions.join(patients.unique(), on="patient_id", how="left").select(
         "patient_id",
         "visit_id",
         "admit_time",
         rank=pl.lit(0),
         sex=pl.col("sex").fill_null(""),
         # Births of patients above 89 are moved back 300 years: their true age is hidden on purpose.
-        age=age.floor().cast(pl.Int32).clip(0, 90),
+        age=pl.when(years.is_between(250, 420)).then(90).otherwise(years),
     )
 
-    def codes(name: str) -> pl.LazyFrame:
+    def codes(name: str, kind: Kind) -> pl.LazyFrame:
         return scan(name, "hadm_id", "seq_num", "icd9_code").select(
-            visit_id=pl.col("hadm_id").cast(pl.Int64),
-            code="9:" + pl.col("icd9_code").str.strip_chars(),
-            seq=pl.col("seq_num").cast(pl.Int32),
+            visit_id=whole(pl.col("hadm_id")),
+            code="9:" + plain_code(pl.col("icd9_code"), kind),
+            seq=whole(pl.col("seq_num")),
         )
 
-    known = {"D_ICD_DIAGNOSES": "diagnosis", "D_ICD_PROCEDURES": "procedure"}
-    known = {name: kind for name, kind in known.items() if find_table(folder, name)}
+    kinds: dict[str, Kind] = {"D_ICD_DIAGNOSES": "diagnosis", "D_ICD_PROCEDURES": "procedure"}
+    known = {name: kind for name, kind in kinds.items() if find_table(folder, name)}
     dictionaries = [
         scan(name, "icd9_code", "long_title").select(
-            kind=pl.lit(kind), code="9:" + pl.col("icd9_code"), title="long_title"
+            kind=pl.lit(kind), code="9:" + plain_code(pl.col("icd9_code"), kind), title=filled(pl.col("long_title"))
         )
         for name, kind in known.items()
     ]
-    symptoms = scan_symptoms(folder, "hadm_id", layout="mimic3")
+    symptoms, symptom_files = scan_symptoms((folder,), "hadm_id", layout="mimic3")
     return RawTables(
         layout="mimic3",
         visits=visits,
-        diagnoses=codes("DIAGNOSES_ICD"),
-        procedures=codes("PROCEDURES_ICD"),
-        orders=orders,
+        diagnoses=codes("DIAGNOSES_ICD", "diagnosis"),
+        procedures=codes("PROCEDURES_ICD", "procedure"),
+        written=orders,
         titles=pl.concat(dictionaries) if dictionaries else no_titles(),
         first_day="calendar_day",
         files={
@@ -91,16 +91,17 @@ def read(folder: Path) -> RawTables:
                 "procedures": ("PROCEDURES_ICD",),
                 "orders": ("PRESCRIPTIONS",),
                 "titles": tuple(known),
-                "symptoms": ("symptoms",) if symptoms is not None else (),
             }.items()
-        },
+        }
+        | {"symptoms": symptom_files},
         symptoms=symptoms,
+        counts={"visits_without_a_patient_row": without_a_row(admissions, patients)},
     )
 
 
-def known_ndc() -> pl.Expr:
-    """The ``ndc`` column with ``0`` and the empty string as what they are: missing."""
-    return pl.when(~pl.col("ndc").str.strip_chars().is_in(["0", ""])).then(pl.col("ndc").str.strip_chars())
+def without_a_row(admissions: pl.LazyFrame, patients: pl.LazyFrame) -> pl.LazyFrame:
+    """How many admissions have a patient whom the table of patients does not list: one number."""
+    return admissions.drop_nulls("patient_id").join(patients, on="patient_id", how="anti").select(pl.len())
 
 
 def no_titles() -> pl.LazyFrame:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from medrec.data.mimic3 import TIME, known_ndc, no_titles
+from medrec.data.cohort import Kind
+from medrec.data.mimic3 import no_titles, without_a_row
+from medrec.data.spelling import filled, moment, plain_code, sex, version, whole
 from medrec.data.tables import RawTables, find_table, scan_symptoms, scan_table, table_path
 
 
@@ -27,59 +29,61 @@ def read(folder: Path) -> RawTables:
         return scan_table(hosp, name, columns, layout="mimic4")
 
     orders = scan("prescriptions", "hadm_id", "starttime", "drug_type", "drug", "ndc", "route").select(
-        visit_id=pl.col("hadm_id").cast(pl.Int64),
-        time=pl.col("starttime").str.to_datetime(TIME),
+        visit_id=whole(pl.col("hadm_id")),
+        time=moment(pl.col("starttime")),
         name="drug",
-        ndc=known_ndc(),
+        ndc="ndc",
         route="route",
         drug_type="drug_type",
         hicl=pl.lit(None, dtype=pl.String),
         cancelled=pl.lit(False),
     )
     admissions = scan("admissions", "subject_id", "hadm_id", "admittime").select(
-        patient_id=pl.col("subject_id").cast(pl.Int64),
-        visit_id=pl.col("hadm_id").cast(pl.Int64),
-        admit_time=pl.col("admittime").str.to_datetime(TIME),
+        patient_id=whole(pl.col("subject_id")),
+        visit_id=whole(pl.col("hadm_id")),
+        admit_time=moment(pl.col("admittime")),
     )
     patients = scan("patients", "subject_id", "gender", "anchor_age", "anchor_year").select(
-        patient_id=pl.col("subject_id").cast(pl.Int64),
-        sex="gender",
-        anchor_age=pl.col("anchor_age").cast(pl.Int32),
-        anchor_year=pl.col("anchor_year").cast(pl.Int32),
+        patient_id=whole(pl.col("subject_id")),
+        sex=sex(pl.col("gender")),
+        anchor_age=whole(pl.col("anchor_age")),
+        anchor_year=whole(pl.col("anchor_year")),
     )
-    visits = admissions.join(patients, on="patient_id", how="left").select(
+    visits = admissions.join(patients.unique(), on="patient_id", how="left").select(
         "patient_id",
         "visit_id",
         "admit_time",
         rank=pl.lit(0),
         sex=pl.col("sex").fill_null(""),
         # anchor_age is the age in the (shifted) anchor_year; 91 stands for anything above 89, hidden on purpose.
-        age=pl.when(pl.col("anchor_age") > 89)
+        age=pl.when(pl.col("anchor_age").is_between(90, 120))
         .then(90)
-        .otherwise((pl.col("anchor_age") + pl.col("admit_time").dt.year() - pl.col("anchor_year")).clip(0, 90)),
+        .otherwise(pl.col("anchor_age") + pl.col("admit_time").dt.year() - pl.col("anchor_year")),
     )
 
-    def code() -> pl.Expr:
-        return pl.col("icd_version").str.strip_chars() + ":" + pl.col("icd_code").str.strip_chars()
+    def code(kind: Kind) -> pl.Expr:
+        return version(pl.col("icd_version")) + ":" + plain_code(pl.col("icd_code"), kind)
 
-    def codes(name: str) -> pl.LazyFrame:
+    def codes(name: str, kind: Kind) -> pl.LazyFrame:
         return scan(name, "hadm_id", "seq_num", "icd_code", "icd_version").select(
-            visit_id=pl.col("hadm_id").cast(pl.Int64), code=code(), seq=pl.col("seq_num").cast(pl.Int32)
+            visit_id=whole(pl.col("hadm_id")), code=code(kind), seq=whole(pl.col("seq_num"))
         )
 
-    known = {"d_icd_diagnoses": "diagnosis", "d_icd_procedures": "procedure"}
-    known = {name: kind for name, kind in known.items() if find_table(hosp, name)}
+    kinds: dict[str, Kind] = {"d_icd_diagnoses": "diagnosis", "d_icd_procedures": "procedure"}
+    known = {name: kind for name, kind in kinds.items() if find_table(hosp, name)}
     dictionaries = [
-        scan(name, "icd_code", "icd_version", "long_title").select(kind=pl.lit(kind), code=code(), title="long_title")
+        scan(name, "icd_code", "icd_version", "long_title").select(
+            kind=pl.lit(kind), code=code(kind), title=filled(pl.col("long_title"))
+        )
         for name, kind in known.items()
     ]
-    symptoms = scan_symptoms(folder, "hadm_id", layout="mimic4")
+    symptoms, symptom_files = scan_symptoms((hosp, folder), "hadm_id", layout="mimic4")
     return RawTables(
         layout="mimic4",
         visits=visits,
-        diagnoses=codes("diagnoses_icd"),
-        procedures=codes("procedures_icd"),
-        orders=orders,
+        diagnoses=codes("diagnoses_icd", "diagnosis"),
+        procedures=codes("procedures_icd", "procedure"),
+        written=orders,
         titles=pl.concat(dictionaries) if dictionaries else no_titles(),
         first_day="24h",
         files={
@@ -92,6 +96,7 @@ def read(folder: Path) -> RawTables:
                 "titles": tuple(known),
             }.items()
         }
-        | ({"symptoms": (table_path(folder, "symptoms", layout="mimic4"),)} if symptoms is not None else {}),
+        | {"symptoms": symptom_files},
         symptoms=symptoms,
+        counts={"visits_without_a_patient_row": without_a_row(admissions, patients)},
     )

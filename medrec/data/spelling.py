@@ -6,12 +6,21 @@ through the same rules, so that no two doors understand different things.
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from collections.abc import Callable
+from typing import overload
 
 import polars as pl
 
 NOTHING = ("", "null", "(null)", "nan", "none", "nil", "na", "n/a", "#n/a", "<na>", "nat", r"\n")
 """What stands for an empty cell, in small letters: quoted blanks, and the words of databases and of pandas."""
+
+
+TIME_FORM = "YYYY-MM-DD HH:MM:SS"
+"""How tables write a time; also understood: ``T`` between, fractions, no seconds, a day alone, ``UTC`` or ``Z``."""
+
+
+class MisspeltError(ValueError):
+    """A cell that cannot be read; the message is the column, a bar, and what it should hold, and never the cell."""
 
 
 @overload
@@ -27,12 +36,10 @@ def filled(cell: pl.Expr | str) -> pl.Expr | str | None:
 
 
 @overload
-def plain_code(cell: pl.Expr, kind: Literal["diagnosis", "procedure"] = ...) -> pl.Expr: ...
+def plain_code(cell: pl.Expr, kind: str = ...) -> pl.Expr: ...
 @overload
-def plain_code(cell: str, kind: Literal["diagnosis", "procedure"] = ...) -> str | None: ...
-def plain_code(
-    cell: pl.Expr | str, kind: Literal["diagnosis", "procedure"] = "diagnosis"
-) -> pl.Expr | str | None:
+def plain_code(cell: str, kind: str = ...) -> str | None: ...
+def plain_code(cell: pl.Expr | str, kind: str = "diagnosis") -> pl.Expr | str | None:
     """An ICD code as cohorts write it, without its version: no dot, no blanks or quotes, capital letters.
 
     Args:
@@ -93,6 +100,117 @@ def plain_ndc(cell: pl.Expr | str) -> pl.Expr | str | None:
 def ndc_candidates(ten: str) -> tuple[str, str, str]:
     """The NDCs of 11 digits that ten digits without dashes can stand for: 4-4-2, 5-3-2 and 5-4-1."""
     return "0" + ten, f"{ten[:5]}0{ten[5:]}", f"{ten[:9]}0{ten[9:]}"
+
+
+def plain_number(cell: pl.Expr) -> pl.Expr:
+    """A number that is only a name, such as HICL, as digits; null where the cell says nothing or ``0``."""
+    bare = filled(cell).str.replace(r"^(\d+)\.0*$", "$1")
+    return pl.when(bare != "0").then(bare)
+
+
+def sex(cell: pl.Expr) -> pl.Expr:
+    """``F``, ``M``, or empty where the cell says neither."""
+    known = {"f": "F", "female": "F", "m": "M", "male": "M"}
+    return cell.str.strip_chars().str.to_lowercase().replace_strict(known, default="", return_dtype=pl.String)
+
+
+# -- what must be readable --------------------------------------------------------------------------------------------
+
+
+def whole(cell: pl.Expr) -> pl.Expr:
+    """Whole numbers, ``int64``; also with blanks around or ``.0`` behind, as a column of floats writes them.
+
+    Raises:
+        MisspeltError: when the frame is collected, and a cell is anything else. So do :func:`age`, :func:`moment` and
+            :func:`truth`.
+    """
+    return _parsed(cell, "a whole number", pl.Int64())
+
+
+def age(cell: pl.Expr) -> pl.Expr:
+    """Years, ``int64``; 90 for ``> 89``."""
+    return _parsed(cell, "a whole number of years, or > 89", pl.Int64())
+
+
+def moment(cell: pl.Expr) -> pl.Expr:
+    """Times of :data:`TIME_FORM`, without a zone; null where the cell says nothing."""
+    return _parsed(cell, f"a date and time of the form {TIME_FORM}", pl.Datetime("us"))
+
+
+def truth(cell: pl.Expr) -> pl.Expr:
+    """Boolean; False where the cell says nothing."""
+    return _parsed(cell, "Yes or No", pl.Boolean()).fill_null(False)
+
+
+def _whole(cells: pl.Series) -> pl.Series:
+    quick = cells.cast(pl.Int64, strict=False)
+    if quick.null_count() == cells.null_count():
+        return quick
+    return _bare(cells).str.replace(r"^([+-]?\d+)\.0*$", "$1").cast(pl.Int64, strict=False)
+
+
+def _ages(cells: pl.Series) -> pl.Series:
+    return _whole(cells.str.replace(r"^\s*>\s*89\s*$", "90"))
+
+
+def _moments(cells: pl.Series) -> pl.Series:
+    quick = cells.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")
+    if quick.null_count() == cells.null_count() and (cells.str.len_bytes() == 19).all():
+        return quick
+    parts = _bare(cells).str.extract_groups(
+        r"^(?<day>\d{4}-\d{2}-\d{2})"
+        r"(?:(?:T|\s+)(?<minute>\d{2}:\d{2})(?<second>:\d{2})?(?<fraction>\.\d+)?\s*(?:Z|UTC|[+-]00:?00)?)?$"
+    )
+    text = pl.concat_str(
+        pl.col("day"),
+        pl.lit(" "),
+        pl.col("minute").fill_null("00:00"),
+        pl.col("second").fill_null(":00"),
+        pl.col("fraction").str.slice(0, 7).fill_null(""),
+    )
+    return (
+        parts.struct.unnest()
+        .select(text)
+        .to_series()
+        .str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
+    )
+
+
+def _truths(cells: pl.Series) -> pl.Series:
+    words = dict.fromkeys(("yes", "y", "true", "t", "1"), True) | dict.fromkeys(("no", "n", "false", "f", "0"), False)
+    return _bare(cells).str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+
+
+PARSERS: dict[str, Callable[[pl.Series], pl.Series]] = {
+    "a whole number": _whole,
+    "a whole number of years, or > 89": _ages,
+    f"a date and time of the form {TIME_FORM}": _moments,
+    "Yes or No": _truths,
+}
+"""What a cell should hold, in words → what reads a column of it and gives null where it cannot."""
+
+
+def _parsed(cell: pl.Expr, wanted: str, kind: pl.DataType) -> pl.Expr:
+    # A function of whole batches, not an expression: the usual spelling is tried alone, so that millions of cells in
+    # it do not pay for the rare ones.
+    def parsed(cells: pl.Series) -> pl.Series:
+        found = PARSERS[wanted](cells).alias(cells.name)
+        if wrong(cells, found).any():
+            raise MisspeltError(f"{cells.name}|{wanted}")
+        return found
+
+    return cell.map_batches(parsed, return_dtype=kind, is_elementwise=True)
+
+
+def wrong(cells: pl.Series, found: pl.Series) -> pl.Series:
+    """True where a cell says something and nothing was found in it."""
+    if found.null_count() == cells.null_count():
+        return pl.Series([False]).new_from_index(0, len(cells))
+    return _bare(cells).is_not_null() & found.is_null()
+
+
+def _bare(cells: pl.Series) -> pl.Series:
+    return pl.select(filled(pl.lit(cells))).to_series()
 
 
 def _one(cell: pl.Expr) -> str | None:

@@ -24,7 +24,7 @@ from medrec.data.cohort import Cohort
 from medrec.data.load import tables_folder
 from medrec.data.mapping import NDC_TABLES, ndc_classes
 from medrec.data.synthetic import synthesize
-from medrec.data.tables import RawTables, scan_table
+from medrec.data.tables import PRODUCT, RawTables, scan_table
 from medrec.knowledge.conditions import conditions
 from medrec.knowledge.interactions import TWOSIDES_FILE, ddi_matrix
 from medrec.lab import kept
@@ -66,7 +66,7 @@ def canonical(orders: pl.DataFrame) -> RawTables:
         visits=visits.with_columns(rank=pl.lit(0), sex=pl.lit(""), age=pl.lit(None, dtype=pl.Int32)).lazy(),
         diagnoses=pl.LazyFrame(schema={"visit_id": pl.Int64, "code": pl.String, "seq": pl.Int32}),
         procedures=None,
-        orders=rows.with_columns(cancelled=pl.lit(False)).lazy(),
+        written=rows.with_columns(cancelled=pl.lit(False)).lazy(),
         titles=mimic3.no_titles(),
         first_day="calendar_day",
     )
@@ -263,7 +263,7 @@ def arrivals(name: str) -> pl.DataFrame:
         orders carry a date only, 24 times the number of days between.
     """
     tables = raw_tables(name)
-    products, orders = list(build.PRODUCT), tables.orders.filter(~pl.col("cancelled"))
+    products, orders = list(PRODUCT), tables.orders.filter(~pl.col("cancelled"))
     classes = classes_of(tables).select(*products, "atc3")
     time = pl.col("time").dt.truncate("1d") if tables.first_day == "calendar_day" else pl.col("time")
     since = time - time.min().over("visit_id")
@@ -401,7 +401,7 @@ def shared_strings(titles: pl.DataFrame) -> pl.DataFrame:
 
 def products_of(tables: RawTables) -> pl.DataFrame:
     """Distinct products of the orders that stand, with ``rows``, the number of orders of each."""
-    names = list(build.PRODUCT)
+    names = list(PRODUCT)
     orders = tables.orders.filter(~pl.col("cancelled"))
     return orders.group_by(names).agg(rows=pl.len()).collect(engine="streaming").sort(names)
 
@@ -420,7 +420,7 @@ def rule_differences(tables: RawTables) -> pl.DataFrame:
     Returns:
         ``drug``, ``by_route``, ``first_code``, ``rows`` (orders); one row each combination, equal classes included.
     """
-    names = list(build.PRODUCT)
+    names = list(PRODUCT)
     ours = classes_of(tables).filter(pl.col("status") == "mapped")
     first = classes_of(tables, "first_code").filter(pl.col("status") == "mapped")
     both = ours.select(*names, "drug", "rows", by_route="atc3").join(

@@ -33,7 +33,7 @@ def data(tmp_path, monkeypatch):
 
 
 def nothing_cached() -> bool:
-    return not cache_dir().exists() or not any(path.is_file() for path in cache_dir().rglob("*"))
+    return not any(path.is_file() for path in (cache_dir() / "cohorts").rglob("*"))
 
 
 def test_missing_file(toy):
@@ -49,7 +49,7 @@ def test_missing_column(toy, table, column):
     path = toy / f"{table}.csv"
     pl.read_csv(path, infer_schema=False).drop(column).write_csv(path)
     with pytest.raises(
-        MedrecError, match=rf"{table}\.csv has no column '{column}' \(it has: .*hadm_id.*original {table}"
+        MedrecError, match=rf"{table}\.csv has no column '{column}' \(of those needed it has: .*hadm_id.*original {table}"
     ):
         build(toy)
 
@@ -115,14 +115,15 @@ def test_empty_file(toy):
 def test_a_value_that_cannot_be_read(toy, table, column, value, what):
     path = toy / f"{table}.csv"
     pl.read_csv(path, infer_schema=False).with_columns(pl.lit(value).alias(column)).write_csv(path)
-    with pytest.raises(MedrecError, match=rf"{table}\.csv.*column '{column}' holds \W?{value}\W?, which is not {what}"):
+    with pytest.raises(MedrecError, match=rf"{table}\.csv: line 2: column '{column}' does not hold {what}") as caught:
         build(toy)
+    assert value not in str(caught.value)
 
 
 def test_a_time_that_cannot_be_read_matters_where_it_is_used(toy):
     path = toy / "PRESCRIPTIONS.csv"
     pl.read_csv(path, infer_schema=False).with_columns(startdate=pl.lit("soon")).write_csv(path)
-    with pytest.raises(MedrecError, match=r"PRESCRIPTIONS\.csv.*column 'startdate'.*soon"):
+    with pytest.raises(MedrecError, match=r"PRESCRIPTIONS\.csv: line 2: column 'startdate'"):
         build(toy, window="first_day")
 
 
