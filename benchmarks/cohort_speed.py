@@ -46,7 +46,7 @@ def write_tables(folder: Path, factor: int) -> None:
     """Synthetic tables of full size with ``factor`` times the prescription rows of MIMIC-III."""
     synthesize(PATIENTS, visits_per_patient=ADMISSIONS / PATIENTS).write(folder, "mimic3")
     path = folder / "PRESCRIPTIONS.csv.gz"
-    orders = pl.read_csv(path, infer_schema=False)
+    orders = pl.read_csv(path, infer_schema=False, glob=False)
     # A row more is an order repeated on a later day of the stay: the cohort stays what it was.
     wanted = PRESCRIPTIONS * factor
     with gzip.open(path, "wb", compresslevel=1) as stream:

@@ -1328,7 +1328,7 @@ show(
 # %% tags=["remove-cell"]
 if (vocabulary := paths.data_dir() / "knowledge" / table_traps.VOCABULARY).exists():
     published_classes = (
-        pl.read_csv(vocabulary).drop_nulls("index_131")["atc3"].to_list()
+        pl.read_csv(vocabulary, glob=False).drop_nulls("index_131")["atc3"].to_list()
     )
     assert len(published_classes) == 131
     assert not {"A10A", "H04A"} & set(published_classes)

@@ -201,7 +201,7 @@ own = interactions().filter(pl.col("severity") != "minor")  # minor ones make no
 lists = {"medrec's own": class_pairs(own)}  # class pairs: atc3_1, atc3_2
 if (external / TWOSIDES_FILE).is_file() and vocabulary_file.is_file():
     lists["TWOSIDES, published"] = read_twosides(external / TWOSIDES_FILE)
-    vocabulary = pl.read_csv(vocabulary_file, infer_schema=False)
+    vocabulary = pl.read_csv(vocabulary_file, infer_schema=False, glob=False)
     published_classes = vocabulary.drop_nulls("index_131")["atc3"].to_list()
 if onc_file.is_file():
     expert = read_onc(onc_file)  # drug pairs
@@ -838,7 +838,7 @@ if "TWOSIDES, published" in squares:
     assert not T.diagonal().any()
     published_degree, in_112 = (
         T.sum(1),
-        pl.read_csv(external / TWOSIDES_FILE, infer_schema=False)["in_112"],
+        pl.read_csv(external / TWOSIDES_FILE, infer_schema=False, glob=False)["in_112"],
     )
     listing = [
         line.split(",") for line in (external / "drug-atc.csv").read_text().split()
@@ -1089,12 +1089,14 @@ show(f"with the broken null model strangers have P = {np.median(p_broken):.3f}")
 
 # %% tags=["hide-input"]
 if "TWOSIDES, published" in squares and onc_file.is_file():
-    ingredient = pl.read_csv(external / "ingredient2atc.csv.gz", infer_schema=False)
+    ingredient = pl.read_csv(
+        external / "ingredient2atc.csv.gz", infer_schema=False, glob=False
+    )
     all_codes = ingredient.select(
         name=pl.col("ingredient_name").str.to_lowercase(),
         atc3=pl.col("atc4").str.slice(0, 4),
     ).unique()
-    as_spelt = pl.read_csv(onc_file, infer_schema=False).select(
+    as_spelt = pl.read_csv(onc_file, infer_schema=False, glob=False).select(
         drug_a="name_1", drug_b="name_2"
     )
     tested = {

@@ -262,7 +262,7 @@ class Cohort:
         if self.folder is not None and (reason := damage(self.folder)):
             raise MedrecError(f"The ids of cohort {self.name!r} cannot be read: {reason}. Load the cohort again.")
         if self.folder is not None and (self.folder / IDS).is_file():
-            ids = pl.read_parquet(self.folder / IDS)
+            ids = pl.read_parquet(self.folder / IDS, glob=False)
             if np.array_equal(ids["patient"].to_numpy(), self.patient_of_visit):
                 return ids
         raise MedrecError(
@@ -353,15 +353,15 @@ class Cohort:
         announce_opened(f"the cohort {header['name']}", folder, header["source"])
         if header["format"] != FORMAT:
             raise MedrecError(f"{folder} was written in format {header['format']}, not {FORMAT}. Delete it and retry.")
-        visits = pl.read_parquet(folder / "visits.parquet")
-        patients = pl.read_parquet(folder / "patients.parquet")
+        visits = pl.read_parquet(folder / "visits.parquet", glob=False)
+        patients = pl.read_parquet(folder / "patients.parquet", glob=False)
         vocab: dict[Kind, Vocabulary] = {}
         codes: dict[Kind, Ragged] = {}
         for kind in KINDS:
-            table = pl.read_parquet(folder / f"vocab_{kind}.parquet")
+            table = pl.read_parquet(folder / f"vocab_{kind}.parquet", glob=False)
             vocab[kind] = Vocabulary(kind, tuple(table["code"]), tuple(table["title"]))
             lengths = visits[f"n_{kind}"].to_numpy()
-            values = pl.read_parquet(folder / f"codes_{kind}.parquet")["code"].to_numpy()
+            values = pl.read_parquet(folder / f"codes_{kind}.parquet", glob=False)["code"].to_numpy()
             codes[kind] = Ragged(np.concatenate([[0], np.cumsum(lengths)]), values)
         counts = np.bincount(visits["patient"].to_numpy(), minlength=len(patients))
         report = header["report"]

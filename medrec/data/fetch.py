@@ -54,7 +54,7 @@ def fetch(name: str, dest: Path | None = None, base_url: str = BASE_URL) -> Path
             "Credentialed tables come from PhysioNet after training: see `medrec data import`."
         )
     dest = data_dir() / name if dest is None else Path(dest)
-    files = pl.read_csv(PACKAGE / "data" / "checksums.csv").filter(pl.col("dataset") == name)
+    files = pl.read_csv(PACKAGE / "data" / "checksums.csv", glob=False).filter(pl.col("dataset") == name)
     expected = dict(zip(files["path"], files["sha256"], strict=True))
     if dest.exists():
         missing = [path for path, digest in expected.items() if not _is_sound(dest / path, digest)]

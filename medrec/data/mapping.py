@@ -379,7 +379,7 @@ def _ndc_classes(folder: Path) -> pl.DataFrame:
                 "Put the three NDC tables there, point MEDREC_DATA_DIR at a folder that has them, "
                 "or map by name (mapping='name')."
             )
-    gamenet, fda, atc = (pl.read_csv(folder / file, infer_schema=False) for file in NDC_TABLES)
+    gamenet, fda, atc = (pl.read_csv(folder / file, infer_schema=False, glob=False) for file in NDC_TABLES)
     classes = (
         atc.with_columns(pl.col("source_order").cast(pl.Int32))
         .sort("rxcui", "source_order")

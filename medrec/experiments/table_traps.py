@@ -187,7 +187,7 @@ def counts(steps: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 def known_numbers(orders: pl.DataFrame) -> dict[str, int]:
     """How many distinct product numbers stand in the list of the published scripts: ``numbers``, ``known``."""
     numbers = orders.filter(pl.col("ndc") != "0")["ndc"].unique()
-    listed = pl.read_csv(paths.data_dir() / "knowledge" / NDC_TABLES[0], infer_schema=False)["ndc"]
+    listed = pl.read_csv(paths.data_dir() / "knowledge" / NDC_TABLES[0], infer_schema=False, glob=False)["ndc"]
     return {"numbers": len(numbers), "known": int(numbers.is_in(listed.implode()).sum())}
 
 
@@ -201,7 +201,7 @@ def published_ledger(name: str) -> pl.DataFrame | None:
     found = ndc_classes(orders["ndc"])
     first = dict(zip(found["ndc"], found["classes"].list.first().str.head(4), strict=True))
     # The list of codes that index the published matrix of 131 classes.
-    known = pl.read_csv(folder / VOCABULARY).drop_nulls("index_131")["atc3"]
+    known = pl.read_csv(folder / VOCABULARY, glob=False).drop_nulls("index_131")["atc3"]
     has = [
         set(frame.select(pl.col("visit_id").cast(pl.String)).collect().to_series())
         for frame in (tables.diagnoses, tables.procedures)

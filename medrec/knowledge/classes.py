@@ -29,7 +29,7 @@ def atc3() -> pl.DataFrame:
         Columns ``code`` (four characters, unique, sorted), ``name``, ``description`` (one to three sentences:
         mechanism, main uses, main hazards), ``source``.
     """
-    return pl.read_csv(TABLES / "atc3.csv", infer_schema=False)
+    return pl.read_csv(TABLES / "atc3.csv", infer_schema=False, glob=False)
 
 
 @cache
@@ -39,7 +39,7 @@ def drug_descriptions() -> pl.DataFrame:
     Returns:
         Columns ``name`` (as in ``drugs.csv``, unique, sorted), ``description``.
     """
-    return pl.read_csv(TABLES / "drug_descriptions.csv", infer_schema=False)
+    return pl.read_csv(TABLES / "drug_descriptions.csv", infer_schema=False, glob=False)
 
 
 def level(code: str) -> int:

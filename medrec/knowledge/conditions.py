@@ -65,7 +65,7 @@ def conditions() -> pl.DataFrame:
         ``prevalence`` (very_common, common, uncommon, rare), ``age`` (band in which it is most frequent: child, young,
         adult, old, any), ``sex`` (F or M where more frequent or exclusive, else any), ``source``.
     """
-    table = pl.read_csv(TABLES / "conditions.csv", infer_schema=False)
+    table = pl.read_csv(TABLES / "conditions.csv", infer_schema=False, glob=False)
     return table.with_columns(_split(column) for column in LIST_COLUMNS)
 
 
@@ -78,7 +78,7 @@ def needs() -> pl.DataFrame:
         condition), ``probability`` in (0, 1], ``severe`` (the probability scales with the severity of the stay),
         ``option`` (ATC level-3 class), ``weight`` (sums to 1 within a need).
     """
-    table = pl.read_csv(TABLES / "condition_needs.csv", infer_schema=False)
+    table = pl.read_csv(TABLES / "condition_needs.csv", infer_schema=False, glob=False)
     option = pl.col("options").str.split(":")
     return (
         table.with_columns(pl.col("options").str.split("|"))
@@ -102,4 +102,6 @@ def icd_titles() -> pl.DataFrame:
         Columns ``version`` (9 or 10, integer), ``kind`` (diagnosis or procedure), ``code`` (without dot), ``title``;
         unique in the first three.
     """
-    return pl.read_csv(TABLES / "icd_titles.csv", infer_schema=False).with_columns(pl.col("version").cast(pl.Int64))
+    return pl.read_csv(TABLES / "icd_titles.csv", infer_schema=False, glob=False).with_columns(
+        pl.col("version").cast(pl.Int64)
+    )

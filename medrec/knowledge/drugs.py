@@ -87,7 +87,7 @@ LEVEL_FOUR = (
 
 def _read(name: str, lists: tuple[str, ...] = (), flags: tuple[str, ...] = ()) -> pl.DataFrame:
     """Read one table: everything text, empty cells ``""``, list columns split, flags boolean."""
-    table = pl.read_csv(TABLES / name, infer_schema=False).with_columns(pl.all().fill_null(""))
+    table = pl.read_csv(TABLES / name, infer_schema=False, glob=False).with_columns(pl.all().fill_null(""))
     split = [
         pl.when(pl.col(c) == "").then(pl.lit([], dtype=pl.List(pl.String))).otherwise(pl.col(c).str.split("|")).alias(c)
         for c in lists

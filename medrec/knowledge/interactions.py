@@ -46,7 +46,7 @@ def interactions() -> pl.DataFrame:
     prescribing information follow from a rule about mechanisms; the label is where such a row can be checked, and it
     has not been compared with the label's text. The table serves teaching and measuring, not a pharmacy.
     """
-    return pl.read_csv(TABLES / "interactions.csv", infer_schema=False)
+    return pl.read_csv(TABLES / "interactions.csv", infer_schema=False, glob=False)
 
 
 SYSTEMIC_ROUTES = ("oral", "parenteral", "inhaled", "transdermal", "rectal")
@@ -158,7 +158,7 @@ def _read_text(path: Path) -> pl.DataFrame:
     if not Path(path).is_file():
         raise MedrecError(f"{path} does not exist. Put the list there, or leave it out to use our own.")
     try:
-        return pl.read_csv(path, infer_schema=False)
+        return pl.read_csv(path, infer_schema=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
 
@@ -206,7 +206,7 @@ def read_reports(
         raise MedrecError(f"order {order!r} is unknown; choose 'rarest' or 'commonest'.")
     _require(_header(Path(path)), REPORT_COLUMNS, str(path))
     a, b, effect = REPORT_COLUMNS
-    reports = pl.scan_csv(path, infer_schema=False).rename(_plain_name)
+    reports = pl.scan_csv(path, infer_schema=False, glob=False).rename(_plain_name)
     try:
         counts = reports.group_by(effect).len().collect(engine="streaming")
         counts = counts.sort("len", effect, descending=[True, False])
@@ -231,7 +231,7 @@ def _header(path: Path) -> list[str]:
     if not path.is_file():
         raise MedrecError(f"{path} does not exist. Put the list there, or leave it out to use our own.")
     try:
-        return [_plain_name(column) for column in pl.read_csv(path, n_rows=0, infer_schema=False).columns]
+        return [_plain_name(column) for column in pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns]
     except (pl.exceptions.PolarsError, OSError) as error:
         raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
 

@@ -82,4 +82,4 @@ def fact(name: str) -> float:
 
 @cache
 def _read(stem: str) -> pl.DataFrame:
-    return pl.read_csv(TABLES / f"{stem}.csv")
+    return pl.read_csv(TABLES / f"{stem}.csv", glob=False)

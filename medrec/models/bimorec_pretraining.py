@@ -542,7 +542,7 @@ def _load(folder: Path) -> Pretrained:
 
     tensors = load((folder / "tensors.safetensors").read_bytes())
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    history = pl.read_csv(folder / "history.csv")
+    history = pl.read_csv(folder / "history.csv", glob=False)
 
     def part(name: str) -> dict[str, Tensor]:
         return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}

@@ -48,9 +48,7 @@ def test_missing_file(toy):
 def test_missing_column(toy, table, column):
     path = toy / f"{table}.csv"
     pl.read_csv(path, infer_schema=False).drop(column).write_csv(path)
-    with pytest.raises(
-        MedrecError, match=rf"{table}\.csv has no column '{column}' \(of those needed it has: .*hadm_id.*original {table}"
-    ):
+    with pytest.raises(MedrecError, match=rf"{table}\.csv has no column '{column}' \(.* it has: .*hadm_id.*original"):
         build(toy)
 
 

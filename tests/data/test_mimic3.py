@@ -23,7 +23,7 @@ def test_demo_has_the_counts_of_its_description(demo_tables):
     assert (len(procedures), procedures["code"].n_unique(), procedures["visit_id"].n_unique()) == (506, 164, 113)
     assert (len(orders), orders["visit_id"].n_unique()) == (10398, 122)
     assert orders["ndc"].null_count() == 1478
-    assert (orders["ndc"].drop_nulls().n_unique(), orders["name"].n_unique()) == (995, 590)  # 592 with blanks around them
+    assert (orders["ndc"].drop_nulls().n_unique(), orders["name"].n_unique()) == (995, 590)  # 592 with blanks
     assert dict(orders["drug_type"].value_counts().iter_rows()) == {"MAIN": 7709, "BASE": 2617, "ADDITIVE": 72}
     assert len(diagnoses) / 129 == pytest.approx(13.65, abs=0.005)
     per_visit = orders.group_by("visit_id").agg(pl.col("ndc").drop_nulls().n_unique(), pl.col("name").n_unique())

@@ -27,7 +27,7 @@ def test_demo_has_the_counts_of_its_description(demo_tables):
             assert tuple(map(len, split)) == rows
     assert (len(orders), orders["visit_id"].n_unique()) == (18087, 250)
     assert orders["ndc"].null_count() == 2631
-    assert (orders["ndc"].drop_nulls().n_unique(), orders["name"].n_unique()) == (1249, 626)  # 631 with blanks around them
+    assert (orders["ndc"].drop_nulls().n_unique(), orders["name"].n_unique()) == (1249, 626)  # 631 with blanks
     assert dict(orders["drug_type"].value_counts().iter_rows()) == {"MAIN": 14391, "BASE": 3677, "ADDITIVE": 19}
 
 

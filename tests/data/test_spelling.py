@@ -7,7 +7,8 @@ from medrec.data.spelling import filled, ndc_candidates, plain_code, plain_ndc, 
 
 
 def column(function, cells, *args):
-    return pl.DataFrame({"c": cells}, schema={"c": pl.String}).select(function(pl.col("c"), *args)).to_series().to_list()
+    table = pl.DataFrame({"c": cells}, schema={"c": pl.String})
+    return table.select(function(pl.col("c"), *args)).to_series().to_list()
 
 
 NOTHING = ["", " ", "\t", "NULL", "null", " nan ", "NaN", "None", r"\N", "NA", "N/A", "<NA>", "NaT", "(null)"]

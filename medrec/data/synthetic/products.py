@@ -24,7 +24,11 @@ def products() -> pl.DataFrame:
 
     No NDC here is a real one: the labeler codes of the FDA do not begin with 99.
     """
-    table = pl.read_csv(TABLE, infer_schema=False).with_columns(pl.col("weight").cast(pl.Float64)).with_row_index("i")
+    table = (
+        pl.read_csv(TABLE, infer_schema=False, glob=False)
+        .with_columns(pl.col("weight").cast(pl.Float64))
+        .with_row_index("i")
+    )
     drug = pl.col("drug").rank("dense").cast(pl.Int64)
     return table.with_columns(
         ndc=pl.format("99{}{}{}", (100 + drug % 900).cast(pl.String), (1000 + pl.col("i") * 7 % 9000).cast(pl.String),
