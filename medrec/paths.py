@@ -37,9 +37,14 @@ def _located(variable: str, default: str) -> Path:
     return Path(value).expanduser().resolve() if value else base_dir() / default
 
 
-def data_dir() -> Path:
-    """Folder of raw tables (``mimic3/``, ``mimic4-demo/``, ...) and external maps (``knowledge/``)."""
-    _asked.add("data")
+def data_dir(*, remember: bool = True) -> Path:
+    """Folder of raw tables (``mimic3/``, ``mimic4-demo/``, ...) and external maps (``knowledge/``).
+
+    Args:
+        remember: that the process has asked, see :func:`data_asked`.
+    """
+    if remember:
+        _asked.add("data")
     return _located("MEDREC_DATA_DIR", "data")
 
 

@@ -17,7 +17,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -45,10 +46,6 @@ class CohortLine(str):
     """Words about a whole cohort; they carry its number of patients, by which the privacy guard lets them pass."""
 
     patients: int = 0
-
-    @property
-    def metadata(self) -> dict[str, int]:
-        return {privacy.MARK: self.patients}
 
 
 def cohort_line(cohort: Cohort) -> CohortLine:
@@ -118,20 +115,44 @@ def glue(**numbers: Any) -> None:
         if not isinstance(value, (bool, int, float, str, np.generic)):
             raise TypeError(f"glue: {name} is a {type(value).__name__}; give one number or one string.")
         text = repr(value.item() if isinstance(value, np.generic) else value)
-        metadata: dict[str, Any] = {"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}}
+        data = {f"{GLUE_PREFIX}text/plain": text}
+        metadata = {"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}}
         if isinstance(value, CohortLine):
-            metadata |= value.metadata
-        display({f"{GLUE_PREFIX}text/plain": text}, raw=True, metadata=metadata)
+            privacy.publish(data, value.patients, raw=True, metadata=metadata)
+        else:
+            display(data, raw=True, metadata=metadata)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
-    """A table with a caption and header cells; what :func:`table` returns and a notebook displays."""
+    """A table with a caption and header cells; what :func:`table` returns and a notebook displays.
 
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[bool, ...]
+    Args:
+        frame: what it was made of, as the privacy guard looks at it.
+        digits: decimals by column.
+        caption: of the table.
+    """
+
+    frame: pl.DataFrame
+    digits: Mapping[str, int]
     caption: str
+
+    def with_frame(self, frame: pl.DataFrame) -> Table:
+        """The same table of other rows, such as those with masked numbers."""
+        return replace(self, frame=frame)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return tuple(self.frame.columns)
+
+    @cached_property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        columns = [_formatted(series, self.digits.get(series.name, 3)) for series in self.frame.get_columns()]
+        return tuple(zip(*columns, strict=True))
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        return tuple(series.dtype.is_numeric() for series in self.frame.get_columns())
 
     def _repr_html_(self) -> str:
         align = [' class="number"' if numeric else "" for numeric in self.numeric]
@@ -173,13 +194,7 @@ def table(frame: pl.DataFrame, *, caption: str, digits: Mapping[str, int] | int 
     unknown = [name for name in places if name not in frame.columns]
     if unknown:
         raise ValueError(f"table: digits are given for {unknown[0]!r}, but the columns are {', '.join(frame.columns)}.")
-    columns = [_formatted(series, places.get(series.name, 3)) for series in frame.get_columns()]
-    return Table(
-        header=tuple(frame.columns),
-        rows=tuple(zip(*columns, strict=True)),
-        numeric=tuple(series.dtype.is_numeric() for series in frame.get_columns()),
-        caption=caption.strip(),  # a note of kept rows at its end may be empty
-    )
+    return Table(frame, places, caption.strip())  # a note of kept rows at its end may be empty
 
 
 def notes(*kept: Any) -> str:
@@ -318,9 +333,10 @@ def at_a_glance(
         shell = get_ipython()  # type: ignore[name-defined]  # IPython puts it among the builtins
     except NameError:
         return card
-    from IPython.display import display
-
-    metadata = data.metadata if isinstance(data, CohortLine) else {}
-    handle = display(card, display_id=f"at-a-glance-{uuid4().hex}", metadata=metadata)
-    shell.events.register("post_run_cell", lambda _result: handle.update(card, metadata=metadata))
+    patients = data.patients if isinstance(data, CohortLine) else 0
+    name = f"at-a-glance-{uuid4().hex}"
+    privacy.publish(card, patients, display_id=name)
+    shell.events.register(
+        "post_run_cell", lambda _result: privacy.publish(card, patients, display_id=name, update=True)
+    )
     return None

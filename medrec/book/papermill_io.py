@@ -1,8 +1,8 @@
 """``papermill jupytext://notebooks/12_bimorec.py out.ipynb -p seed 3``: papermill reads chapters from their source.
 
 Registered under papermill's entry point group ``papermill.io``. Papermill alone warns about an unknown parameter and
-then runs the defaults; reading a chapter therefore also puts an engine in the place of the standard one that refuses
-unknown names and values of the wrong type before a kernel starts and before anything is written.
+then runs the defaults; :mod:`medrec.book.papermill_engine` refuses unknown names and values of the wrong type before a
+kernel starts and before anything is written.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ class JupytextHandler:
     @classmethod
     def read(cls, path: str) -> str:
         import nbformat
-        from papermill.engines import papermill_engines
 
         from medrec.book.chapters import read_chapter
-        from medrec.book.papermill_engine import ChapterError, CheckedEngine
+
+        # Importing it puts it in place, also where the package was installed before it had this entry point.
+        from medrec.book.papermill_engine import ChapterError
         from medrec.types import MedrecError
 
-        papermill_engines.register(None, CheckedEngine)
-        papermill_engines.register("nbclient", CheckedEngine)
         try:
             notebook = read_chapter(Path(path.removeprefix(SCHEME)))
         except MedrecError as error:

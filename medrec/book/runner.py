@@ -10,11 +10,12 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from medrec.arguments import checked_output
 from medrec.book import footprint
 from medrec.book.chapters import (
     PROFILES,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
+
+    from medrec.book.papermill_engine import FailedCellError
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -71,8 +74,7 @@ def run_chapter(
         output = folder / ("__".join([source.stem, *words]) + ".ipynb")
         if not ours and output.exists() and footprint.read(output) is None:
             raise MedrecError(f"{output} is there already, and not written by this command. Give another file with -o.")
-    elif output.suffix != ".ipynb":
-        raise MedrecError(f"An executed chapter is written to a file ending in .ipynb, not to {output}.")
+    checked_output("-o", output, (".ipynb",), make=True)
     refresh(source, changed, output, progress=progress)
     return output
 
@@ -84,12 +86,14 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
         The executed notebook; its metadata says under ``medrec`` what it was made of.
 
     Raises:
-        MedrecError: an unknown parameter, a cell failed (the message names chapter, cell, line and error), or the
-            chapter shows more of credentialed records than aggregates.
+        MedrecError: an unknown parameter, a cell failed (the message names chapter, cell, line and error; where closed
+            records were opened it quotes nothing), or the chapter shows more of closed records than aggregates.
     """
     try:
         import papermill
         from papermill.exceptions import PapermillExecutionError
+
+        from medrec.book.papermill_engine import ChapterError, FailedCellError
     except ImportError as error:
         raise MedrecError(
             f"Chapters need {error.name}, which is not installed. Run `pip install -e .[book]` in the checkout."
@@ -107,34 +111,27 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
                 kernel_name="python3",
                 progress_bar={"disable": None if progress else True, "desc": source.stem},
                 config=config,
+                unchecked_cells=1,
             )
         except PapermillExecutionError as error:
             raise MedrecError(_failure(source, error)) from None
+        except FailedCellError as error:
+            raise MedrecError(f"{_failure(source, error)}\n{error.what_is_kept}") from None
+        except ChapterError as error:
+            raise MedrecError(f"Chapter {source.stem} is not written. {error.message}") from None
         except RuntimeError as error:  # the kernel died or did not start
             raise MedrecError(f"Chapter {source.stem}: {error}") from error
     rests_on = footprint.take(notebook, start)
-    _keep_patients_private(source, notebook, parameters)
     # Neither this machine's folders nor the time of each cell belong into a book.
     notebook.metadata["papermill"] = {"duration": notebook.metadata["papermill"]["duration"]}
     for cell in notebook.cells:
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
+    if notebook.metadata.get("medrec", {}).get("closed"):
+        # Names of files could be those of patients: a page of closed records does not say what it rests on.
+        key, rests_on = "", {"modules": {}, "files": {}, "databases": None}
     notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": dict(parameters), **rests_on}
     return notebook
-
-
-def _keep_patients_private(source: Path, notebook: NotebookNode, parameters: Mapping[str, Any]) -> None:
-    """Refuse a chapter that shows single patients of records that are not open."""
-    from medrec.data.load import DATABASES
-    from medrec.data.privacy import check_notebook
-
-    declared = parameters_of(notebook)
-    cohort = parameters.get("cohort", declared["cohort"].default if "cohort" in declared else None)
-    if cohort in DATABASES:
-        try:
-            check_notebook(notebook, "credentialed")
-        except MedrecError as error:
-            raise MedrecError(f"Chapter {source.stem} is not written. {error}") from None
 
 
 @contextmanager
@@ -160,7 +157,7 @@ def _own_kernel() -> Iterator[Config]:
             yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}) if private else Config()
 
 
-def _failure(source: Path, error: PapermillExecutionError) -> str:
+def _failure(source: Path, error: PapermillExecutionError | FailedCellError) -> str:
     first = error.source.strip().splitlines()[0] if error.source.strip() else ""
     text = read_source(source)
     at = text.find(error.source)
@@ -170,7 +167,7 @@ def _failure(source: Path, error: PapermillExecutionError) -> str:
     )
     message = (
         f"Chapter {source.stem} failed in cell [{error.exec_count}] ({place}), which begins `{first}`:\n"
-        f"{error.ename}: {error.evalue}"
+        f"{error.ename}: {error.evalue}".removesuffix(": ")
     )
     return f"{message}\n\n{trace}".rstrip()
 
@@ -193,7 +190,8 @@ def write_notebook(notebook: NotebookNode, output: Path) -> None:
             f"Cannot write {output}: {error.strerror}. Free space or give another output file."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a second error would hide the first
+            temporary.unlink(missing_ok=True)
 
 
 def profile_parameters(profile: str) -> dict[str, Any]:

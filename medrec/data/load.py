@@ -167,6 +167,15 @@ def tables_folder(name: str, **options: Any) -> Path:
     return _existing(name, place.folder)
 
 
+def source_of(name: str) -> Source:
+    """What kind of records a name means: ``synthetic``, ``demo`` or ``credentialed``; they need not be there.
+
+    Raises:
+        MedrecError: no such name.
+    """
+    return _place(name).source
+
+
 def known_cohorts() -> list[KnownCohort]:
     """Cohorts by name: our own, the open demos, the credentialed databases, and those that the user has named."""
     found = []

@@ -146,11 +146,15 @@ def _environment() -> tuple[str, str]:
 
 
 @cache
-def _watched(_data: str, _cache: str) -> tuple[str, ...]:
+def _watched(*_environment: str) -> tuple[str, ...]:
     """Folders in which files are looked at, for the present environment; with where the closed ones link to."""
-    roots = [data_dir(), _cohorts(), *(data_dir().resolve() / name for name in (*DATABASES, *DEMOS))]
+    roots = [_data(), _cohorts(), *(_data().resolve() / name for name in (*DATABASES, *DEMOS))]
     places = [place for root in roots for place in (root.absolute(), root.resolve())]
     return tuple(sorted({f"{place}{os.sep}" for place in places}))
+
+
+def _data() -> Path:
+    return data_dir(remember=False)
 
 
 def _cohorts() -> Path:
@@ -159,7 +163,7 @@ def _cohorts() -> Path:
 
 def _closed_file(path: Path) -> str | None:
     """What closed records a file in a watched folder belongs to; ``None`` where it is open."""
-    for root in {data_dir().absolute(), data_dir().resolve()}:
+    for root in {_data().absolute(), _data().resolve()}:
         if path.is_relative_to(root) and path != root:
             name = path.relative_to(root).parts[0]
             if name in DATABASES:
@@ -177,7 +181,7 @@ def _closed_file(path: Path) -> str | None:
             about = json.loads(header.read_text(encoding="utf-8")) if header.is_file() else {"source": "synthetic"}
             return f"the cohort {about['name']}" if about["source"] == "credentialed" else None
     for name in (*DATABASES, *DEMOS):  # a folder elsewhere that the data folder links to
-        place = data_dir() / name
+        place = _data() / name
         if place.is_symlink() and path.is_relative_to(place.resolve()):
             return None if any(proof.is_demo_table(demo, path) for demo in DEMOS) else f"the tables of {name}"
     return None

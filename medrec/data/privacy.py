@@ -1,21 +1,32 @@
 """What may be shown of records that are not open.
 
-With a ``credentialed`` cohort nothing leaves a chapter but aggregates over at least :data:`LIMIT` patients. The rule is
-an allow-list, because a guard that looks for patients cannot recognise them in the pixels of a figure: an output that
-was not handed out through :func:`show` is refused, whatever it is. Two nets hang below it: small counts are masked,
-with a second cell where the first could be computed from the totals; and tables with the id of a patient or visit, or
-with lists of codes, are refused even when released. What no program can check is the number of patients that the author
-states, and what a glued number is a number of.
+Where a chapter has opened closed records, nothing leaves it but aggregates over at least :data:`LIMIT` patients. The
+rule is an allow-list, because a guard that looks for patients cannot recognise them in the pixels of a figure: an
+output that was not handed out through :func:`show` is refused, whatever it is. Nets hang below it: small counts are
+masked, with a second cell where the first could be computed from the totals; tables with ids, with lists, or with a row
+for each patient or visit, and figures with a mark for each, are refused even when released.
+
+What no program can check: the number of patients that the author states, what a glued number is a number of, whether
+a released text or picture says in other words what single patients had, and what a cell does besides showing, such as
+writing files. Whoever writes code that runs beside the records can carry them away; the guard is against mistakes.
 
 A cohort itself carries no ids: patients and visits are rows. :meth:`medrec.data.cohort.Cohort.ids`, which joins them to
-the tables, is for the user's own machine. Synthetic and demo records pass through unchanged.
+the tables, is for the user's own machine. Records that are proven to be open pass through unchanged.
 """
 
 from __future__ import annotations
 
 import ast
+import base64
+import hashlib
+import hmac
+import json
+import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,19 +35,32 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from medrec.data.cohort import LIMIT, Cohort, Source
+from medrec.data import opened
+from medrec.data.cohort import IDS, LIMIT, Cohort, Source
 from medrec.types import MedrecError
 
 MARK = "medrec_patients"
 """Key in an output's metadata: how many patients stand behind it."""
+SEAL = "medrec_seal"
+"""Key in an output's metadata: what only :func:`show` in the kernel of this very execution has written."""
+GLUE_PREFIX = "application/papermill.record/"
+"""What MyST-NB puts before the kind of a glued value that is not shown where it is made."""
+GLUED = (["text/plain"], [f"{GLUE_PREFIX}text/plain"])
+FEW = 5
+"""Fewer numbers than this may be ids of patients by chance."""
 
 _ID_COLUMN = re.compile(
     r"\b(subject_?id|patient_?id|hadm_?id|visit_?id|admission_?id|stay_?id|icustay_?id|uniquepid|patientunitstayid"
     r"|patienthealthsystemstayid|person_?id)\b",
     re.IGNORECASE,
 )
-_LIST_COLUMN = re.compile(r"\blist\[")
+_LIST_COLUMN = re.compile(r"\b(list|array|struct|object)\[", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]+>")
+_SHOWN = re.compile(r"text/(plain|html|latex|markdown)|image/(svg\+xml|png|jpeg)")
+"""Kinds of data that an output may have: what a reader sees. Anything else is a hold for rows."""
+_CONTAINERS = (list, tuple, set, frozenset, dict, np.ndarray)
+_LIBRARIES = ("medrec", "matplotlib", "numpy", "rdkit", "torch")
+_WORDS = ("Markdown", "Latex", "Math")
 
 
 def require_shareable(cohort: Cohort, what: str) -> None:
@@ -49,33 +73,38 @@ def require_shareable(cohort: Cohort, what: str) -> None:
     Raises:
         MedrecError: the cohort is credentialed.
     """
-    if cohort.source == "credentialed":
+    if opened.is_closed(cohort):
         raise MedrecError(
             f"{what} of the credentialed cohort {cohort.name!r} cannot be shown: single patients stay where they are. "
             "Show an aggregate with medrec.data.privacy.show, or use a synthetic or demo cohort here."
         )
 
 
+# -- what is handed out ------------------------------------------------------------------------------------------------
+
+
 def release(
     cohort: Cohort, thing: Any, *, patients: int | None = None, counts: Sequence[str] = (), limit: int = LIMIT
 ) -> Any:
-    """What may be shown of a table, figure or number.
+    """What may be shown of a table, figure, number or words.
 
     Args:
-        cohort: whose records it was computed from.
-        thing: a polars frame, a figure, a number.
+        cohort: whose records it was computed from. It is treated as what it was loaded as, whatever its field
+            ``source`` says; one made by hand counts as closed in a process that has opened closed records.
+        thing: a polars frame, :class:`medrec.book.page.Table`, figure, number, words, or a short list of such.
         patients: how many patients stand behind it; None: all of the cohort.
-        counts: columns of a frame that count patients, one group a row. A row whose group is too small loses all
-            its numbers; where one loss could be computed from the column's total, the next smallest count goes too.
+        counts: columns of a frame that count patients, visits or orders, one group a row. A row whose group is too
+            small loses all its numbers; where one loss could be computed from totals, further cells go too.
         limit: the least number of patients.
 
     Returns:
         The same for open records; for credentialed ones a frame has nulls where numbers were masked.
 
     Raises:
-        MedrecError: too few patients stand behind it, or a column holds ids or lists.
+        MedrecError: too few patients stand behind it, or it describes single ones: ids, lists, a row or a mark for
+            each patient or visit.
     """
-    if cohort.source != "credentialed":
+    if not opened.is_closed(cohort):
         return thing
     patients = cohort.n_patients if patients is None else patients
     if patients < limit:
@@ -83,23 +112,26 @@ def release(
             f"Only {patients} patients of the credentialed cohort {cohort.name!r} stand behind this; {limit} are the "
             "least. Show a larger group."
         )
-    if not isinstance(thing, pl.DataFrame):
-        return thing
-    for column, dtype in thing.schema.items():
-        if _ID_COLUMN.search(column) or isinstance(dtype, pl.List):
-            raise MedrecError(
-                f"Column {column!r} describes single patients of the credentialed cohort {cohort.name!r}. "
-                "Aggregate first."
-            )
-    for column in counts:
-        number = thing[column].to_numpy().astype(np.int64)
-        small = (number > 0) & (number < limit)
-        hidden = mask_small_counts(number, limit=limit)
-        thing = thing.with_columns(
-            pl.when(pl.Series(~(hidden if name == column else small))).then(pl.col(name)).alias(name)
-            for name, dtype in thing.schema.items()
-            if dtype.is_numeric()
-        )
+    if isinstance(thing, pl.Series):
+        thing = thing.to_frame()
+    if isinstance(thing, pl.DataFrame):
+        return _released(cohort, thing, counts, limit)
+    if isinstance(frame := getattr(thing, "frame", None), pl.DataFrame):
+        _check_words(cohort, getattr(thing, "caption", ""))
+        return thing.with_frame(_released(cohort, frame, counts, limit))
+    if hasattr(thing, "savefig"):
+        _check_figure(cohort, thing)
+    elif isinstance(thing, _CONTAINERS):
+        _check_container(cohort, thing)
+    elif isinstance(thing, str):
+        _check_words(cohort, thing)
+    elif not (
+        thing is None
+        or isinstance(thing, bool | int | float | complex | np.generic)
+        or type(thing).__module__.partition(".")[0] in _LIBRARIES
+        or type(thing).__name__ in _WORDS
+    ):
+        raise _single(cohort, f"A {type(thing).__name__} can hold anything, and", "Show a table, a figure or a number.")
     return thing
 
 
@@ -109,14 +141,243 @@ def show(cohort: Cohort, thing: Any, *, patients: int | None = None, counts: Seq
     Args:
         cohort, thing, patients, counts: see :func:`release`.
     """
-    from IPython.display import display
-
     thing = release(cohort, thing, patients=patients, counts=counts)
-    display(thing, metadata={MARK: cohort.n_patients if patients is None else patients})
+    publish(thing, cohort.n_patients if patients is None else patients)
     if hasattr(thing, "savefig"):
         import matplotlib.pyplot as plt
 
         plt.close(thing)  # or the notebook shows it a second time, unmarked
+
+
+def publish(
+    thing: Any, patients: int, *, raw: bool = False, metadata: Mapping[str, Any] | None = None, **more: Any
+) -> None:
+    """Display what was released with the number of patients behind it, sealed in a chapter that is being executed.
+
+    Args:
+        thing: what was released.
+        patients: how many stand behind it.
+        raw: ``thing`` holds the texts themselves, by kind of data.
+        metadata: what else to say of it.
+        more: options of IPython's ``display``.
+    """
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.display import display
+
+    marked = {**(metadata or {}), MARK: int(patients)}
+    folder = os.environ.get(opened.GUARD)
+    formatter = InteractiveShell.instance().display_formatter if InteractiveShell.initialized() else None
+    if folder and formatter is not None:
+        if not raw:
+            # What is sealed is what is sent, so that it is put into words here.
+            data, about = formatter.format(thing)
+            thing = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
+            raw, marked = True, {**about, **marked}
+        marked[SEAL] = _seal((Path(folder) / opened.KEY).read_bytes(), thing, marked)
+    display(thing, metadata=marked, **({"raw": True} if raw else {}), **more)
+
+
+def count(cohort: Cohort, number: int) -> float:
+    """A number of people, visits or orders for the prose: nan, which prose prints as "nan", where it is too small.
+
+    Args:
+        cohort: whose.
+        number: of them.
+    """
+    return float("nan") if opened.is_closed(cohort) and 0 < number < LIMIT else number
+
+
+def ledger(cohort: Cohort) -> pl.DataFrame:
+    """The ledger of a cohort as it may be shown: step, unit, before, kept, dropped, note.
+
+    Returns:
+        All of it for open records. Of credentialed ones numbers are null wherever a loss of fewer than :data:`LIMIT`
+        could be computed: what one step keeps is what the next begins with, so that steps go together until they have
+        lost nothing or enough. What is left in the end is said on every page, and stays.
+    """
+    frame = cohort.report.frame()
+    if not opened.is_closed(cohort):
+        return frame
+    hidden = mask_steps(frame["unit"].to_list(), frame["before"].to_numpy(), frame["kept"].to_numpy())
+    before, kept = (pl.Series(name, column) for name, column in zip(("b", "k"), hidden.T, strict=True))
+    return frame.with_columns(
+        before=pl.when(~before).then("before"),
+        kept=pl.when(~kept).then("kept"),
+        dropped=pl.when(~(before | kept)).then("dropped"),
+    )
+
+
+def _released(cohort: Cohort, frame: pl.DataFrame, counts: Sequence[str], limit: int) -> pl.DataFrame:
+    for column, dtype in frame.schema.items():
+        if _ID_COLUMN.search(column) or dtype.is_nested() or dtype in (pl.Object, pl.Binary):
+            raise _single(cohort, f"Column {column!r}", "Aggregate first.")
+        if _are_ids(cohort, frame[column].drop_nulls().unique().to_list()):
+            raise _single(cohort, f"Column {column!r} is made of ids and", "Aggregate first.")
+        if dtype == pl.String:
+            for text in frame[column].drop_nulls():
+                _check_words(cohort, text)
+    if not counts and len(frame) in (cohort.n_patients, cohort.n_visits):
+        raise _single(
+            cohort,
+            f"A table of {len(frame)} rows, as many as there are patients or visits,",
+            "Aggregate first; where its rows are groups, name the columns that count them: counts=[...].",
+        )
+    return mask_counts(frame, counts, limit=limit) if counts else frame
+
+
+def _single(cohort: Cohort, what: str, remedy: str) -> MedrecError:
+    return MedrecError(f"{what} describes single patients of the credentialed cohort {cohort.name!r}. {remedy}")
+
+
+def _are_ids(cohort: Cohort, values: Sequence[Any]) -> bool:
+    """Whether these different values are ids of the cohort's tables, under whatever name."""
+    folder = getattr(cohort, "folder", None)
+    if len(values) < FEW or folder is None or not (folder / IDS).is_file():
+        return False
+    known = _ids(folder)
+    return all(_plain(value) in known for value in values)
+
+
+def _plain(value: Any) -> str:
+    """A number or word as ids are written; ``7.0`` is ``7``."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+@cache
+def _ids(folder: Path) -> frozenset[str]:
+    frame = pl.read_parquet(folder / IDS, glob=False).select("patient_id", "visit_id").cast(pl.String)
+    return frozenset(frame["patient_id"]) | frozenset(frame["visit_id"])
+
+
+def _check_words(cohort: Cohort, text: str) -> None:
+    if found := _ID_COLUMN.search(text):
+        raise _single(cohort, f"A text with {found[0]!r}", "Show an aggregate.")
+    numbers = {number for number in re.findall(r"\d{4,}", text) if not number.endswith("00")}  # no ticks of an axis
+    if _are_ids(cohort, sorted(numbers)):
+        raise _single(cohort, "A text of ids", "Show an aggregate.")
+
+
+def _check_container(cohort: Cohort, thing: Any) -> None:
+    """Lists and the like: not one item for each patient or visit, no ids, nothing that a table would not hold."""
+    for part in _containers(thing):
+        if len(part) in (cohort.n_patients, cohort.n_visits) and len(part) >= LIMIT:
+            raise _single(cohort, f"A {type(part).__name__} of {len(part)} items, one for each patient or visit,", "")
+        items = [*part.keys(), *part.values()] if isinstance(part, dict) else list(part)
+        leaves = [item for item in items if not isinstance(item, _CONTAINERS)]
+        if len(leaves) == len(items) and _are_ids(cohort, sorted({_plain(leaf) for leaf in leaves})):
+            raise _single(cohort, f"A {type(part).__name__} of ids", "Show an aggregate.")
+        for leaf in leaves:
+            release(cohort, leaf)
+
+
+def _containers(thing: Any) -> Iterator[Any]:
+    if isinstance(thing, _CONTAINERS) and np.ndim(thing if isinstance(thing, np.ndarray) else [0]):
+        yield thing
+        for part in thing.values() if isinstance(thing, dict) else thing:
+            yield from _containers(part)
+
+
+def _check_figure(cohort: Cohort, figure: Any) -> None:
+    """A figure draws no mark for each patient or visit, and its words name none."""
+    from matplotlib.collections import Collection, PathCollection
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.text import Text
+
+    everybody = {n for n in (cohort.n_patients, cohort.n_visits) if n >= LIMIT}
+    for axes in figure.axes:
+        points = [len(artist.get_offsets()) for artist in axes.findobj(PathCollection)]
+        sizes = [*points, sum(points), len(axes.patches), len(axes.lines)]
+        sizes += [len(artist.get_xydata()) for artist in axes.findobj(Line2D)]
+        sizes += [len(artist.get_paths()) for artist in axes.findobj(Collection)]
+        sizes += [side for image in axes.findobj(AxesImage) for side in image.get_array().shape[:2]]
+        sizes += [len(patch.get_path().vertices) for patch in axes.findobj(Patch)]
+        if alike := everybody & set(sizes):
+            raise _single(
+                cohort,
+                f"A figure that draws {alike.pop()} marks, as many as there are patients or visits,",
+                "Draw a distribution: a histogram, quantiles, a mean with its interval.",
+            )
+    for text in figure.findobj(Text):
+        _check_words(cohort, text.get_text())
+    words = [text.get_text() for text in figure.findobj(Text)]
+    _check_words(cohort, "\n".join(word for word in words if word))
+
+
+# -- masking -----------------------------------------------------------------------------------------------------------
+
+
+def mask_counts(frame: pl.DataFrame, counts: Sequence[str], limit: int = LIMIT) -> pl.DataFrame:
+    """A table of groups without the numbers of small ones, and without what would give these back.
+
+    Args:
+        frame: one group a row.
+        counts: columns of numbers of patients, visits or orders. Their totals, by column and by row, count as known.
+        limit: groups of fewer are small.
+
+    Returns:
+        The frame with nulls: a row with a small count loses all its numbers; where that is not enough, other rows lose
+        counts.
+
+    Raises:
+        MedrecError: nothing protects a small group, see :func:`mask_small_counts`.
+    """
+    numbers = np.stack([frame[name].fill_null(0).to_numpy().astype(np.int64) for name in counts], axis=1)
+    small = ((numbers > 0) & (numbers < limit)).any(axis=1)
+    hidden = mask_small_counts(numbers[:, 0] if len(counts) == 1 else numbers, limit=limit).reshape(numbers.shape)
+    marks = {name: pl.Series(small | hidden[:, i]) for i, name in enumerate(counts)}
+    return frame.with_columns(
+        pl.when(~marks.get(name, pl.Series(small))).then(pl.col(name)).alias(name)
+        for name, dtype in frame.schema.items()
+        if dtype.is_numeric()
+    )
+
+
+def mask_steps(units: Sequence[str], before: ArrayLike, kept: ArrayLike, limit: int = LIMIT) -> NDArray[np.bool_]:
+    """Which numbers of a ledger to hide so that no small loss can be computed.
+
+    Args:
+        units: of each step, ``(n,)``: steps of one unit are a chain wherever one begins with what the last has kept.
+        before: ``(n,)`` what each step began with.
+        kept: ``(n,)`` what it has kept.
+        limit: losses of 1 to ``limit`` - 1 are small.
+
+    Returns:
+        ``(n, 2)`` True where ``before`` and where ``kept`` is hidden; what a step has dropped is hidden if either is.
+
+    Example:
+        >>> mask_steps(["visits"] * 3, [100, 97, 80], [97, 80, 80]).tolist()
+        [[False, True], [True, False], [False, False]]
+    """
+    start, end = np.asarray(before), np.asarray(kept)
+    hidden = np.zeros((len(start), 2), dtype=bool)
+    chains: list[list[int]] = []
+    latest: dict[str, list[int]] = {}
+    for row, unit in enumerate(units):
+        if unit in latest and end[latest[unit][-1]] == start[row]:
+            latest[unit].append(row)
+        else:
+            latest[unit] = [row]
+            chains.append(latest[unit])
+    for chain in chains:
+        points = [int(start[chain[0]]), *(int(end[row]) for row in chain)]
+        shown = [0]
+        for place in range(1, len(points)):
+            if points[shown[-1]] == points[place] or points[shown[-1]] - points[place] >= limit:
+                shown.append(place)
+        # What is left in the end stands on every page, so that what comes before has to go instead.
+        last = len(points) - 1
+        if shown[-1] != last:
+            while shown and 0 < points[shown[-1]] - points[last] < limit:
+                shown.pop()
+            shown.append(last)
+        for place in set(range(len(points))) - set(shown):
+            if place > 0:
+                hidden[chain[place - 1], 1] = True
+            if place < last:
+                hidden[chain[place], 0] = True
+    return hidden
 
 
 def mask_small_counts(counts: ArrayLike, limit: int = LIMIT) -> NDArray[np.bool_]:
@@ -192,7 +453,10 @@ def _unprotected(count: int) -> MedrecError:
     )
 
 
-def check_notebook(notebook: Any, source: Source) -> None:
+# -- what a chapter shows ----------------------------------------------------------------------------------------------
+
+
+def check_notebook(notebook: Any, source: Source, *, key: bytes | None = None) -> None:
     """Refuse an executed chapter that shows more of credentialed records than aggregates.
 
     An output passes if it was released by :func:`show`, if it is a glued number, or if it is text that the source of
@@ -200,59 +464,109 @@ def check_notebook(notebook: Any, source: Source) -> None:
 
     Args:
         notebook: executed notebook (nbformat 4).
-        source: source of the cohort that it was executed with; for ``synthetic`` and ``demo`` everything passes.
+        source: of the records that it has opened; for ``synthetic`` and ``demo`` everything passes.
+        key: of the execution, with which :func:`show` has sealed what it handed out; None: marks are believed, which
+            a cell can also write by hand.
 
     Raises:
         MedrecError: the first output that does not pass, with its cell.
     """
     if source != "credentialed":
         return
+    if notebook.get("metadata", {}).get("widgets"):
+        raise MedrecError("The notebook keeps the state of widgets of a credentialed cohort. Use none here.")
+    sources = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] != "code":
             continue
+        text = "".join(cell["source"])
+        printed = Counter(_lines(cell["outputs"]))
         for output in cell["outputs"]:
-            problem = _problem(output, cell["source"])
+            problem = _problem(output, sources, key)
+            if output["output_type"] == "stream" and printed - _spelt_out(text):
+                problem = "printed text"
             if problem:
-                first_line = next((line for line in cell["source"].splitlines() if line.strip()), "")
+                first_line = next((line for line in text.splitlines() if line.strip()), "")
                 raise MedrecError(
                     f"Cell {number} ({first_line.strip()[:60]!r}) shows {problem} of a credentialed cohort. "
                     "Aggregate, and hand it out with medrec.data.privacy.show(cohort, ..., patients=...)."
                 )
 
 
-def _problem(output: Any, source: str) -> str | None:
+def _problem(output: Any, sources: str, key: bytes | None) -> str | None:
     """What an output shows that it must not; None if it passes."""
     kind = output["output_type"]
     if kind == "error":
         return "an error message, which may quote records,"
     if kind == "stream":
-        lines = {line.strip() for line in output["text"].splitlines() if line.strip()}
-        return "printed text" if lines - _spelt_out(source) else None
-    metadata, data = output.get("metadata", {}), output.get("data", {})
+        return None  # see _lines
+    metadata, data = dict(output.get("metadata", {})), dict(output.get("data", {}))
     texts = {mime: "".join(text) for mime, text in data.items() if isinstance(text, str | list)}
     for text in texts.values():
-        plain = _TAG.sub(" ", text)
-        if _ID_COLUMN.search(plain):
-            return "ids of patients or visits"
-        if _LIST_COLUMN.search(plain):
-            return "lists of codes"
-    if metadata.get(MARK, 0) >= LIMIT:
-        return None
+        # With tags, because attributes carry words too, and without, because tags may stand inside a word.
+        for plain in (text, _TAG.sub(" ", text), _TAG.sub("", text)):
+            if _ID_COLUMN.search(plain):
+                return "ids of patients or visits"
+            if _LIST_COLUMN.search(plain):
+                return "lists of codes"
     if "scrapbook" in metadata:
-        return None if all(_is_number(text) for text in texts.values()) else "a glued value that is not a number"
-    if any(mime.startswith("image/") for mime in data):
-        return "a figure that was not released"
-    return "a result that was not released"
+        return _glue_problem(metadata, data, texts, sources, key)
+    if not _is_released(metadata, data, key):
+        picture = any(mime.startswith("image/") for mime in data)
+        return "a figure that was not released" if picture else "a result that was not released"
+    if strange := [mime for mime in data if mime not in texts or not _SHOWN.fullmatch(mime)]:
+        return f"data of the kind {strange[0]}"
+    return None
 
 
-def _spelt_out(source: str) -> set[str]:
-    """Lines of the string constants of a cell."""
+def _glue_problem(
+    metadata: dict[str, Any], data: dict[str, Any], texts: dict[str, str], sources: str, key: bytes | None
+) -> str | None:
+    """A glued value is a number, or words that were released; its name stands in the chapter."""
+    about = metadata["scrapbook"]
+    if not isinstance(about, dict) or not set(about) <= {"name", "mime_prefix"}:
+        return "more than a name beside a glued value"
+    name, prefix = str(about.get("name", "")), about.get("mime_prefix", GLUE_PREFIX)
+    if prefix not in (GLUE_PREFIX, "") or list(texts) != list(data) or list(data) not in GLUED:
+        return "a glued value that is more than a number"
+    if not all(part in sources for part in re.split(r"[_\W]+", name)) or len(re.findall(r"\d{4,}", name)):
+        return "a glued name that the chapter does not spell out"
+    if MARK in metadata:
+        return None if _is_released(metadata, data, key) else "a result that was not released"
+    extra = set(metadata) - {"scrapbook"}
+    return None if not extra and all(map(_is_number, texts.values())) else "a glued value that is not a number"
+
+
+def _is_released(metadata: dict[str, Any], data: dict[str, Any], key: bytes | None) -> bool:
+    """Whether an output bears the mark of :func:`show`, and its seal where the key of the execution is known."""
+    patients = metadata.get(MARK)
+    if not isinstance(patients, int) or isinstance(patients, bool) or patients < LIMIT:
+        return False
+    return key is None or hmac.compare_digest(str(metadata.get(SEAL, "")), _seal(key, data, metadata))
+
+
+def _seal(key: bytes, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """A hash of an output that nobody can make who does not know the key of this execution."""
+    texts = {mime: "".join(text) if isinstance(text, list) else text for mime, text in data.items()}
+    content = json.dumps([texts, {k: v for k, v in metadata.items() if k != SEAL}], sort_keys=True, default=str)
+    return hmac.new(key, content.encode(), hashlib.sha256).hexdigest()
+
+
+def _lines(outputs: Sequence[Any]) -> list[str]:
+    """Everything that a cell has printed, in lines."""
+    printed = "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
+    return [line.strip() for line in printed.splitlines() if line.strip()]
+
+
+def _spelt_out(source: str) -> Counter[str]:
+    """Lines of the string constants of a cell, each as often as it stands there; words, not lone figures."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError:  # a notebook command
-        return set()
+        return Counter()
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return {line.strip() for text in texts for line in text.splitlines()}
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    return Counter(line for line in lines if re.search(r"[^\W\d_]{3}", line))
 
 
 def _is_number(text: str) -> bool:
