@@ -68,10 +68,14 @@ class ListCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         lists = {name for p in self.params if (p.metavar or "").endswith("...") for name in p.opts}
+        alone = {name for p in self.params if (p.metavar or "").startswith("[") for name in p.opts}
         words: list[str] = []
         option = None
-        for word in args:
-            if word.startswith("-") and not _is_number(word):
+        for word, following in zip(args, [*args, "--"][1:], strict=True):
+            if word in alone and following.startswith("--"):
+                words += [word, "-"]
+                option = None
+            elif word.startswith("-") and not _is_number(word):
                 option = word if word in lists else None
                 if option is None:
                     words.append(word)
@@ -247,16 +251,22 @@ def recommend(
     ddi: Interactions = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown codes instead of leaving them out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="[FILE]", help="File for the medications; without a name print them as CSV.")
+    ] = None,
 ) -> None:
     """Ask a trained system what to prescribe at a visit."""
     import json
 
+    from medrec.folders import notice
     from medrec.inference import read_history
     from medrec.inference import recommend as ask
-    from medrec.runs import Run
 
+    printed = csv == Path("-")
+    if as_json and printed:
+        raise MedrecError("--json and --csv both print the answer: give one of them, or --csv FILE.")
     answer = ask(
-        Run.load(run) if run else None,
+        run,
         diagnoses=diagnoses,
         procedures=procedures,
         symptoms=symptoms,
@@ -265,7 +275,17 @@ def recommend(
         strict=strict,
     )
     _warn_of_older_code(answer.run)
-    print(json.dumps(answer.plain(), indent=1) if as_json else _recommended(answer))
+    written = None if csv is None or printed else answer.write_csv(csv)
+    if printed:
+        for line in _left_out(answer):
+            notice(line)
+        print(answer.frame().write_csv(), end="")
+    elif as_json:
+        print(json.dumps(answer.plain(), indent=1))
+    else:
+        print(_recommended(answer))
+        if written is not None:
+            print(written)
 
 
 @app.command()
@@ -474,7 +494,7 @@ def synthesize(
     from medrec.paths import data_dir
 
     form: Any = layout
-    knobs = {"history": history, "structure": structure, "text": text}
+    knobs: Any = {"history": history, "structure": structure, "text": text}
     if name is not None and output is not None:
         raise MedrecError("--name puts the tables into the data folder, --output somewhere else: give one of them.")
     if output is None:
@@ -563,13 +583,34 @@ def _recommended(answer: Recommendation) -> str:
                 lines.append(f"{'':15}{kind[0]}: {', '.join(shown)}")
     at = f" at threshold {answer.threshold:.2f}, tuned on validation patients" if answer.threshold is not None else ""
     lines.append(f"{len(answer.medications)} medications{at}. {answer.note}")
-    for kind, code, why in answer.left_out.iter_rows():
-        lines.append(f"Left out: {kind} {code}. {why}")
+    lines += [_asked(answer), *_left_out(answer)]
     pairs = [f"{a} with {b}" for a, b in answer.interactions.head(PAIRS_SHOWN).iter_rows()]
     more = ", ..." if len(answer.interactions) > PAIRS_SHOWN else ""
     lines.append(f"Interacting pairs by {answer.ddi}, {len(answer.interactions)}: {', '.join(pairs) or 'none'}{more}")
     lines.append(f"Trained on {_source(answer.run.config['cohort'])}. For study, not for treating patients.")
     return "\n".join(lines)
+
+
+def _asked(answer: Recommendation) -> str:
+    """How much of what was said of the patient the answer rests on."""
+    import polars as pl
+
+    from medrec.inference import FIELDS
+
+    counted = []
+    for visits in (pl.col("visit") == 0, pl.col("visit") > 0):
+        found = dict(answer.understood.filter(visits).group_by("kind").len().iter_rows())
+        words = [
+            f"{found[kind]} {kind if found[kind] == 1 else name}" for name, kind in FIELDS.items() if kind in found
+        ]
+        counted.append(", ".join(words))
+    earlier = answer.understood.filter(pl.col("visit") > 0)["visit"].n_unique()
+    past = f"{earlier} earlier visit{'s' * (earlier > 1)} with {counted[1]}" if earlier else "no earlier visit"
+    return f"It rests on {counted[0] or 'no codes'} of this visit, and on {past}."
+
+
+def _left_out(answer: Recommendation) -> list[str]:
+    return [f"Left out: {kind} {code}. {why}" for kind, code, why in answer.left_out.iter_rows()]
 
 
 def _warn_of_older_code(run: Run) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from medrec.arguments import near, shown
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
 from medrec.data.load import load_cohort
 from medrec.data.mapping import map_medications
+from medrec.data.spelling import filled, plain_code, version
 from medrec.folders import notice
-from medrec.knowledge.drugs import drugs
+from medrec.knowledge.classes import atc3
+from medrec.knowledge.drugs import combinations, drugs
 from medrec.knowledge.interactions import class_interactions, read_list
 from medrec.models import registry
 from medrec.models.base import Estimator, Recommender
@@ -31,24 +35,35 @@ from medrec.tasks.visits import predict
 from medrec.training import load_system, look_up, train
 from medrec.types import MedrecError, Ragged
 
-Visit = Mapping[str, Sequence[str]]
-"""Codes of a visit by kind, or by field of a history file."""
+Visit = Mapping[str, Iterable[str] | None]
+"""Codes of a visit by field."""
 FIELDS: dict[str, Kind] = {
     "diagnoses": "diagnosis",
     "procedures": "procedure",
     "symptoms": "symptom",
     "medications": "medication",
 }
-"""What a visit of a history file may hold."""
+"""What a visit may hold, in a history file as in Python. The name of the kind says the same."""
+KIND_OF: dict[str, Kind] = FIELDS | {kind: kind for kind in KINDS}
+SHAPE = '[{"diagnoses": ["428.0"], "procedures": ["96.71"], "medications": ["furosemide"]}]'
+"""A history, in messages."""
 DEFAULT = ("lr", "synthetic")
 """System and cohort that answer where no run is named."""
 ATC = re.compile(r"[A-Z]\d\d[A-Z]([A-Z](\d\d)?)?")
 """An ATC code of level 3, 4 or 5."""
+MAYBE_DRUG = re.compile(r"(?!.*[:|]).*([A-Za-z]{3}|[A-Za-z]\d\d[A-Za-z])")
+"""What no code of a diagnosis looks like: three letters in a row, or the beginning of an ATC code."""
+CODINGS = {"9": "ICD-9", "10": "ICD-10", "ccs": "CCS"}
+"""Codings in words."""
+NEAR = 3
+"""Codes that are suggested for an unknown one."""
 LEFT_OUT = {"kind": pl.String, "code": pl.String, "why": pl.String}
+UNDERSTOOD = {"visit": pl.Int64, "kind": pl.String, "given": pl.String, "code": pl.String, "title": pl.String}
+REASONS = {"medication": pl.String, "kind": pl.String, "what": pl.String, "weight": pl.Float64}
 
 
 class UnknownCodeError(MedrecError):
-    """A code that the run's vocabulary does not hold."""
+    """A word that the run's vocabulary does not hold, or that could be two of its codes."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,10 @@ class Recommendation:
         ddi: the list of interactions by which they do, in words.
         threshold: probability from which a medication is on the list; ``None`` for systems without one.
         note: what the system did not look at.
-        left_out: ``kind``, ``code``, ``why``: what was said of the patient and is unknown to the run.
+        left_out: ``kind``, ``code``, ``why``: what was said of the patient and is unknown to the run. A ``visit`` of
+            the history of which nothing is left is one of these, with its number for a code.
+        understood: ``visit`` (of the history, 1 being the oldest; 0 is the one asked about), ``kind``, ``given`` (a
+            word as it was written), ``code``, ``title``: what the words were taken for.
         reasons: ``medication``, ``kind``, ``what``, ``weight`` of the recommended medications; ``None`` where the
             system cannot say.
     """
@@ -74,7 +92,29 @@ class Recommendation:
     threshold: float | None
     note: str
     left_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LEFT_OUT))
+    understood: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=UNDERSTOOD))
     reasons: pl.DataFrame | None = None
+
+    def frame(self) -> pl.DataFrame:
+        """The medications, with the codes of those that they interact with, parted by blanks."""
+        others: dict[str, list[str]] = {code: [] for code in self.medications["code"]}
+        for first, second in self.interactions.iter_rows():
+            others[first].append(second)
+            others[second].append(first)
+        found = [" ".join(codes) or None for codes in others.values()]
+        return self.medications.with_columns(pl.Series("interacts_with", found, dtype=pl.String))
+
+    def write_csv(self, path: Path) -> Path:
+        """Write :meth:`frame`.
+
+        Raises:
+            MedrecError: the file cannot be written.
+        """
+        try:
+            Path(path).write_text(self.frame().write_csv(), encoding="utf-8")
+        except OSError as error:
+            raise MedrecError(f"Cannot write {path}: {error.strerror}. Choose another file.") from None
+        return Path(path)
 
     def plain(self) -> dict[str, Any]:
         """All of it as lists and mappings, for JSON."""
@@ -88,6 +128,7 @@ class Recommendation:
             "medications": self.medications.to_dicts(),
             "interactions": self.interactions.to_dicts(),
             "interactions_by": self.ddi,
+            "understood": self.understood.to_dicts(),
             "left_out": self.left_out.to_dicts(),
             "reasons": None if self.reasons is None else self.reasons.to_dicts(),
             "note": self.note,
@@ -95,39 +136,50 @@ class Recommendation:
 
 
 def recommend(
-    run: Run | None = None,
+    run: Run | Path | str | None = None,
     *,
-    diagnoses: Sequence[str] = (),
-    procedures: Sequence[str] = (),
-    symptoms: Sequence[str] = (),
-    history: Sequence[Visit] = (),
+    diagnoses: Iterable[str] | None = (),
+    procedures: Iterable[str] | None = (),
+    symptoms: Iterable[str] | None = (),
+    history: Iterable[Visit] | None = (),
     ddi: Path | None = None,
     strict: bool = False,
 ) -> Recommendation:
     """Medications for a visit, from a run's system at its tuned threshold.
 
     Args:
-        run: a finished run; ``None``: :func:`default_run`, a logistic regression on synthetic records.
+        run: a finished run, or its folder; ``None``: :func:`default_run`, a logistic regression on synthetic records.
         diagnoses: codes of the visit, with or without dots; ``9:4280`` or ``10:I509`` says which ICD version is meant.
         procedures: codes of the visit.
         symptoms: codes of the visit.
-        history: earlier visits, oldest first, each with lists of codes under the names of :data:`FIELDS`; medications
-            may be ATC classes, finer ATC codes, which are cut to their class, or names of drugs.
+        history: earlier visits, oldest first, each with lists of codes under the names of :data:`FIELDS`, as a history
+            file holds them; medications may be ATC classes, finer ATC codes, which are cut to their class, or names of
+            drugs. A visit of which the run knows nothing is left out, and so reported.
         ddi: file of another interaction list by which interacting pairs are named; ``None``: the run's own. The system
             itself keeps the list that it was trained with.
         strict: refuse unknown codes instead of leaving them out.
 
     Raises:
-        MedrecError: nothing is said of the patient, or nothing that the run knows; a code that could be two things; a
-            system that needs a history and got none, or that ranks medications for the patients of its training.
+        MedrecError: nothing is said of the patient, or nothing that the run knows; another structure than that of a
+            history file; a system that needs a history and got none, or that ranks medications for the patients of
+            its training; no run.
 
     Example:
         >>> import medrec
         >>> medrec.recommend(diagnoses=["428.0"]).medications  # doctest: +SKIP
     """
+    # A mistake should not wait for a training.
     if ddi is not None:
-        read_list(ddi)  # a mistake should not wait for a training
-    run = default_run() if run is None else run
+        read_list(ddi)
+    given = {"diagnoses": diagnoses, "procedures": procedures, "symptoms": symptoms}
+    visits = [*_visits(history, "The history"), _visit(given, "The visit")]
+    run = None if run is None else _run(run)
+    if not any(words for visit in visits for words in visit.values()):
+        raise MedrecError(
+            "Nothing is said of the patient. Give codes of the visit, e.g. --diagnoses 428.0 584.9 --procedures 96.71, "
+            "or earlier visits with --history FILE."
+        )
+    run = run or default_run()
     entry = registry.get(run.config["system"])
     if entry.task != "visits":
         raise MedrecError(
@@ -135,11 +187,12 @@ def recommend(
             "Ask a run of a system for visits; `medrec systems` lists them."
         )
     system, context = load_system(run)
-    if system.needs_history and not history:
+    if system.needs_history and len(visits) == 1:
         raise MedrecError(f"{entry.label} sees {entry.sees}: give earlier visits with --history FILE.")
-    now: Visit = {"diagnoses": diagnoses, "procedures": procedures, "symptoms": symptoms}
     vocab = context.vocab
-    codes, left_out = _understood([_by_kind(visit) for visit in (*history, now)], vocab, strict=strict)
+    codes, understood, left_out = _understood(visits, vocab, strict=strict)
+    if system.needs_history and len(codes["diagnosis"]) == 1:
+        raise MedrecError(f"{entry.label} sees {entry.sees}, and the run knows nothing of the earlier visits given.")
     patient = _one_patient(codes, vocab, run)
     prediction = predict(system, patient, context)
     chosen = prediction.recommended[-1]
@@ -170,8 +223,18 @@ def recommend(
         threshold=run.threshold,
         note=f"{entry.label} sees {entry.sees}.",
         left_out=left_out,
+        understood=understood,
         reasons=_reasons(system, patient, context, [medications.codes[i] for i in ids]),
     )
+
+
+def _run(run: Any) -> Run:
+    """A run, or that of a folder."""
+    if isinstance(run, str | os.PathLike):
+        return Run.load(Path(run).expanduser())
+    if not isinstance(run, Run):
+        raise MedrecError(f"A run is what `medrec.train` gives, or its folder, not {shown(run)}.")
+    return run
 
 
 def default_run() -> Run:
@@ -185,49 +248,141 @@ def default_run() -> Run:
     return found
 
 
-def _by_kind(visit: Visit) -> dict[Kind, Sequence[str]]:
-    """A visit by kind, whichever of the two names its codes have."""
-    found: dict[Kind, Sequence[str]] = {}
-    for name, codes in visit.items():
-        kind = next((kind for field_name, kind in FIELDS.items() if name in (field_name, kind)), None)
-        if kind is None or isinstance(codes, str):
-            raise MedrecError(
-                f"A visit has no {name!r} that is {codes!r}: it holds lists of codes, named {', '.join(FIELDS)}."
-            )
-        found[kind] = codes
+# -- what is said of a patient -----------------------------------------------------------------------------------------
+
+
+def read_history(path: Path) -> list[Visit]:
+    """Earlier visits from a JSON file: a list, oldest first, of ``{"diagnoses": [...], "medications": [...], ...}``.
+
+    Raises:
+        MedrecError: no such file, no JSON, or another structure.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+    except FileNotFoundError:
+        raise MedrecError(f"There is no file {path}. Give a JSON list of visits: {SHAPE}.") from None
+    except OSError as error:
+        raise MedrecError(f"{path} cannot be read: {error.strerror}. Give a JSON list of visits: {SHAPE}.") from None
+    except UnicodeDecodeError:
+        raise MedrecError(f"{path} is not written in UTF-8. Save it in this encoding.") from None
+    except (ValueError, RecursionError) as error:
+        raise MedrecError(f"{path} is not JSON: {error}. Give a list of visits: {SHAPE}.") from None
+    _visits(content, str(path))
+    found: list[Visit] = content or []
     return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which Python would keep the last of two fields with one name."""
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"the field {twice!r} stands twice in one object")
+    return dict(pairs)
+
+
+def _visits(content: Any, what: str) -> list[dict[Kind, list[str]]]:
+    """A history by kind, from a file as from Python.
+
+    Args:
+        content: its visits.
+        what: it is, in messages.
+
+    Raises:
+        MedrecError: another structure.
+    """
+    if content is None:
+        return []
+    if isinstance(content, Mapping) and set(content) & set(KIND_OF):
+        raise MedrecError(f"{what} is one visit. It must be a list of visits, in brackets: {SHAPE}.")
+    if isinstance(content, str | bytes | Mapping) or not isinstance(content, Iterable):
+        raise MedrecError(f"{what} is {shown(content)}. It must be a list of visits: {SHAPE}.")
+    return [_visit(visit, f"{what}, visit {number}") for number, visit in enumerate(content, 1)]
+
+
+def _visit(content: Any, what: str) -> dict[Kind, list[str]]:
+    if not isinstance(content, Mapping):
+        raise MedrecError(f"{what} is {shown(content)}. It must hold lists of codes by name: {SHAPE[1:-1]}.")
+    found: dict[Kind, list[str]] = {}
+    for name, words in content.items():
+        if name not in KIND_OF:
+            raise MedrecError(
+                f"{what}: there is no field {shown(name)}.{near(str(name), FIELDS)} Fields: {', '.join(FIELDS)}."
+            )
+        found.setdefault(KIND_OF[name], []).extend(_words(words, f"{what}: {name}"))
+    return found
+
+
+def _words(content: Any, what: str) -> list[str]:
+    if content is None:
+        return []
+    if isinstance(content, str | bytes | Mapping) or not isinstance(content, Iterable):
+        raise MedrecError(f'{what} must be a list of codes in quotes, e.g. ["428.0"], not {shown(content)}.')
+    words = list(content)
+    for word in words:
+        if not isinstance(word, str):
+            raise MedrecError(f"{what}: put {shown(word)} in quotes, since a number loses the zeros at its ends.")
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise MedrecError(f"{what}: {shown(word)} is no text in UTF-8.")
+    return words
 
 
 def _understood(
     visits: Sequence[Mapping[Kind, Sequence[str]]], vocab: Mapping[Kind, Vocabulary], *, strict: bool
-) -> tuple[dict[Kind, Ragged], pl.DataFrame]:
-    """Codes of each visit as the run numbers them, and what it does not know.
+) -> tuple[dict[Kind, Ragged], pl.DataFrame, pl.DataFrame]:
+    """Codes of each visit as the run numbers them, what words were taken for, and what the run does not know.
 
     Raises:
-        MedrecError: nothing is left; an unknown code where ``strict``; one that could be two things.
+        MedrecError: nothing is left; an unknown code where ``strict``.
     """
-    place: dict[Kind, Callable[[Vocabulary, str], int]] = {"medication": medication_id}
+    codes = {kind: Codes(vocab[kind]) for kind in KINDS}
+    places: dict[tuple[Kind, str], int] = {}
     unknown: dict[tuple[Kind, str], str] = {}
-    codes: dict[Kind, Ragged] = {}
-    for kind in KINDS:
-        rows: list[list[int]] = []
-        for visit in visits:
-            ids: set[int] = set()
-            for word in visit.get(kind, ()):
-                try:
-                    ids.add(place.get(kind, code_id)(vocab[kind], word))
-                except UnknownCodeError as error:
-                    if strict:
-                        raise
-                    unknown[kind, word] = str(error)
-            rows.append(sorted(ids))
-        codes[kind] = Ragged.from_lists(rows)
-    if not any(len(rows.values) for rows in codes.values()):
-        if unknown:
-            raise MedrecError(f"The run knows none of the {len(unknown)} codes given. {next(iter(unknown.values()))}")
-        raise MedrecError("Nothing is said of the patient: give diagnoses, procedures or earlier visits.")
-    left_out = [(kind, word, why) for (kind, word), why in unknown.items()]
-    return codes, pl.DataFrame(left_out, schema=LEFT_OUT, orient="row")
+    kept: list[dict[Kind, list[int]]] = []
+    rows: list[tuple[int, str, str, str, str]] = []
+    empty: list[tuple[str, str, str]] = []
+    for number, visit in enumerate(visits, 1):
+        here: dict[Kind, list[int]] = {}
+        for kind in KINDS:
+            for word in dict.fromkeys(visit.get(kind, ())):
+                if (kind, word) not in places and (kind, word) not in unknown:
+                    try:
+                        places[kind, word] = codes[kind].find(word)
+                    except UnknownCodeError as error:
+                        unknown[kind, word] = f"{error}{_elsewhere(word, kind, codes)}"
+                if (i := places.get((kind, word))) is not None:
+                    here.setdefault(kind, []).append(i)
+                    rows.append((number % len(visits), kind, word, vocab[kind].codes[i], vocab[kind].titles[i]))
+        if here or number == len(visits):
+            kept.append(here)
+        else:
+            why = "The run knows none of its codes." if any(visit.values()) else "It holds no codes."
+            empty.append(("visit", str(number), why))
+    if unknown and (strict or not places):
+        words = [shown(word) for _, word in unknown]
+        said = f"Unknown: {', '.join(words[:10])}{', ...' * (len(words) > 10)}. " if words[1:] else ""
+        if not places:
+            said = f"The run knows none of the {len(words)} codes given. "
+        raise UnknownCodeError(said + next(iter(unknown.values())))
+    left_out = pl.DataFrame(
+        [*((kind, word, why) for (kind, word), why in unknown.items()), *empty], schema=LEFT_OUT, orient="row"
+    )
+    ragged = {kind: Ragged.from_lists([sorted(set(here.get(kind, ()))) for here in kept]) for kind in KINDS}
+    return ragged, pl.DataFrame(rows, schema=UNDERSTOOD, orient="row"), left_out
+
+
+def _elsewhere(word: str, kind: Kind, codes: Mapping[Kind, Codes]) -> str:
+    """Whether a word that is unknown as one kind is known as another."""
+    for field_name, other in FIELDS.items():
+        if other == kind or (other == "medication" and not MAYBE_DRUG.match(word)):
+            continue
+        try:
+            codes[other].find(word)
+        except OutsideError as error:
+            return f" It is a medication, of class {error.code}."
+        except UnknownCodeError:
+            continue
+        return f" It is a {other}: give it among the {field_name}{' of earlier visits' * (other == 'medication')}."
+    return ""
 
 
 def _one_patient(codes: dict[Kind, Ragged], vocab: dict[Kind, Vocabulary], run: Run) -> Cohort:
@@ -263,102 +418,171 @@ def _reasons(
         reasons = system.explain(VisitBatch.build(patient, np.array([0])), context)
     if reasons is None:
         return None
+    # A system that found nothing may not say of what type its columns would have been.
+    reasons = reasons.select(pl.col(name).cast(kind) for name, kind in REASONS.items())
     order = pl.DataFrame({"medication": codes, "place": range(len(codes))}, schema_overrides={"medication": pl.String})
     chosen = reasons.join(order, on="medication").sort("place", "kind", "weight", descending=[False, False, True])
     return chosen.drop("place")
 
 
-def read_history(path: Path) -> list[Visit]:
-    """Earlier visits from a JSON file: a list, oldest first, of ``{"diagnoses": [...], "medications": [...], ...}``.
+# -- codes as people write them ----------------------------------------------------------------------------------------
 
-    Raises:
-        MedrecError: no such file, no JSON, or another structure.
+
+class OutsideError(UnknownCodeError):
+    """A medication of a class that the run does not have.
+
+    Args:
+        word: as it was written.
+        code: of the class.
+        n: classes of the run.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MedrecError(f"There is no file {path}. Give a JSON list of visits.") from None
-    except OSError as error:
-        raise MedrecError(f"{path} cannot be read: {error.strerror}. Give a JSON list of visits.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MedrecError(f"{path} is not JSON: {error}. Give a list of visits.") from None
-    shape = 'a list of visits such as [{"diagnoses": ["428.0"], "procedures": [], "medications": ["C03C"]}]'
-    if not isinstance(content, list) or not all(isinstance(visit, dict) for visit in content):
-        raise MedrecError(f"{path} must hold {shape}.")
-    for number, visit in enumerate(content, 1):
-        for name, codes in visit.items():
-            if name not in FIELDS:
-                raise MedrecError(
-                    f"{path}, visit {number}: there is no field {name!r}.{_hint(name, FIELDS)} "
-                    f"Fields: {', '.join(FIELDS)}."
-                )
-            if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
-                raise MedrecError(f"{path}, visit {number}: {name!r} must be a list of codes in quotes.")
-    return content
+
+    def __init__(self, word: str, code: str, n: int) -> None:
+        names = dict(atc3().select("code", "name").iter_rows())
+        named = f" ({names[code]})" if code in names else ""
+        super().__init__(f"{shown(word)} is of class {code}{named}, which is not among the run's {n} medications.")
+        self.code = code
 
 
-def medication_id(vocabulary: Vocabulary, word: str) -> int:
-    """Place of a medication in a vocabulary of classes: an ATC class, a finer ATC code, or the name of a drug.
+class Codes:
+    """The codes of one kind that a run knows, found in whatever way people write them.
 
-    A name means the class that the drug has by its usual route, see :mod:`medrec.knowledge.drugs`.
-
-    Raises:
-        UnknownCodeError: the run has no such class, or we have no such drug.
+    Args:
+        vocabulary: of the run.
     """
-    index = vocabulary.index
-    try:
-        return code_id(vocabulary, word)
-    except UnknownCodeError as error:
-        unknown = error
-    if ATC.fullmatch(word.strip().upper()):
-        code = word.strip().upper()[:4]
-    else:
-        found = map_medications(pl.DataFrame({"name": [word], "route": [None]})).row(0, named=True)
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.index = vocabulary.index
+
+    def find(self, word: str) -> int:
+        """Place of a code in the vocabulary.
+
+        Dots, blanks, quotes and the case of an ICD code do not matter, nor how its version is written (``9:4280``,
+        ``ICD-9: 428.0``); it may be left out where one version alone has the code. Medications are ATC classes, finer
+        ATC codes, or names of drugs, each of which means the class that the drug has by its usual route, see
+        :mod:`medrec.knowledge.drugs`.
+
+        Raises:
+            UnknownCodeError: the run has no such code or class, the code exists in two versions, or we have no such
+                drug.
+        """
+        if word in self.index:
+            return self.index[word]
+        if filled(word) is None:
+            raise UnknownCodeError(f"{shown(word)} says nothing.")
+        return self._medication(word) if self.vocabulary.kind == "medication" else self._code(word)
+
+    # -- codes of diagnoses, procedures and symptoms
+
+    @cached_property
+    def _plain(self) -> dict[str, list[str]]:
+        """Codes by their letters and digits, without their coding."""
+        bare = pl.Series([_split(code)[1] for code in self.vocabulary.codes], dtype=pl.String)
+        plain = pl.DataFrame({"code": bare}).select(plain_code(pl.col("code"), self._spelling)).to_series()
+        found: dict[str, list[str]] = {}
+        for code, key in zip(self.vocabulary.codes, plain, strict=True):
+            found.setdefault(key or "", []).append(code)
+        return found
+
+    @cached_property
+    def _codings(self) -> list[str]:
+        return list(dict.fromkeys(_split(code)[0] for code in self.vocabulary.codes))
+
+    @property
+    def _spelling(self) -> Any:
+        return "procedure" if self.vocabulary.kind == "procedure" else "diagnosis"
+
+    def _code(self, word: str) -> int:
+        coding, bare = self._coding(word)
+        plain = plain_code(bare, self._spelling) or ""
+        codings = [coding] if coding else _codings_of_dot(bare, self.vocabulary.kind)
+        found = [code for code in self._plain.get(plain, ()) if not codings or _split(code)[0] in codings]
+        if len(found) == 1:
+            return self.index[found[0]]
+        kind = self.vocabulary.kind
+        if found:
+            raise UnknownCodeError(
+                f"The {kind} code {shown(word)} exists as {' and '.join(found)}: write one of these."
+            )
+        if not len(self.vocabulary):
+            raise UnknownCodeError(f"The run knows no {kind} codes at all.")
+        said = f"The run knows no {kind} code {shown(word)} among its {len(self.vocabulary)}"
+        if words := " and ".join(CODINGS[coding] for coding in self._codings if coding in CODINGS):
+            said += f", which are {words}"
+        if close := [f"{code} ({self.vocabulary.titles[self.index[code]]})" for code in self._near(plain)]:
+            said += f". Near it: {', '.join(close)}"
+        raise UnknownCodeError(f"{said}.")
+
+    def _coding(self, word: str) -> tuple[str | None, str]:
+        """The coding that a word names, and the rest; ``None`` where it names none."""
+        parts = word.split(":", 1) if ":" in word else word.rsplit(None, 1)
+        if len(parts) == 2 and (number := version(parts[0])):
+            return number, parts[1]
+        if ":" in word and (coding := parts[0].strip().lower()) in self._codings:
+            return coding, parts[1]
+        return None, word
+
+    def _near(self, plain: str) -> list[str]:
+        """Codes of the same category, and those that have lost a zero in front."""
+        category = plain[: 2 if self.vocabulary.kind == "procedure" else 3]
+        if len(category) < 2 or len(plain) > 60:
+            return []
+        zero = [f"0{plain}"] if f"0{plain}" in self._plain else []
+        same = [key for key in self._plain if key.startswith(category)]
+        close = [*zero, *difflib.get_close_matches(plain, same, n=NEAR, cutoff=0.5)]
+        return [code for key in close for code in self._plain[key]][:NEAR]
+
+    # -- medications
+
+    def _medication(self, word: str) -> int:
+        code = re.sub(r"[\s.]", "", word).upper()
+        if ATC.fullmatch(code):
+            code = code[:4]
+            if code not in self.index and code not in set(atc3()["code"]):
+                raise UnknownCodeError(f"There is no ATC class {code}, as which {shown(word)} is read.")
+        elif re.fullmatch(r"[A-Z](\d\d)?", code):
+            raise UnknownCodeError(f"{shown(word)} is a group of ATC classes. Give one of them, four characters.")
+        else:
+            code = self._class_of_drug(word)
+        if code not in self.index:
+            raise OutsideError(word, code, len(self.index))
+        return self.index[code]
+
+    def _class_of_drug(self, name: str) -> str:
+        order = pl.DataFrame({"name": [name], "route": [None]}, schema={"name": pl.String, "route": pl.String})
+        found = map_medications(order).row(0, named=True)
         if found["status"] == "carrier":
-            raise UnknownCodeError(f"{word!r} is a fluid or an order without a drug; no class stands for it.")
+            raise UnknownCodeError(f"{shown(name)} is a fluid or an order without a drug; no class stands for it.")
+        # Only a whole name counts: what is guessed of the orders in a hospital's tables is too little here.
+        if found["method"] == "name (first of several)":
+            raise UnknownCodeError(f"{shown(name)} names several drugs. Give each of them by itself.")
         if found["method"] != "name":
-            # Only a whole name counts: what is guessed of the orders in a hospital's tables is too little here.
-            close = difflib.get_close_matches(word.lower(), _names(), n=1, cutoff=0.8)
-            raise UnknownCodeError(f"There is no drug {word!r}. Did you mean {close[0]!r}?") if close else unknown
-        code = found["atc3"]
-    if code not in index:
-        raise UnknownCodeError(f"{word!r} is of class {code}, which is not among the run's {len(index)} medications.")
-    return index[code]
+            close = [found["drug"]] if found["drug"] else []
+            if not close and len(name) <= 60:
+                close = difflib.get_close_matches(name.strip().lower(), _names(), n=1, cutoff=0.8)
+            hint = f" Did you mean {close[0]!r}?" if close else " Give an ATC class such as C03C, or a drug's name."
+            raise UnknownCodeError(f"There is no drug {shown(name)}.{hint}")
+        return str(found["atc3"])
+
+
+def _split(code: str) -> tuple[str, str]:
+    """Coding and rest of a code as vocabularies write it; a code without a coding has an empty one."""
+    coding, colon, rest = code.partition(":")
+    return (coding, rest) if colon else ("", code)
+
+
+def _codings_of_dot(bare: str, kind: Kind) -> list[str]:
+    """Versions that a dot tells apart: external causes of ICD-9, ``E888.9``, and chapter E of ICD-10, ``E88.89``."""
+    before, dot, _ = bare.strip().partition(".")
+    if kind != "diagnosis" or not dot or not re.fullmatch(r"[eE]\d+", before):
+        return []
+    return ["9"] if len(before) == 4 else ["10"]
 
 
 @cache
 def _names() -> list[str]:
-    return drugs()["name"].to_list()
-
-
-def code_id(vocabulary: Vocabulary, code: str) -> int:
-    """Place of a code in a vocabulary; the dot, the case and a unique coding prefix may be left out.
-
-    Raises:
-        UnknownCodeError: the vocabulary does not hold it.
-        MedrecError: it stands for different things in two codings.
-    """
-    index = vocabulary.index
-    if code in index:
-        return index[code]
-    plain = re.sub(r"[.\s]", "", code).upper()
-    if ":" in plain:
-        coding, _, rest = plain.partition(":")
-        candidates = [f"{coding.lower()}:{rest}"]
-    else:
-        codings = dict.fromkeys(c.partition(":")[0] for c in vocabulary.codes if ":" in c)
-        candidates = [plain, *(f"{coding}:{plain}" for coding in codings)]
-    found = [c for c in candidates if c in index]
-    if len(found) == 1:
-        return index[found[0]]
-    if found:
-        raise MedrecError(f"The {vocabulary.kind} code {code!r} exists as {' and '.join(found)}: write one of these.")
-    bare = {c.partition(":")[2] or c: c for c in vocabulary.codes}
-    close = difflib.get_close_matches(plain.partition(":")[2] or plain, list(bare), n=3, cutoff=0.6)
-    near = f" Near it: {', '.join(f'{bare[c]} ({vocabulary.titles[index[bare[c]]]})' for c in close)}." if close else ""
-    raise UnknownCodeError(f"The run knows no {vocabulary.kind} code {code!r} among its {len(vocabulary)}.{near}")
-
-
-def _hint(word: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """Names of drugs, small letters: ours, synonyms and brands."""
+    tables = (drugs(), combinations())
+    columns = [table[column].explode() for table in tables for column in ("name", "synonyms", "brands")]
+    return sorted({name.lower() for column in columns for name in column.drop_nulls()})

@@ -271,8 +271,83 @@ def test_recommend_without_a_run():
 def test_recommend_says_what_is_missing(tmp_path):
     folder = run_of(output("train", "repeat", "--cohort", "tiny")).folder
     assert "repeat ranks medications for the patients" in mistake("recommend", "--run", folder, "--diagnoses", "428.0")
-    assert "Nothing is said of the patient" in mistake("recommend")
+    assert "Nothing is said of the patient. Give codes" in mistake("recommend")
+    assert "Nothing is said of the patient. Give codes" in mistake("recommend", "--diagnoses", "--run", folder)
     assert "There is no file" in mistake("recommend", "--history", tmp_path / "none.json")
+    assert "cannot be read" in mistake("recommend", "--history", tmp_path)
+    (tmp_path / "one.json").write_text('{"diagnoses": ["428.0"]}')
+    assert "one.json is one visit" in mistake("recommend", "--history", tmp_path / "one.json")
+    for wrong in (tmp_path, tmp_path / "one.json", tmp_path / "none"):
+        assert "holds no run" in mistake("recommend", "--run", wrong, "--diagnoses", "428.0")
+    assert "is no text" in mistake("recommend", "--diagnoses", "428.0\udcff")
+
+
+@pytest.fixture(scope="module")
+def lr():
+    """Folder of a run."""
+    return run_of(output("train", "lr", "--cohort", "tiny")).folder
+
+
+def test_recommend_says_what_it_rests_on_and_what_it_left_out(lr, tmp_path):
+    history = tmp_path / "visits.json"
+    history.write_text(
+        '\ufeff[{"diagnoses": ["428.0"], "medications": ["furosemide", "warfrin"]}, {}]', encoding="utf-8"
+    )
+    words = ("recommend", "--run", lr, "--diagnoses", "428.0", "4019", "--history", history)
+    printed = output(*words)
+    assert "It rests on 2 diagnoses of this visit, and on 1 earlier visit with 1 diagnosis, 1 medication." in printed
+    assert "Left out: medication warfrin. There is no drug 'warfrin'. Did you mean 'warfarin'?" in printed
+    assert "Left out: visit 2. It holds no codes." in printed
+    assert "and on no earlier visit." in output(*words[:-2])
+    assert "'warfrin'" in mistake(*words, "--strict")
+
+
+def test_recommend_prints_or_writes_json_and_csv(lr, tmp_path):
+    asked = ("recommend", "--run", lr, "--diagnoses", "428.0", "Q00.0")
+    answer = json.loads(output(*asked, "--json"))
+    rows = [(found["code"], found["title"]) for found in answer["medications"]]
+    assert len(rows) > 3
+    assert [row["given"] for row in answer["understood"]] == ["428.0"]
+    assert [row["code"] for row in answer["left_out"]] == ["Q00.0"]
+    for words in (("--csv",), ("--csv", "-")):
+        printed = medrec_(*asked, *words)
+        assert pl.read_csv(printed.stdout.encode()).select("code", "title").rows() == rows
+        assert "Left out: diagnosis Q00.0" in printed.stderr
+    file = tmp_path / "out.csv"
+    printed = output("recommend", "--csv", file, *asked[1:])
+    assert printed.splitlines()[-1] == str(file)
+    assert printed.startswith(rows[0][0])
+    assert pl.read_csv(file).select("code", "title").rows() == rows
+    file.unlink()
+    assert json.loads(output(*asked, "--json", "--csv", file)) == answer
+    assert pl.read_csv(file).select("code", "title").rows() == rows
+    assert "--csv FILE" in mistake(*asked, "--json", "--csv")
+    assert "Cannot write" in mistake(*asked, "--csv", tmp_path / "nowhere" / "out.csv")
+
+
+def test_the_example_of_the_readme_is_what_it_says(monkeypatch, tmp_path):
+    """Its history is a file, its commands run, and the run knows all that they say of the patient."""
+    monkeypatch.setattr("medrec.inference.DEFAULT", ("lr", "tiny"))
+    text = (base_dir() / "README.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Ask about a patient\n")[2].partition("\n## ")[0]
+    history, commands = (
+        re.search(rf"^```{kind}\n(.*?)^```", section, flags=re.M | re.S).group(1) for kind in ("json", "bash")
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("visits.json").write_text(history, encoding="utf-8")
+    fields = {name for visit in json.loads(history) for name in visit}
+    assert fields == {"diagnoses", "procedures", "medications"}
+    found = [shlex.split(line, comments=True) for line in commands.splitlines() if line.startswith("medrec ")]
+    assert len(found) > 2
+    for _, *words in found:
+        printed = output(*words)
+        assert "Left out" not in printed
+        if "--json" in words:
+            answer = json.loads(printed)
+            assert answer["left_out"] == []
+            assert {row["visit"] for row in answer["understood"]} == {0, 1, 2}
+            assert all(f"`{name}`" in section for name in answer)
+    assert Path("answer.csv").is_file()
 
 
 # -- what there is -----------------------------------------------------------------------------------------------------

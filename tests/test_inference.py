@@ -1,22 +1,39 @@
 """Asking a run about a new patient."""
 
+import dataclasses
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 import medrec.inference
-from medrec.data.cohort import Vocabulary
-from medrec.inference import code_id, medication_id, read_history, recommend
+from medrec.data import load_cohort
+from medrec.data.cohort import KINDS, Vocabulary
+from medrec.inference import FIELDS, Codes, UnknownCodeError, read_history, recommend
+from medrec.lab import behaviour
+from medrec.models.registry import get, systems
 from medrec.tasks.visits import predict
 from medrec.training import load_system, train
 from medrec.types import MedrecError
+from tests.conftest import demo_dir
 from tests.toys import random_cohort, real_classes
 
-VOCABULARY = Vocabulary(
-    "diagnosis", ("9:4280", "10:I509", "9:V103", "10:V103", "ccs:98", "path:heart|valve repair"), tuple("abcdef")
+
+def codes_of(kind, *codes):
+    """Ways to write the given codes are looked for; each has its own letter for a title."""
+    return Codes(Vocabulary(kind, codes, tuple("abcdefghijk"[: len(codes)])))
+
+
+PATH = "path:heart|valve repair"
+DIAGNOSES = codes_of(
+    "diagnosis", "9:4280", "10:I509", "9:V103", "10:V103", "ccs:98", PATH, "9:E8889", "10:E8889",
+    "9:0389",
+)  # fmt: skip
+PROCEDURES = codes_of("procedure", "9:9604", "9:966", "10:0BH17EZ")
+CLASSES = Codes(
+    Vocabulary("medication", ("B01A", "C03C", "N02B"), ("antithrombotics", "loop diuretics", "paracetamol"))
 )
-CLASSES = Vocabulary("medication", ("B01A", "C03C", "N02B"), ("antithrombotics", "loop diuretics", "paracetamol"))
 SYSTEMS = {
     "lr": None,
     "retain": {"epochs": 2, "size": 8},
@@ -58,60 +75,84 @@ def listed(cohort, chosen):
 
 
 @pytest.mark.parametrize(
-    ("written", "place"),
+    ("codes", "written", "code"),
     [
-        ("428.0", 0),
-        ("4280", 0),
-        ("i50.9", 1),
-        ("10:V10.3", 3),
-        ("9:v103", 2),
-        ("CCS:98", 4),
-        ("path:heart|valve repair", 5),
+        *((DIAGNOSES, written, "9:4280") for written in ("428.0", "4280", " 428.0 ", "'4280'", "9:428.0", "4280.0")),
+        *((DIAGNOSES, written, "9:4280") for written in ("ICD9:4280", "icd-9: 428.0", "ICD-9 428.0", "9.0:4280")),
+        *((DIAGNOSES, written, "10:I509") for written in ("i50.9", "I509", "ICD10CM:I50.9", "ICD-10 i50.9", "10:i509")),
+        *((DIAGNOSES, written, "10:V103") for written in ("10:V10.3", "icd10:v103", "ICD 10 V10.3")),
+        *((DIAGNOSES, written, "9:V103") for written in ("9:v103", "9: V10.3")),
+        *((DIAGNOSES, written, "ccs:98") for written in ("CCS:98", "ccs: 98", "98")),
+        *((DIAGNOSES, written, PATH) for written in ("Heart|Valve repair", "PATH:heart|valve REPAIR")),
+        # ICD-9 writes the dot of an external cause after four characters, ICD-10 after three.
+        (DIAGNOSES, "E888.9", "9:E8889"),
+        (DIAGNOSES, "E88.89", "10:E8889"),
+        *((PROCEDURES, written, "9:9604") for written in ("96.04", "9604", "9:96.04", "9604.0")),
+        *((PROCEDURES, written, "9:966") for written in ("96.6", "966", "966.0")),
+        *((PROCEDURES, written, "10:0BH17EZ") for written in ("0bh17ez", "10:0BH17EZ", "ICD10PCS:0bh17ez")),
     ],
-)
-def test_codes_as_people_write_them(written, place):
-    assert code_id(VOCABULARY, written) == place
-
-
-def test_codes_that_cannot_be_placed():
-    with pytest.raises(MedrecError, match="exists as 9:V103 and 10:V103"):
-        code_id(VOCABULARY, "V10.3")
-    with pytest.raises(MedrecError, match=r"'428\.9'.*Near it: 9:4280 \(a\)"):
-        code_id(VOCABULARY, "428.9")
+)  # fmt: skip
+def test_codes_as_people_write_them(codes, written, code):
+    assert codes.vocabulary.codes[codes.find(written)] == code
 
 
 @pytest.mark.parametrize(
-    ("written", "code"),
+    ("codes", "written", "said"),
     [
-        ("C03C", "C03C"),
-        ("c03c", "C03C"),
-        ("C03CA", "C03C"),
-        ("C03CA01", "C03C"),
-        ("furosemide", "C03C"),
-        ("Furosemide", "C03C"),
-        ("Lasix", "C03C"),
-        ("warfarin", "B01A"),
-        ("paracetamol", "N02B"),
-        ("acetaminophen", "N02B"),
+        (DIAGNOSES, "V10.3", "The diagnosis code 'V10.3' exists as 9:V103 and 10:V103: write one of these."),
+        (DIAGNOSES, "E8889", "exists as 9:E8889 and 10:E8889"),
+        (DIAGNOSES, "428.9", "code '428.9' among its 9, which are ICD-9 and ICD-10 and CCS. Near it: 9:4280 (a)"),
+        (DIAGNOSES, "38.9", "Near it: 9:0389 (i)"),
+        (DIAGNOSES, "10:4280", "no diagnosis code '10:4280'"),
+        (DIAGNOSES, "I21.4", "no diagnosis code 'I21.4' among its 9, which are ICD-9 and ICD-10 and CCS."),
+        (PROCEDURES, "96.05", "Near it: 9:9604 (a), 9:966 (b)"),
+        (codes_of("procedure"), "96.05", "The run knows no procedure codes at all."),
+        *((DIAGNOSES, nothing, "says nothing") for nothing in ("", " ", "NULL", "nan", "\\N")),
+    ],
+)  # fmt: skip
+def test_codes_that_cannot_be_placed(codes, written, said):
+    with pytest.raises(UnknownCodeError) as raised:
+        codes.find(written)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "written"),
+    [
+        ("C03C", ("C03C", "c03c", " C03C ", "C03CA", "c03ca", "C03CA01", "C03 CA01", "c03ca99")),
+        ("C03C", ("furosemide", "Furosemide", "FUROSEMIDE 40 mg", "frusemide", "Lasix", "lasix®")),
+        ("B01A", ("warfarin", "warfarin sodium", "Coumadin", "ASA", "acetylsalicylic acid", "xarelto")),
+        ("N02B", ("paracetamol", "acetaminophen", "APAP", "Tylenol", "N02BE01")),
     ],
 )
-def test_medications_as_people_write_them(written, code):
-    assert CLASSES.codes[medication_id(CLASSES, written)] == code
+def test_medications_as_people_write_them(code, written):
+    for word in written:
+        assert CLASSES.vocabulary.codes[CLASSES.find(word)] == code
 
 
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("spironolactone", "'spironolactone' is of class C03D, which is not among the run's 3 medications"),
-        ("C03DA01", "'C03DA01' is of class C03D"),
+        ("spironolactone", "'spironolactone' is of class C03D (potassium-sparing"),
+        ("C03DA01", "'C03DA01' is of class C03D (potassium-sparing"),
+        ("c03d", "which is not among the run's 3 medications"),
+        ("X99Z", "There is no ATC class X99Z"),
+        ("C03", "'C03' is a group of ATC classes. Give one of them"),
+        ("c", "'c' is a group of ATC classes"),
         ("warfrin", "There is no drug 'warfrin'. Did you mean 'warfarin'?"),
+        ("coumadine", "Did you mean 'coumadin'?"),
+        ("furosem", "There is no drug 'furosem'. Did you mean 'furosemide'?"),
+        ("furosemide, warfarin", "names several drugs. Give each of them by itself."),
         ("normal saline", "'normal saline' is a fluid"),
-        ("qqq", "no medication code 'qqq'"),
+        ("qqq", "There is no drug 'qqq'. Give an ATC class such as C03C, or a drug's name."),
+        ("428.0", "There is no drug '428.0'."),
+        ("", "says nothing"),
+        ("nan", "says nothing"),
     ],
 )
 def test_medications_that_cannot_be_placed(written, said):
-    with pytest.raises(medrec.inference.UnknownCodeError) as raised:
-        medication_id(CLASSES, written)
+    with pytest.raises(UnknownCodeError) as raised:
+        CLASSES.find(written)
     assert said in str(raised.value)
 
 
@@ -170,38 +211,116 @@ def test_interacting_pairs_are_named_by_the_list_that_is_asked_for(store, tmp_pa
 
 
 def test_a_history_is_asked_for(cohort, store):
-    with pytest.raises(MedrecError, match="--history"):
-        recommend(train("last-visit", cohort), diagnoses=["9:100"])
-
-
-def test_the_fields_of_a_file_and_the_names_of_kinds_say_the_same(cohort, store):
     run = train("last-visit", cohort)
-    answers = [recommend(run, history=[{name: ["A01B", "A03B"]}]) for name in ("medications", "medication")]
-    assert [set(answer.medications["code"]) for answer in answers] == [{"A01B", "A03B"}] * 2
-    with pytest.raises(MedrecError, match="named diagnoses, procedures, symptoms, medications"):
-        recommend(run, history=[{"drugs": ["A01B"]}])
-    with pytest.raises(MedrecError, match="lists of codes"):
-        recommend(run, history=[{"medications": "A01B"}])
+    with pytest.raises(MedrecError, match="--history"):
+        recommend(run, diagnoses=["9:100"])
+    for nothing in ({}, {"medications": ["warfrin"]}):
+        with pytest.raises(MedrecError, match="knows nothing of the earlier visits given"):
+            recommend(run, diagnoses=["9:100"], history=[nothing])
+
+
+def test_a_visit_of_which_nothing_is_known_is_left_out_and_said(cohort, store):
+    run = train("last-visit", cohort)
+    known = {"medications": ["A01B"]}
+    plain = recommend(run, diagnoses=["10.0"], history=[known])
+    answer = recommend(run, diagnoses=["10.0"], history=[{}, known, {"diagnoses": ["99.9"]}])
+    assert plain.medications["code"].to_list() == ["A01B"]
+    assert answer.medications.equals(plain.medications)
+    assert answer.left_out.rows() == [
+        ("diagnosis", "99.9", answer.left_out["why"][0]),
+        ("visit", "1", "It holds no codes."),
+        ("visit", "3", "The run knows none of its codes."),
+    ]
+    assert answer.understood.select("visit", "kind", "given", "code").rows() == [
+        (2, "medication", "A01B", "A01B"),
+        (0, "diagnosis", "10.0", "9:100"),
+    ]
+
+
+def test_plural_and_singular_say_the_same_and_nobodys_list_is_lost(cohort, store):
+    run = train("last-visit", cohort)
+    for visit in (
+        {"medications": ["A01B", "A03B"]},
+        {"medication": ("A01B", "A03B")},
+        {"medications": np.array(["A03B", "A01B"])},
+        {"medication": ["A01B"], "medications": pl.Series(["A03B"])},
+    ):
+        assert set(recommend(run, history=[visit]).medications["code"]) == {"A01B", "A03B"}
 
 
 def test_unknown_codes_are_left_out_and_said_or_refused(cohort, store):
     run = train("lr", cohort)
     plain = recommend(run, diagnoses=["10.0"])
-    answer = recommend(run, diagnoses=["10.0", "99.9"], history=[{"medications": ["warfrin"]}])
+    answer = recommend(run, diagnoses=["10.0", "99.9", "99.9"], history=[{"medications": ["warfrin"]}])
     assert answer.medications.equals(plain.medications)
-    assert answer.left_out.select("kind", "code").rows() == [("diagnosis", "99.9"), ("medication", "warfrin")]
-    assert "Did you mean 'warfarin'?" in answer.left_out["why"][1]
+    assert answer.left_out.select("kind", "code").rows() == [
+        ("medication", "warfrin"),
+        ("diagnosis", "99.9"),
+        ("visit", "1"),
+    ]
+    assert "Did you mean 'warfarin'?" in answer.left_out["why"][0]
     for code in ({"diagnoses": ["99.9"]}, {"history": [{"medications": ["warfrin"]}]}):
         with pytest.raises(MedrecError, match=r"99\.9|warfrin"):
             recommend(run, procedures=["1.1"], strict=True, **code)
+    with pytest.raises(MedrecError, match=r"^Unknown: '99\.9', 'Q1'\. The run knows no diagnosis code '99\.9'"):
+        recommend(run, diagnoses=["99.9", "10.0", "Q1"], strict=True)
 
 
-def test_nothing_is_recommended_for_nobody(cohort, store):
+def test_what_is_given_as_the_wrong_kind_gets_a_hint(store):
+    run = train("popularity", real_classes(60, seed=1))
+    now = {"diagnoses": ["furosemide", "C03CA01", "c03d", "1.1"], "procedures": ["100", "warfarin"]}
+    answer = recommend(run, **now, history=[{"medications": ["10.2", "furosemide"]}])
+    why = {(kind, code): why for kind, code, why in answer.left_out.iter_rows()}
+    assert why["diagnosis", "furosemide"].endswith(
+        "It is a medication: give it among the medications of earlier visits."
+    )
+    assert why["diagnosis", "C03CA01"].endswith("It is a medication: give it among the medications of earlier visits.")
+    assert why["diagnosis", "c03d"].endswith("It is a medication, of class C03D.")
+    assert why["diagnosis", "1.1"].endswith("It is a procedure: give it among the procedures.")
+    assert why["procedure", "100"].endswith("It is a diagnosis: give it among the diagnoses.")
+    assert why["procedure", "warfarin"].endswith("medications of earlier visits.")
+    assert why["medication", "10.2"].endswith("It is a diagnosis: give it among the diagnoses.")
+
+
+def test_a_code_twice_and_among_two_kinds_counts_once_in_each(cohort, store):
+    """9:100 is a diagnosis, 9:10 a procedure; ``10.0`` could be either and is what its list says."""
     run = train("lr", cohort)
-    with pytest.raises(MedrecError, match="Nothing is said of the patient"):
-        recommend(run)
+    once = recommend(run, diagnoses=["100"], procedures=["1.0"])
+    often = recommend(run, diagnoses=["10.0", "100", "9:100"] * 1000, procedures=["1.0", "10.0", "10"])
+    assert often.medications.equals(once.medications)
+    assert often.understood.rows() == [
+        (0, "diagnosis", "10.0", "9:100", "title of 9:100"),
+        (0, "diagnosis", "100", "9:100", "title of 9:100"),
+        (0, "diagnosis", "9:100", "9:100", "title of 9:100"),
+        (0, "procedure", "1.0", "9:10", "title of 9:10"),
+        (0, "procedure", "10", "9:10", "title of 9:10"),
+    ]
+    assert often.left_out["code"].to_list() == ["10.0"]
+
+
+def test_nothing_is_recommended_for_nobody(cohort, store, monkeypatch):
+    run = train("lr", cohort)
+    monkeypatch.setattr(medrec.inference, "default_run", None)  # a mistake should not wait for a training
+    for nothing in ({}, {"history": []}, {"history": None, "diagnoses": None}, {"history": [{}, {"medications": []}]}):
+        for asked_run in (run, None):
+            with pytest.raises(
+                MedrecError, match=r"Nothing is said of the patient. Give codes of the visit, e.g. --diagn"
+            ):
+                recommend(asked_run, **nothing)
     with pytest.raises(MedrecError, match=r"none of the 2 codes given\. .*'99\.9'"):
         recommend(run, diagnoses=["99.9", "98.9"])
+
+
+def test_a_run_is_an_object_or_a_folder(cohort, store, tmp_path):
+    run = train("lr", cohort)
+    answers = [recommend(given, diagnoses=["100"]).plain() for given in (run, run.folder, str(run.folder))]
+    assert answers[0] == answers[1] == answers[2]
+    (tmp_path / "file").write_text("x")
+    for wrong in (tmp_path, tmp_path / "file", tmp_path / "none", str(run.folder.parent)):
+        with pytest.raises(MedrecError, match="holds no run"):
+            recommend(wrong, diagnoses=["100"])
+    with pytest.raises(MedrecError, match=r"A run is what `medrec.train` gives, or its folder, not 7"):
+        recommend(7, diagnoses=["100"])
 
 
 def test_a_ranker_says_why_it_cannot(cohort, store):
@@ -242,23 +361,229 @@ def test_an_answer_fits_into_json(small_default):
     assert found["older_code"] == []
 
 
-# -- history files -------------------------------------------------------------------------------------------------
+def test_an_answer_as_a_table(store, tmp_path):
+    run = train("popularity", real_classes(60, seed=1))
+    answer = recommend(run, diagnoses=["100"])
+    frame = answer.frame()
+    assert frame.columns == ["code", "title", "probability", "interacts_with"]
+    assert frame.drop("interacts_with").equals(answer.medications)
+    found = {
+        frozenset((a, b))
+        for a, others in frame.select("code", "interacts_with").iter_rows()
+        for b in (others or "").split()
+    }
+    assert found == {frozenset(pair) for pair in answer.interactions.iter_rows()}
+    assert pl.read_csv(answer.write_csv(tmp_path / "out.csv")).equals(frame)
+    with pytest.raises(MedrecError, match=r"Cannot write .*: No such file or directory. Choose another file"):
+        answer.write_csv(tmp_path / "nowhere" / "out.csv")
 
 
-def test_history_files(tmp_path):
+# -- every system, whatever is said of the patient -----------------------------------------------------------------
+
+KNOWN = {
+    "diagnosis": ["9:100", "100", "10.1", "102", " 10.3", "'104'", "ICD-9 10.5"],
+    "procedure": ["9:10", "1.1", "12"],
+    "symptom": ["symptom:0", "SYMPTOM:1"],
+    "medication": ["C03C", "furosemide", "c10aa05", "n02a", "Coumadin", " b01a "],
+}
+UNKNOWN = ["99.9", "spironolactone", "", "NULL", "x" * 200, "9:", ":", "I10", "1" * 50, "Ünbekannt", "10:100"]
+
+
+NOW = ("diagnoses", "procedures", "symptoms")
+PARTS = [
+    ({"diagnoses": ["100"]}, [{"diagnoses": ["10.1"]}]),  # earlier visits without medications
+    ({"diagnoses": ["100"]}, [{"procedures": ["1.1"]}, {"symptoms": ["symptom:0"]}]),
+    ({"procedures": ["1.1"]}, [{"medications": ["furosemide"]}]),
+    ({}, [{"medications": ["furosemide"]}, {}]),
+    ({"diagnoses": ["100"]}, [{}]),
+    ({"diagnoses": ["100"], "procedures": None}, None),
+    ({"symptoms": ["symptom:0"]}, []),
+    ({"diagnoses": ["99.9"]}, [{"medications": ["warfrin"]}]),
+    ({}, []),
+]
+
+
+def any_part(rng):
+    """A visit and a history of which any part may be missing, empty or unknown."""
+
+    def words(name):
+        pool = np.array([*KNOWN[FIELDS[name]], *UNKNOWN], dtype=object)
+        return None if rng.random() < 0.1 else rng.choice(pool, rng.integers(0, 5)).tolist()
+
+    def visit(names):
+        return {name: words(name) for name in names if rng.random() < 0.6}
+
+    return visit(NOW), [visit(FIELDS) for _ in range(rng.integers(0, 4))]
+
+
+@pytest.fixture(scope="module", params=[system.name for system in systems("visits")])
+def trained(request, tmp_path_factory):
+    """A run of each system on the toy cohort, held in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDREC_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
+        known = {field.name for field in dataclasses.fields(get(request.param).config)}
+        small = {key: value for key, value in behaviour.TOY.items() if key in known}
+        run = train(request.param, behaviour.toy_cohort(), settings=small)
+        loaded = load_system(run)
+        patch.setattr(medrec.inference, "load_system", lambda _: loaded)
+        yield run
+
+
+@pytest.mark.parametrize("parts", [*PARTS, "drawn"], ids=str)
+def test_every_system_answers_whatever_part_of_a_record_is_given(trained, parts):
+    rng = np.random.default_rng(5)
+    for now, history in [any_part(rng) for _ in range(15)] if parts == "drawn" else [parts]:
+        check_answer(trained, now, history)
+
+
+def check_answer(trained, now, history):
+    """An answer in which every word is accounted for; or an error, where there is nothing to answer."""
+    system, _ = medrec.inference.load_system(trained)
+    said = [{(FIELDS[name], w) for name, ws in visit.items() for w in ws or ()} for visit in (now, *(history or ()))]
+    words, past = set().union(*said), set().union(*said[1:])
+    known = {(kind, word) for kind, word in words if word in KNOWN[kind]}
+    if not known or (system.needs_history and not past & known):
+        with pytest.raises(MedrecError):
+            recommend(trained, **now, history=history)
+        return
+    answer = recommend(trained, **now, history=history)
+    plain = json.loads(json.dumps(answer.plain(), allow_nan=False))
+    listed = [medication["code"] for medication in plain["medications"]]
+    assert len(set(listed)) == len(listed)
+    assert set(listed) <= set(behaviour.CLASSES)
+    assert {pair[side] for pair in plain["interactions"] for side in ("first", "second")} <= set(listed)
+    assert {reason["medication"] for reason in plain["reasons"] or ()} <= set(listed)
+    assert {(row["kind"], row["given"]) for row in plain["understood"]} == known
+    assert {(row["kind"], row["code"]) for row in plain["left_out"] if row["kind"] != "visit"} == words - known
+    # What was understood, written as the run writes it, is the same patient.
+    again = [{} for _ in range(len(history or ()) + 1)]
+    for row in plain["understood"]:
+        again[row["visit"]].setdefault(row["kind"], []).append(row["code"])
+    today = {name: again[0].get(FIELDS[name]) for name in NOW}
+    assert recommend(trained, **today, history=again[1:]).medications.equals(answer.medications)
+
+
+@pytest.mark.parametrize("database", ["mimic3-demo", "mimic4-demo", "eicu-demo"])
+def test_a_run_made_elsewhere_answers_for_real_visits(database, store, monkeypatch):
+    """Nearly all of them hold a code that the run has never seen."""
+    monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir(database).parent))
+    records = load_cohort(database)
+    run = train("lr", load_cohort("synthetic"))
+    loaded = load_system(run)
+    monkeypatch.setattr(medrec.inference, "load_system", lambda _: loaded)
+    vocabulary = run.vocabulary()
+    rng = np.random.default_rng(0)
+    partly = 0
+    for visit in rng.permutation(records.n_visits)[:25]:
+        patient = records.patient_of_visit[visit]
+        earlier = [visit_of(records, v, *KINDS) for v in range(records.visit_offsets[patient], visit)]
+        now = visit_of(records, visit, "diagnosis", "procedure", "symptom")
+        words = {name: now[kind] for name, kind in FIELDS.items() if kind in now}
+        known = {
+            (kind, c)
+            for there in (now, *earlier)
+            for kind, codes in there.items()
+            for c in codes
+            if c in vocabulary[kind].index
+        }
+        if not known:
+            with pytest.raises(MedrecError, match="The run knows none of the"):
+                recommend(run, **words, history=earlier)
+            continue
+        answer = recommend(run, **words, history=earlier)
+        assert set(answer.understood.select("kind", "code").iter_rows()) == known
+        partly += not answer.left_out.is_empty()
+    assert partly > 10
+
+
+# -- history, from a file as from Python ---------------------------------------------------------------------------
+
+
+def from_python(history, _):
+    return recommend("no run is reached", diagnoses=["100"], history=history)
+
+
+def from_file(history, folder):
+    path = folder / "visits.json"
+    path.write_text(json.dumps(history), encoding="utf-8")
+    return read_history(path)
+
+
+@pytest.mark.parametrize("read", [from_python, from_file])
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        ({"diagnoses": ["428.0"]}, "is one visit. It must be a list of visits, in brackets: [{"),
+        ({"visits": []}, "It must be a list of visits: [{"),
+        ("428.0", "is '428.0'. It must be a list of visits"),
+        (7, "is 7. It must be a list of visits"),
+        (["428.0"], "visit 1 is '428.0'. It must hold lists of codes by name"),
+        ([{}, None], "visit 2 is None. It must hold lists of codes by name"),
+        ([{}, [["428.0"]]], "visit 2 is [['428.0']]. It must hold lists"),
+        ([{"diagnose": []}], "visit 1: there is no field 'diagnose'. Did you mean 'diagnoses'? Fields: diagnoses, "),
+        ([{"drugs": ["A01B"]}], "there is no field 'drugs'. Fields: diagnoses, procedures, symptoms, medications."),
+        ([{"Diagnoses": []}], "Did you mean 'diagnoses'?"),
+        ([{"diagnoses": "428.0"}], "diagnoses must be a list of codes in quotes, e.g. [\"428.0\"], not '428.0'"),
+        ([{"medications": {"C03C": 1}}], "medications must be a list of codes in quotes"),
+        ([{"procedures": 9604}], "procedures must be a list of codes in quotes"),
+        ([{"diagnoses": ["100", 428.0]}], "visit 1: diagnoses: put 428.0 in quotes, since a number loses the zeros"),
+        ([{"diagnoses": [4280]}], "put 4280 in quotes"),
+        ([{"diagnoses": [None]}], "put None in quotes"),
+        ([{"diagnoses": [["428.0"]]}], "put ['428.0'] in quotes"),
+        ([{"diagnoses": [True]}], "put True in quotes"),
+        ([{"diagnoses": ["\ud800"]}], "is no text in UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_wrong_structure_is_the_same_mistake_in_a_file_and_in_python(read, history, said, tmp_path):
+    with pytest.raises(MedrecError) as raised:
+        read(history, tmp_path)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", ["428.0", [428.0], {"428.0": 1}, 428])
+@pytest.mark.parametrize("name", ["diagnoses", "procedures", "symptoms"])
+def test_codes_of_the_visit_are_lists_of_text(name, wrong):
+    with pytest.raises(MedrecError, match=f"The visit: {name}"):
+        recommend("no run is reached", **{name: wrong})
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte-order mark"])
+def test_history_files_say_what_python_says(cohort, store, tmp_path, mark):
+    run, path = train("last-visit", cohort), tmp_path / "visits.json"
+    for history in ([{"diagnoses": ["10.0"], "medications": ["A01B", "A03B"]}, {"medications": ["A02B"]}], []):
+        path.write_text(mark + json.dumps(history), encoding="utf-8")
+        assert read_history(path) == history
+        if history:
+            assert recommend(run, history=read_history(path)).plain() == recommend(run, history=history).plain()
+    path.write_text(mark + "null")
+    assert read_history(path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not JSON"),
+        (b"[", "is not JSON"),
+        (b"diagnoses: [428.0]", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[" + b"9" * 5000 + b"]", "is not JSON"),
+        ("[]".encode("utf-16"), "is not written in UTF-8. Save it in this encoding"),
+        (b"[\xe4]", "is not written in UTF-8"),
+        (b'[{"diagnoses": ["100"], "diagnoses": ["101"]}]', "the field 'diagnoses' stands twice in one object"),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) and len(value) > 100 else None,
+)
+def test_files_that_are_no_history(content, said, tmp_path):
     path = tmp_path / "visits.json"
-    path.write_text(json.dumps([{"diagnoses": ["428.0"], "medications": ["C03C"]}, {}]))
-    assert read_history(path) == [{"diagnoses": ["428.0"], "medications": ["C03C"]}, {}]
-    for content, said in (
-        ('{"diagnoses": []}', "must hold a list of visits"),
-        ('[{"diagnosis": []}]', "visit 1: there is no field 'diagnosis'. Did you mean 'diagnoses'"),
-        ('[{"diagnoses": [428]}]', "list of codes in quotes"),
-        ("[", "is not JSON"),
-    ):
-        path.write_text(content)
-        with pytest.raises(MedrecError, match=said):
-            read_history(path)
-    with pytest.raises(MedrecError, match="There is no file"):
+    path.write_bytes(content)
+    with pytest.raises(MedrecError) as raised:
+        read_history(path)
+    assert said in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_places_that_hold_no_history(tmp_path):
+    with pytest.raises(MedrecError, match=r"There is no file .* Give a JSON list of visits: "):
         read_history(tmp_path / "none.json")
-    with pytest.raises(MedrecError, match="cannot be read"):
+    with pytest.raises(MedrecError, match="cannot be read: Is a directory"):
         read_history(tmp_path)
