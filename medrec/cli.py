@@ -64,7 +64,10 @@ class Group(TyperGroup):
 
 
 class ListCommand(TyperCommand):
-    """A command whose options marked ``...`` take all words up to the next option: ``--diagnoses 428.0 584.9``."""
+    """A command whose options marked ``...`` take all words up to the next option: ``--diagnoses 428.0 584.9``.
+
+    One marked ``[...]`` takes a word or none, which is then ``-``, standard output.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         lists = {name for p in self.params if (p.metavar or "").endswith("...") for name in p.opts}
