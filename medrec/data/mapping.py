@@ -21,6 +21,7 @@ from typing import Literal, TypeVar
 
 import polars as pl
 
+from medrec.data.spelling import ndc_candidates, plain_ndc
 from medrec.knowledge import drugs as knowledge
 from medrec.paths import data_dir
 from medrec.types import MedrecError
@@ -382,15 +383,15 @@ def _ndc_classes(folder: Path) -> pl.DataFrame:
     gamenet, fda, atc = (pl.read_csv(folder / file, infer_schema=False, glob=False) for file in NDC_TABLES)
     classes = (
         atc.with_columns(pl.col("source_order").cast(pl.Int32))
-        .sort("rxcui", "source_order")
+        .sort("rxcui", "source_order", "atc4")
         .group_by("rxcui", maintain_order=True)
         .agg(classes="atc4")
     )
     # An NDC takes the first of the two lists that leads to a class.
     ndc = pl.concat(
         [
-            gamenet.select("ndc", "rxcui", list_=pl.lit(0)),
-            fda.select(ndc="ndc11", rxcui="rxcui", list_=pl.lit(1)),
+            gamenet.select(plain_ndc(pl.col("ndc")).alias("ndc"), "rxcui", list_=pl.lit(0)),
+            fda.select(plain_ndc(pl.col("ndc11")).alias("ndc"), "rxcui", list_=pl.lit(1)),
         ]
     )
     return (
@@ -405,7 +406,8 @@ def ndc_classes(ndc: pl.Series, folder: Path | None = None) -> pl.DataFrame:
     """Classes of products by NDC → RXCUI → ATC level 4, the route of the published pipelines.
 
     Args:
-        ndc: 11-digit codes as text, ``(n,)``; ``"0"`` and null are missing.
+        ndc: codes as text, ``(n,)``, in any spelling of :func:`medrec.data.spelling.plain_ndc`; ``"0"`` and null are
+            missing. Ten digits can be three products: they are known where the table holds exactly one of these.
         folder: where :data:`NDC_TABLES` lie; None: ``<MEDREC_DATA_DIR>/knowledge``.
 
     Returns:
@@ -415,7 +417,18 @@ def ndc_classes(ndc: pl.Series, folder: Path | None = None) -> pl.DataFrame:
         MedrecError: one of the tables is missing.
     """
     table = _ndc_classes(folder or data_dir() / "knowledge")
-    return pl.DataFrame({"ndc": ndc.cast(pl.String).unique().drop_nulls()}).join(table, on="ndc").sort("ndc")
+    given = pl.DataFrame({"ndc": ndc.cast(pl.String).unique().drop_nulls()}).with_columns(
+        plain=plain_ndc(pl.col("ndc"))
+    )
+    ten = pl.col("plain").str.contains(r"^\d{10}$").fill_null(False)
+    guessed = [(row["ndc"], plain) for row in given.filter(ten).to_dicts() for plain in ndc_candidates(row["plain"])]
+    found = pl.concat([given.filter(~ten), pl.DataFrame(guessed, given.schema, orient="row")])
+    return (
+        found.join(table, left_on="plain", right_on="ndc")
+        .filter(pl.len().over("ndc") == 1)
+        .select("ndc", "classes")
+        .sort("ndc")
+    )
 
 
 # -- the door ---------------------------------------------------------------------------------------------------------

@@ -97,9 +97,9 @@ def plain_ndc(cell: pl.Expr | str) -> pl.Expr | str | None:
     return pl.when(~bare.str.contains("^[0-]*$")).then(pl.coalesce(dashed, short, bare))
 
 
-def ndc_candidates(ten: str) -> tuple[str, str, str]:
+def ndc_candidates(ten: str) -> tuple[str, ...]:
     """The NDCs of 11 digits that ten digits without dashes can stand for: 4-4-2, 5-3-2 and 5-4-1."""
-    return "0" + ten, f"{ten[:5]}0{ten[5:]}", f"{ten[:9]}0{ten[9:]}"
+    return tuple(dict.fromkeys((f"0{ten}", f"{ten[:5]}0{ten[5:]}", f"{ten[:9]}0{ten[9:]}")))
 
 
 def plain_number(cell: pl.Expr) -> pl.Expr:

@@ -241,6 +241,26 @@ def test_ndc_route(ndc_folder):
     assert result.differences.row(0, named=True) == {"drug": "aspirin", "first_code": "A01A", "ours": "B01A", "rows": 2}
 
 
+@pytest.mark.parametrize("spelling", ["0000-0000-01", "00000-0000-1", "00000-000-01", "1", "1.0", " 00000000001"])
+def test_an_ndc_is_found_in_any_spelling(ndc_folder, spelling):
+    assert ndc_classes(pl.Series([spelling]), ndc_folder).rows() == [(spelling, ["A01AD", "B01AC", "N02BA"])]
+
+
+def test_ten_digits_are_what_the_table_holds_and_nothing_where_it_holds_two(tmp_path, ndc_folder):
+    assert ndc_classes(pl.Series(["0000000003"]), ndc_folder)["classes"].to_list() == [["C07AB"]]
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for path in ndc_folder.glob("*.gz"):
+        table = pl.read_csv(path, infer_schema=False)
+        if "fda" in path.name:
+            table = table.with_columns(ndc11=pl.Series(["01234567890", "12345067890"]))
+        elif "gamenet" in path.name:
+            table = table.clear()
+        table.write_csv(folder / path.name, compression="gzip")
+    assert ndc_classes(pl.Series(["1234567890"]), folder).is_empty()
+    assert len(ndc_classes(pl.Series(["1234-5678-90", "12345-678-90"]), folder)) == 2
+
+
 def test_missing_tables_columns_and_misspelt_options_are_named(tmp_path):
     orders = pl.DataFrame({"name": ["Aspirin"], "route": ["PO"], "ndc": ["1"]})
     with pytest.raises(MedrecError, match=r"ndc2rxcui_gamenet\.csv\.gz"):
