@@ -20,6 +20,7 @@ from pathlib import Path
 
 from polars.exceptions import ComputeError
 
+from medrec.paths import GUARD, NOTICES
 from medrec.types import MedrecError
 
 SEAL = "checksums.json"
@@ -81,8 +82,15 @@ def damage(folder: Path) -> str | None:
 
 
 def notice(line: str) -> None:
-    """One line for the user on standard error, that something was mended and goes on."""
-    print(f"medrec: {line}", file=sys.stderr)
+    """One line for the user on standard error, that something was mended and goes on.
+
+    In a chapter that is executed it goes to the terminal from which this was started, not on the page.
+    """
+    if folder := os.environ.get(GUARD):
+        with open(Path(folder) / NOTICES, "a", encoding="utf-8") as file:
+            file.write(line.replace("\n", " ") + "\n")
+    else:
+        print(f"medrec: {line}", file=sys.stderr)
 
 
 def _take_place(tmp: Path, folder: Path) -> None:

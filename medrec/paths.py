@@ -22,6 +22,10 @@ from pathlib import Path
 
 OPENED = "medrec.opened"
 """Audit event of records that are opened: in words, their path, and their source or None."""
+GUARD = "MEDREC_GUARD"
+"""Environment variable of a kernel that is executed under the guard: folder through which the two talk."""
+NOTICES = "notices"
+"""File in it: lines for the user's terminal, which are no part of a page."""
 PACKAGE = Path(__file__).resolve().parent
 _asked: set[str] = set()
 _read: set[Path] = set()

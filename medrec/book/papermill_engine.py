@@ -1,6 +1,7 @@
-"""Papermill's standard engine with two additions, which every route to an executed chapter passes.
+"""Papermill's standard engine with three additions, which every route to an executed chapter passes.
 
 * A chapter's parameters are checked before anything happens.
+* With ``profile full`` the rows that it shows of the reader's own records are made first (:mod:`medrec.book.own_rows`).
 * What a kernel has opened decides what may be written of it (:mod:`medrec.data.opened`, :mod:`medrec.data.privacy`).
   From the moment that it opens closed records until the guard has looked at the whole notebook, nothing is written,
   logged or printed; a notebook that does not pass is not written at all, and of a failure only its kind and its place
@@ -33,7 +34,9 @@ from papermill.exceptions import PapermillException
 from papermill.log import logger
 
 from medrec import paths
+from medrec.book import own_rows
 from medrec.book.chapters import check_parameters, parameters_of
+from medrec.folders import notice
 from medrec.types import MedrecError
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -106,6 +109,12 @@ class Guard:
         found = self._named + opened.told(self._folder)
         return found if self._key_file.is_file() else [*found, "records of a kernel that took its guard away"]
 
+    def pass_notices_on(self) -> None:
+        """Say on the terminal what the kernel had to say to the user."""
+        file = self._folder / paths.NOTICES
+        for line in dict.fromkeys(file.read_text(encoding="utf-8").splitlines() if file.is_file() else []):
+            notice(line)
+
 
 class HeldBack(NotebookExecutionManager):
     """Saves a notebook while it runs, as papermill does, until closed records are opened."""
@@ -165,6 +174,7 @@ class GuardedEngine(NBClientEngine):
             unchecked_cells: at its end, which the caller has put there and will take out again.
         """
         _check_parameters(nb)
+        _make_own_rows(nb)
         with _guard(nb) as guard:
             manager = HeldBack(
                 nb,
@@ -180,6 +190,7 @@ class GuardedEngine(NBClientEngine):
             finally:
                 manager.cleanup_pbar()
                 manager.notebook_complete()
+                guard.pass_notices_on()
             if closed := guard.closed():
                 try:
                     _keep_private(manager.nb, closed, guard.key, unchecked_cells)
@@ -233,13 +244,22 @@ def _check_parameters(nb: Any) -> None:
         raise ChapterError(str(error)) from None
 
 
+def _make_own_rows(nb: Any) -> None:
+    """With ``profile full``, train what the chapter shows of the reader's own records; see :mod:`own_rows`."""
+    if not own_rows.rows_of(nb):
+        return
+    declared = {name: parameter.default for name, parameter in parameters_of(nb).items()}
+    try:
+        own_rows.make(nb, declared | nb.metadata.papermill.get("parameters", {}))
+    except MedrecError as error:
+        raise ChapterError(str(error)) from None
+
+
 @contextmanager
 def _guard(nb: Any) -> Iterator[Guard]:
-    from medrec.data import opened
-
     with tempfile.TemporaryDirectory(prefix="medrec-guard-") as folder:
         guard = Guard(Path(folder), _named(nb))
-        with patch.dict(os.environ, {opened.GUARD: folder}):
+        with patch.dict(os.environ, {paths.GUARD: folder}):
             yield guard
 
 

@@ -26,12 +26,11 @@ import psutil
 from medrec.data import proof
 from medrec.data.cohort import Cohort, Vocabulary
 from medrec.data.tables import MARKER, SUFFIXES, Layout
-from medrec.paths import OPENED, cache_dir, data_dir
+from medrec.paths import GUARD, OPENED, cache_dir, data_dir
 from medrec.types import MedrecError
 
-GUARD = "MEDREC_GUARD"
-"""Environment variable: folder of the engine that executes this kernel, with the two files below."""
 CLOSED, KEY = "closed.jsonl", "key"
+"""Files in the folder that :data:`medrec.paths.GUARD` names."""
 DATABASES: tuple[str, ...] = get_args(Layout)
 DEMOS = tuple(f"{database}-demo" for database in DATABASES)
 
@@ -67,7 +66,7 @@ def told(folder: Path) -> list[str]:
     """What the processes below an engine have told it so far.
 
     Args:
-        folder: of the engine, see :data:`GUARD`.
+        folder: of the engine, see :data:`medrec.paths.GUARD`.
     """
     file = folder / CLOSED
     if not file.is_file():

@@ -37,6 +37,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 
 from medrec.data import opened
 from medrec.data.cohort import IDS, LIMIT, Cohort, Source
+from medrec.paths import GUARD
 from medrec.types import MedrecError
 
 MARK = "medrec_patients"
@@ -84,7 +85,13 @@ def require_shareable(cohort: Cohort, what: str) -> None:
 
 
 def release(
-    cohort: Cohort, thing: Any, *, patients: int | None = None, counts: Sequence[str] = (), limit: int = LIMIT
+    cohort: Cohort,
+    thing: Any,
+    *,
+    patients: int | None = None,
+    counts: Sequence[str] = (),
+    nested: Sequence[str] = (),
+    limit: int = LIMIT,
 ) -> Any:
     """What may be shown of a table, figure, number or words.
 
@@ -95,6 +102,9 @@ def release(
         patients: how many patients stand behind it; None: all of the cohort.
         counts: columns of a frame that count patients, visits or orders, one group a row. A row whose group is too
             small loses all its numbers; where one loss could be computed from totals, further cells go too.
+        nested: columns of a frame that count patients, visits or orders of groups of which each is a part of the
+            next, or holds it, beginning with one that is said elsewhere. Where two differ by less than ``limit``, one
+            of them goes.
         limit: the least number of patients.
 
     Returns:
@@ -115,10 +125,10 @@ def release(
     if isinstance(thing, pl.Series):
         thing = thing.to_frame()
     if isinstance(thing, pl.DataFrame):
-        return _released(cohort, thing, counts, limit)
+        return _released(cohort, thing, counts, nested, limit)
     if isinstance(frame := getattr(thing, "frame", None), pl.DataFrame):
         _check_words(cohort, getattr(thing, "caption", ""))
-        return thing.with_frame(_released(cohort, frame, counts, limit))
+        return thing.with_frame(_released(cohort, frame, counts, nested, limit))
     if hasattr(thing, "savefig"):
         _check_figure(cohort, thing)
     elif isinstance(thing, _CONTAINERS):
@@ -135,13 +145,20 @@ def release(
     return thing
 
 
-def show(cohort: Cohort, thing: Any, *, patients: int | None = None, counts: Sequence[str] = ()) -> None:
+def show(
+    cohort: Cohort,
+    thing: Any,
+    *,
+    patients: int | None = None,
+    counts: Sequence[str] = (),
+    nested: Sequence[str] = (),
+) -> None:
     """Display in a chapter what :func:`release` lets through, marked so that :func:`check_notebook` knows it.
 
     Args:
-        cohort, thing, patients, counts: see :func:`release`.
+        cohort, thing, patients, counts, nested: see :func:`release`.
     """
-    thing = release(cohort, thing, patients=patients, counts=counts)
+    thing = release(cohort, thing, patients=patients, counts=counts, nested=nested)
     publish(thing, cohort.n_patients if patients is None else patients)
     if hasattr(thing, "savefig"):
         import matplotlib.pyplot as plt
@@ -165,7 +182,7 @@ def publish(
     from IPython.display import display
 
     marked = {**(metadata or {}), MARK: int(patients)}
-    folder = os.environ.get(opened.GUARD)
+    folder = os.environ.get(GUARD)
     formatter = InteractiveShell.instance().display_formatter if InteractiveShell.initialized() else None
     if folder and formatter is not None:
         if not raw:
@@ -207,7 +224,9 @@ def ledger(cohort: Cohort) -> pl.DataFrame:
     )
 
 
-def _released(cohort: Cohort, frame: pl.DataFrame, counts: Sequence[str], limit: int) -> pl.DataFrame:
+def _released(
+    cohort: Cohort, frame: pl.DataFrame, counts: Sequence[str], nested: Sequence[str], limit: int
+) -> pl.DataFrame:
     for column, dtype in frame.schema.items():
         if _ID_COLUMN.search(column) or dtype.is_nested() or dtype in (pl.Object, pl.Binary):
             raise _single(cohort, f"Column {column!r}", "Aggregate first.")
@@ -216,12 +235,15 @@ def _released(cohort: Cohort, frame: pl.DataFrame, counts: Sequence[str], limit:
         if dtype == pl.String:
             for text in frame[column].drop_nulls():
                 _check_words(cohort, text)
-    if not counts and len(frame) in (cohort.n_patients, cohort.n_visits):
+    if not counts and not nested and len(frame) in (cohort.n_patients, cohort.n_visits):
         raise _single(
             cohort,
             f"A table of {len(frame)} rows, as many as there are patients or visits,",
             "Aggregate first; where its rows are groups, name the columns that count them: counts=[...].",
         )
+    for column in nested:
+        hidden = mask_nested(frame[column].fill_null(0).to_numpy(), limit=limit)
+        frame = frame.with_columns(pl.when(~pl.Series(hidden)).then(pl.col(column)).alias(column))
     return mask_counts(frame, counts, limit=limit) if counts else frame
 
 
@@ -361,22 +383,40 @@ def mask_steps(units: Sequence[str], before: ArrayLike, kept: ArrayLike, limit: 
             latest[unit] = [row]
             chains.append(latest[unit])
     for chain in chains:
-        points = [int(start[chain[0]]), *(int(end[row]) for row in chain)]
-        shown = [0]
-        for place in range(1, len(points)):
-            if points[shown[-1]] == points[place] or points[shown[-1]] - points[place] >= limit:
-                shown.append(place)
-        # What is left in the end stands on every page, so that what comes before has to go instead.
-        last = len(points) - 1
-        if shown[-1] != last:
-            while shown and 0 < points[shown[-1]] - points[last] < limit:
-                shown.pop()
-            shown.append(last)
-        for place in set(range(len(points))) - set(shown):
+        points = np.concatenate([start[chain[:1]], end[chain]])
+        # What is left in the end stands on every page; what comes before has to go instead.
+        for place in np.flatnonzero(mask_nested(points, known=len(points) - 1, limit=limit)):
             if place > 0:
                 hidden[chain[place - 1], 1] = True
-            if place < last:
+            if place < len(chain):
                 hidden[chain[place], 0] = True
+    return hidden
+
+
+def mask_nested(numbers: ArrayLike, known: int = 0, limit: int = LIMIT) -> NDArray[np.bool_]:
+    """Which sizes of nested groups to hide so that no small difference between two of them can be computed.
+
+    Args:
+        numbers: ``(n,)`` sizes of groups of which each is a part of, or holds, the next. Small ones are hidden too.
+        known: place of the one that stays, since it is said elsewhere, such as the size of the cohort.
+        limit: differences of 1 to ``limit`` - 1 are small.
+
+    Returns:
+        Mask ``(n,)``, True where hidden.
+
+    Example:
+        >>> mask_nested([100, 97, 80]).tolist()
+        [False, True, False]
+    """
+    sizes = np.asarray(numbers).astype(np.int64)
+    shown = [sizes[known]]
+    hidden = np.zeros(len(sizes), dtype=bool)
+    for place, size in enumerate(sizes):
+        if place != known:
+            apart = np.abs(np.array(shown) - size)
+            hidden[place] = 0 < size < limit or bool(((apart > 0) & (apart < limit)).any())
+            if not hidden[place]:
+                shown.append(size)
     return hidden
 
 
