@@ -35,7 +35,7 @@ class JupytextHandler:
             notebook = read_chapter(Path(path.removeprefix(SCHEME)))
         except MedrecError as error:
             raise ChapterError(str(error)) from None
-        notebook.metadata["medrec"] = {"source": Path(path).name}
+        notebook.metadata["medrec"] = {**notebook.metadata.get("medrec", {}), "source": Path(path).name}
         return nbformat.writes(notebook)
 
     @classmethod

@@ -67,4 +67,37 @@ def test_chapters_name_grids_and_studies_that_take_a_cohort():
     for name in named - set(grid_names()):
         study = import_module(f"medrec.experiments.{name}")
         assert callable(study.main)
-        assert study.STUDY == name
+        assert name == study.STUDY
+
+
+@pytest.mark.parametrize("route", ["medrec chapter", "papermill"])
+def test_every_route_makes_the_rows_before_a_kernel_starts(checkout, monkeypatch, route):
+    import papermill
+
+    from medrec.book.runner import run_chapter
+
+    source = checkout / "notebooks" / "00_first.py"
+    header = "#     name: python3\n"
+    source.write_text(source.read_text().replace(header, f"{header}#   medrec:\n#     rows: [lr]\n"))
+    asked = []
+
+    def make(notebook, values):
+        asked.append((own_rows.rows_of(notebook), dict(values)))
+        raise MedrecError("A training failed.")
+
+    monkeypatch.setattr(own_rows, "make", make)
+    monkeypatch.setattr(paths, "data_dir", lambda: checkout / "data")
+    output = checkout / "out.ipynb"
+    values = {"cohort": "mimic4-demo", "profile": "full"}
+    routes = {
+        "medrec chapter": lambda: run_chapter("00", values, output, progress=False),
+        "papermill": lambda: papermill.execute_notebook(
+            f"jupytext://{source}", str(output), values, progress_bar=False
+        ),
+    }
+    with pytest.raises(Exception, match=r"A training failed\."):
+        routes[route]()
+    ((rows, told),) = asked
+    assert rows == ("lr",)
+    assert values | {"device": "cpu", "seed": 0} == {name: told[name] for name in (*values, "device", "seed")}
+    assert not output.exists()
