@@ -23,6 +23,7 @@ from typing import IO, Literal, cast
 import polars as pl
 
 from medrec.data.spelling import PARSERS, MisspeltError, filled, plain_ndc, plain_number, whole, wrong
+from medrec.paths import announce_opened
 from medrec.types import MedrecError
 
 Layout = Literal["mimic3", "mimic4", "eicu"]
@@ -171,6 +172,7 @@ def scan_table(folder: Path, name: str, columns: Sequence[str], *, layout: Layou
         MedrecError: no such file, or a column is missing.
     """
     path = table_path(folder, name, layout=layout)
+    announce_opened(f"the tables in {folder}", path)
     header = read_header(path)
     missing = [column for column in columns if column not in header]
     if missing:
