@@ -7,13 +7,13 @@ version between two visits is still the same finding. The tables are the user's:
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cache
 
 import polars as pl
 
 from medrec.data.cohort import Kind
 from medrec.data.spelling import filled, plain_code, plain_number, version
-from medrec.data.tables import check_form, explained, find_table, read_header, scan_file
+from medrec.data.tables import find_table, read_columns
 from medrec.knowledge.conditions import icd_titles
 from medrec.paths import data_dir
 from medrec.types import MedrecError
@@ -44,7 +44,7 @@ def ccs_map(kind: Kind) -> pl.DataFrame:
             "category_code), which is not there. Put the HCUP CCS table there, point MEDREC_DATA_DIR at the folder "
             "that has it, or use coding='icd'."
         )
-    table = _read(path, "vocabulary", "code", "category_code")
+    table = read_columns(path, "vocabulary", "code", "category_code")
     found = (
         table.select(
             code=version(pl.col("vocabulary")) + ":" + plain_code(pl.col("code"), kind),
@@ -83,31 +83,26 @@ def titled(kind: Kind, dictionary: pl.DataFrame) -> pl.DataFrame:
 
     Of two titles for one code the first in the alphabet counts, so that the order of rows has no influence.
     """
-    own = icd_titles().select("kind", "title", code=pl.col("version").cast(pl.String) + ":" + pl.col("code"))
-    return (
-        pl.concat([frame.select("kind", "code", "title", ours=pl.lit(i)) for i, frame in enumerate((dictionary, own))])
-        .filter(pl.col("kind") == kind)
-        .drop_nulls(["code", "title"])
-        .sort("code", "ours", "title")
-        .unique("code", keep="first", maintain_order=True)
+    theirs = (
+        dictionary.filter(pl.col("kind") == kind)
         .select("code", "title")
+        .drop_nulls()
+        .sort("code", "title")
+        .unique("code", keep="first", maintain_order=True)
     )
+    return pl.concat([theirs, _our_titles(kind).join(theirs, on="code", how="anti")])
+
+
+@cache
+def _our_titles(kind: Kind) -> pl.DataFrame:
+    code = pl.col("version").cast(pl.String) + ":" + pl.col("code")
+    return icd_titles().filter(pl.col("kind") == kind).select(code.alias("code"), "title")
 
 
 def _ccs_titles(kind: Kind) -> pl.DataFrame:
     path = find_table(data_dir() / "knowledge", CCS_FILES[kind][1]) if kind in CCS_FILES else None
     if path is None:
         return pl.DataFrame(schema={"code": pl.String, "title": pl.String})
-    table = _read(path, "category_code", "category_desc")
+    table = read_columns(path, "category_code", "category_desc")
     labels = table.select(code="ccs:" + plain_number(pl.col("category_code")), title=filled(pl.col("category_desc")))
     return labels.drop_nulls().sort("code", "title").unique("code", keep="first", maintain_order=True)
-
-
-def _read(path: Path, *columns: str) -> pl.DataFrame:
-    header = read_header(path)
-    for column in columns:
-        if column not in header:
-            raise MedrecError(f"{path} has no column {column!r} (it has: {', '.join(header)}). Rename its columns.")
-    check_form(path)
-    with explained((path,)):
-        return scan_file(path).select(pl.col(header[column]).alias(column) for column in columns).collect()

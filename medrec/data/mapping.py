@@ -22,6 +22,7 @@ from typing import Literal, TypeVar
 import polars as pl
 
 from medrec.data.spelling import ndc_candidates, plain_ndc
+from medrec.data.tables import read_columns
 from medrec.knowledge import drugs as knowledge
 from medrec.paths import data_dir
 from medrec.types import MedrecError
@@ -380,7 +381,8 @@ def _ndc_classes(folder: Path) -> pl.DataFrame:
                 "Put the three NDC tables there, point MEDREC_DATA_DIR at a folder that has them, "
                 "or map by name (mapping='name')."
             )
-    gamenet, fda, atc = (pl.read_csv(folder / file, infer_schema=False, glob=False) for file in NDC_TABLES)
+    columns = (("ndc", "rxcui"), ("ndc11", "rxcui"), ("rxcui", "atc4", "source_order"))
+    gamenet, fda, atc = (read_columns(folder / file, *which) for file, which in zip(NDC_TABLES, columns, strict=True))
     classes = (
         atc.with_columns(pl.col("source_order").cast(pl.Int32))
         .sort("rxcui", "source_order", "atc4")

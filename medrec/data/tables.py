@@ -192,6 +192,21 @@ def scan_file(path: Path) -> pl.LazyFrame:
     return pl.scan_csv(path, infer_schema=False, glob=False)
 
 
+def read_columns(path: Path, *columns: str) -> pl.DataFrame:
+    """Some columns of a small table, all as text, under lower-case names.
+
+    Raises:
+        MedrecError: a column is missing, or the table is not whole.
+    """
+    header = read_header(path)
+    for column in columns:
+        if column not in header:
+            raise MedrecError(f"{path} has no column {column!r}: it needs {', '.join(columns)}. Rename its columns.")
+    check_form(path)
+    with explained((path,)):
+        return scan_file(path).select(pl.col(header[column]).alias(column) for column in columns).collect()
+
+
 def scan_symptoms(
     places: Sequence[Path], visit: str, *, layout: Layout
 ) -> tuple[pl.LazyFrame | None, tuple[Path, ...]]:
