@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -469,14 +469,12 @@ class Codes:
         """
         if word in self.index:
             return self.index[word]
-        if filled(word) is None:
-            raise UnknownCodeError(f"{shown(word)} says nothing.")
         return self._medication(word) if self.vocabulary.kind == "medication" else self._code(word)
 
     # -- codes of diagnoses, procedures and symptoms
 
     @cached_property
-    def _plain(self) -> dict[str, list[str]]:
+    def _by_letters(self) -> dict[str, list[str]]:
         """Codes by their letters and digits, without their coding."""
         bare = pl.Series([_split(code)[1] for code in self.vocabulary.codes], dtype=pl.String)
         plain = pl.DataFrame({"code": bare}).select(plain_code(pl.col("code"), self._spelling)).to_series()
@@ -495,9 +493,11 @@ class Codes:
 
     def _code(self, word: str) -> int:
         coding, bare = self._coding(word)
-        plain = plain_code(bare, self._spelling) or ""
+        plain = _plain(bare, self._spelling)
+        if not plain:
+            raise UnknownCodeError(f"{shown(word)} says nothing.")
         codings = [coding] if coding else _codings_of_dot(bare, self.vocabulary.kind)
-        found = [code for code in self._plain.get(plain, ()) if not codings or _split(code)[0] in codings]
+        found = [code for code in self._by_letters.get(plain, ()) if not codings or _split(code)[0] in codings]
         if len(found) == 1:
             return self.index[found[0]]
         kind = self.vocabulary.kind
@@ -528,14 +528,16 @@ class Codes:
         category = plain[: 2 if self.vocabulary.kind == "procedure" else 3]
         if len(category) < 2 or len(plain) > 60:
             return []
-        zero = [f"0{plain}"] if f"0{plain}" in self._plain else []
-        same = [key for key in self._plain if key.startswith(category)]
+        zero = [f"0{plain}"] if f"0{plain}" in self._by_letters else []
+        same = [key for key in self._by_letters if key.startswith(category)]
         close = [*zero, *difflib.get_close_matches(plain, same, n=NEAR, cutoff=0.5)]
-        return [code for key in close for code in self._plain[key]][:NEAR]
+        return [code for key in close for code in self._by_letters[key]][:NEAR]
 
     # -- medications
 
     def _medication(self, word: str) -> int:
+        if filled(word) is None:
+            raise UnknownCodeError(f"{shown(word)} says nothing.")
         code = re.sub(r"[\s.]", "", word).upper()
         if ATC.fullmatch(code):
             code = code[:4]
@@ -564,6 +566,14 @@ class Codes:
             hint = f" Did you mean {close[0]!r}?" if close else " Give an ATC class such as C03C, or a drug's name."
             raise UnknownCodeError(f"There is no drug {shown(name)}.{hint}")
         return str(found["atc3"])
+
+
+@lru_cache(10_000)
+def _plain(word: str, spelling: Any) -> str:
+    """:func:`plain_code` of a word; empty for one that says nothing."""
+    if re.fullmatch(r"[A-Z]*\d[\dA-Z]*", word, re.ASCII):
+        return word  # it is plain; polars needs milliseconds to say so
+    return plain_code(word, spelling) or ""
 
 
 def _split(code: str) -> tuple[str, str]:

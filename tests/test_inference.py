@@ -10,6 +10,7 @@ import pytest
 import medrec.inference
 from medrec.data import load_cohort
 from medrec.data.cohort import KINDS, Vocabulary
+from medrec.data.spelling import plain_code
 from medrec.inference import FIELDS, Codes, UnknownCodeError, read_history, recommend
 from medrec.lab import behaviour
 from medrec.models.registry import get, systems
@@ -114,6 +115,14 @@ def test_codes_that_cannot_be_placed(codes, written, said):
     with pytest.raises(UnknownCodeError) as raised:
         codes.find(written)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "word", ["4280", "I509", "E8889", "0BH17EZ", "V103", "4280.0", "i509", "NA", "NULL", "٤٢", "NA1"]
+)
+@pytest.mark.parametrize("kind", ["diagnosis", "procedure"])
+def test_codes_are_spelled_as_readers_spell_them(word, kind):
+    assert medrec.inference._plain(word, kind) == (plain_code(word, kind) or "")
 
 
 @pytest.mark.parametrize(
