@@ -103,9 +103,12 @@ class Provider:
 
 
 def _describe_molecules(asked: Asked) -> str:
+    from medrec.chem.conformers import STARTS, allowed_starts
     from medrec.knowledge.structures import structures
 
-    return keys.digest(structures(asked.classes, per_class=asked.molecules_per_class, only=asked.stand_ins))
+    # Fewer starts than usual leave hard molecules without coordinates.
+    bound = [] if (starts := allowed_starts()) == STARTS else [starts]
+    return keys.digest(structures(asked.classes, per_class=asked.molecules_per_class, only=asked.stand_ins), *bound)
 
 
 def _build_molecules(asked: Asked) -> Molecules:

@@ -348,7 +348,7 @@ show(
 rules = [  # what the note holds, the kind, what is done
     ("one heavy atom", "ion or atom", "a point at the origin"),
     ("no parameters", "no force field", "embedded, not relaxed"),
-    ("left out", "salt or mixture", "the largest organic part"),
+    ("left out", "salt or mixture", "the drug alone, without what carries it"),
     ("heavy atoms: random", "very large", "random starting coordinates"),
     ("dropped", "label that cannot be drawn", "embedded without it"),
     ("random starting", "hard to embed", "random starting coordinates"),

@@ -6,13 +6,22 @@ take part and are stripped afterwards.
 
 What happens to what is not one ordinary organic molecule is policy, and every result says which rule it met:
 
-* **several parts** (salts): the part with most heavy atoms is kept, organic parts first; counter-ions get no place;
+* **several parts** (salts): the drug is kept, and what only carries it gets no place. That is the organic part, unless
+  every part is a metal or one of the common acids of mineral salts (:data:`MINERAL_ACIDS`): then the metal is the drug
+  (lithium carbonate, ferrous gluconate); sodium is beside chloride alone, potassium not beside phosphate. Of parts that
+  are left to choose from, organic ones come first, then the largest, then the first in alphabetical order;
 * **one heavy atom** (lithium): one point at the origin;
 * **no force field parameters** (metals, boron): the geometry of ETKDG stays, ``force_field`` is ``"none"``;
 * **hard to embed** (large peptides, cages): random starting coordinates, then without the labels of nitrogens at
   bridgeheads, whose mirror form cannot be drawn, then without any stereo label; what was given up is noted;
-* **fragments** with cut ends ``[16*]``: hydrogens take the place of the ends, which get no place themselves;
-* **failed**: no coordinates, and the reason.
+* **fragments** with cut ends ``[16*]``: hydrogens take the place of the ends, which get no place themselves; a dummy
+  atom with two neighbours is no end, and without it they would be strangers: no coordinates;
+* **failed**: no coordinates, and the reason. Whoever asks for conformers goes on without this molecule's.
+
+Embedding is bounded by work: at most :data:`STARTS` starts a conformer, or what ``MEDREC_CONFORMER_STARTS`` or the
+argument ``starts`` says, so that a cage whose labels contradict each other ends, and ends alike on fast and slow
+machines.  (One attempt also ends after :data:`SECONDS`; no drug of the book comes near.)  What lasts is told while it
+lasts.
 
 One seed gives one geometry, the same on every run; 0 is refused, because RDKit then returns the same conformer again
 and again.  Results are kept in one file under ``MEDREC_CACHE_DIR``, by SMILES, seed, number and version of RDKit, each
@@ -23,10 +32,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -35,25 +47,53 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medrec import keys
-from medrec.chem.fragments import completed
+from medrec.chem.fragments import closed
 from medrec.chem.graphs import parse
 from medrec.folders import notice
 from medrec.paths import cache_dir
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
-    from rdkit.Chem import Mol
+    from rdkit.Chem import Atom, Mol
 
 FORMAT = 2
 """Raised when the recipe changes, so that old results are not taken for new ones."""
+PARTS_FORMAT = 3
+"""The same for what is written with a dot: which part is kept was decided anew when the rest stayed as it was."""
 LARGE = 100
 """Heavy atoms from which embedding starts from random coordinates."""
 TRIES = 50
 """Starts of one attempt at embedding. A label that cannot be drawn fails in all of them: better give it up soon."""
+STARTS = 24 * TRIES
+"""Starts of all attempts together, where nobody asks for fewer."""
 SECONDS = 300
 """After which one attempt is given up, however fast the machine."""
 STEPS = 2000
 """Of the force field, at most."""
+ENOUGH = 32
+"""Conformers for which starting other processes pays."""
+PATIENCE = 30
+"""Seconds after which a molecule that is not ready is named; again whenever the time has doubled."""
+
+MINERAL_ACIDS = {
+    "oxide": "O",
+    "chloride": "Cl",
+    "carbonate": "OC(=O)O",
+    "sulfate": "OS(=O)(=O)O",
+    "nitrate": "O=[N+]([O-])O",
+    "acetate": "CC(=O)O",
+    "citrate": "OC(=O)CC(O)(CC(=O)O)C(=O)O",
+    "gluconate": "OCC(O)C(O)C(O)C(O)C(=O)O",
+    "lactate": "CC(O)C(=O)O",
+    "fumarate": "OC(=O)C=CC(=O)O",
+    "succinate": "OC(=O)CCC(=O)O",
+    "aspartate": "NC(CC(=O)O)C(=O)O",
+    "orotate": "OC(=O)c1cc(=O)[nH]c(=O)[nH]1",
+    "phosphate": "O=P(O)(O)O",
+}
+"""Acids that carry a metal and are not the drug; in any state of charge."""
+NONMETALS = frozenset((0, 1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 51, 52, 53, 54, 85, 86))
+"""Atomic numbers of what is no metal; semi-metals are none."""
 
 
 @dataclass(frozen=True)
@@ -85,28 +125,65 @@ class Conformers:
         return len(self.coordinates) > 0
 
 
-def conformers(smiles: Sequence[str], *, n: int = 1, seed: int = 1) -> list[Conformers]:
+def conformers(smiles: Sequence[str], *, n: int = 1, seed: int = 1, starts: int | None = None) -> list[Conformers]:
     """Conformers of each molecule, from the cache where they are, else made on all cores.
 
     Args:
         smiles: molecules or fragments; order and repetitions are kept.
         n: conformers asked for each; fewer where embedding finds fewer.
         seed: 1 or more.
+        starts: bound on the work, at most so many starts a conformer; a molecule that needs more has no coordinates,
+            and its ``note`` says so. None: ``MEDREC_CONFORMER_STARTS``, or :data:`STARTS`. A start of a molecule of
+            forty atoms takes some hundredths of a second, of a cage tenths.
 
     Raises:
-        MedrecError: seed 0, or a SMILES that cannot be read.
+        MedrecError: seed 0, no start at all, or a SMILES that cannot be read.
     """
     if seed < 1:
         raise MedrecError(f"Conformers need a seed of 1 or more, not {seed}: with 0 all of a molecule would be equal.")
-    wanted = list(dict.fromkeys(smiles))
-    for s in wanted:
+    starts = allowed_starts(starts)
+    for s in smiles:
         parse(s)
-    known = _cached(wanted, n, seed)
+    wanted = list(dict.fromkeys(smiles))
+    known = _cached(wanted, n, seed, starts)
     missing = [s for s in wanted if s not in known]
-    for made in _made(missing, n, seed):
+    for made in _made(missing, n, seed, starts):
         known[made.smiles] = made
-        _store(made, n, seed)
+        _store(made, n, seed, starts)
     return [known[s] for s in smiles]
+
+
+def allowed_starts(asked: int | None = None) -> int:
+    """How many starts a conformer may take: what is asked for, or ``MEDREC_CONFORMER_STARTS``, or :data:`STARTS`.
+
+    Raises:
+        MedrecError: not a whole number of 1 or more.
+    """
+    said: object = os.environ.get("MEDREC_CONFORMER_STARTS") or STARTS if asked is None else asked
+    try:
+        starts = int(str(said))
+    except ValueError:
+        starts = 0
+    if starts < 1:
+        raise MedrecError(
+            f"Conformers may take a whole number of starts, 1 or more, not {said!r}. "
+            f"Mend MEDREC_CONFORMER_STARTS or the argument `starts`, or leave both out ({STARTS})."
+        )
+    return starts
+
+
+def recipe(smiles: Sequence[str], starts: int | None = None) -> list[int]:
+    """What decides conformers beside molecule, number and seed: for the keys of what is made of them.
+
+    Returns:
+        :data:`FORMAT`, then what is not as it always was: the newer edition for parts, a bound on starts.
+    """
+    starts = allowed_starts(starts)
+    return [
+        FORMAT,
+        *([PARTS_FORMAT] if any("." in s for s in smiles) else []),
+        *([starts] if starts != STARTS else []),
+    ]
 
 
 def flat(smiles: Sequence[str]) -> list[Conformers]:
@@ -166,20 +243,44 @@ def rmsd(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64
 # -- making --------------------------------------------------------------------------------------------------------
 
 
-def _made(smiles: Sequence[str], n: int, seed: int):
+def _made(smiles: Sequence[str], n: int, seed: int, starts: int) -> Iterator[Conformers]:
     """Conformers one after the other, in the given order; several cores where it pays."""
-    if len(smiles) * n < 8:
-        yield from (_embedded(s, n, seed) for s in smiles)
-        return
     from joblib import Parallel, cpu_count, delayed
     from tqdm import tqdm
 
-    jobs = Parallel(n_jobs=cpu_count(), return_as="generator", batch_size=4)
-    results = jobs(delayed(_embedded)(s, n, seed) for s in smiles)
-    yield from tqdm(results, total=len(smiles), desc="conformers", unit="molecule", disable=None)
+    results = (_embedded(s, n, seed, starts) for s in smiles)
+    if len(smiles) > 1 and len(smiles) * n >= ENOUGH:
+        # One molecule a task: who waits can say for which.
+        jobs = Parallel(n_jobs=cpu_count(), return_as="generator", batch_size=1)
+        results = jobs(delayed(_embedded)(s, n, seed, starts) for s in smiles)
+    told = _told(smiles, results)
+    quiet = True if len(smiles) * n < 8 else None  # None: quiet where nobody looks at a terminal
+    yield from tqdm(told, total=len(smiles), desc="conformers", unit="molecule", disable=quiet)
 
 
-def _embedded(smiles: str, n: int, seed: int) -> Conformers:
+def _told(smiles: Sequence[str], results: Iterator[Conformers]) -> Iterator[Conformers]:
+    """The results; a molecule that lets us wait is named on standard error."""
+
+    def tell(one: str, ready: threading.Event) -> None:
+        waited = pause = PATIENCE
+        while not ready.wait(pause):
+            name = one if len(one) <= 60 else f"{one[:57]}..."
+            notice(f"conformers of {name}: {waited} s so far; a smaller MEDREC_CONFORMER_STARTS gives up earlier")
+            waited, pause = 2 * waited, waited
+
+    for one in smiles:
+        ready = threading.Event()
+        teller = threading.Thread(target=tell, args=(one, ready), daemon=True)
+        teller.start()
+        try:
+            result = next(results)
+        finally:
+            ready.set()
+            teller.join()
+        yield result
+
+
+def _embedded(smiles: str, n: int, seed: int, starts: int) -> Conformers:
     """One molecule, by the policy of the module."""
     from rdkit import Chem, rdBase
 
@@ -188,14 +289,16 @@ def _embedded(smiles: str, n: int, seed: int) -> Conformers:
         kept, notes = _kept_atoms(whole)
         if len(kept) == 0:
             return _none(smiles, "nothing but cut ends")
+        if any(a.GetAtomicNum() == 0 and a.GetDegree() > 1 for i in kept for a in _around(whole, i)):
+            return _none(smiles, "; ".join([*notes, "a dummy atom with two neighbours is no cut end"]))
         if len(kept) == 1:
             return Conformers(smiles, kept, np.zeros((1, 1, 3), np.float32), np.full(1, np.nan), note="; ".join(
                 [*notes, "one heavy atom, a point at the origin"]))  # fmt: skip
-        molecule = Chem.AddHs(_only(whole, smiles, kept))
-        ids, more = _embed(molecule, n, seed)
-        if not ids:
-            return _none(smiles, "; ".join([*notes, "not embedded, even without stereo labels"]))
+        molecule = Chem.AddHs(_only(whole, kept))
+        ids, more = _embed(molecule, n, seed, starts)
         notes += more
+        if not ids:
+            return _none(smiles, "; ".join(notes))
         energies, field, converged, more = _relaxed(molecule)
         notes += more
     places = np.stack([molecule.GetConformer(i).GetPositions()[: len(kept)] for i in ids]).astype(np.float32)
@@ -211,39 +314,96 @@ def _kept_atoms(molecule: Mol) -> tuple[NDArray[np.int64], list[str]]:
     """Atoms of the part that gets coordinates, and what is to be said about the others."""
     from rdkit import Chem
 
-    def rank(part: tuple[int, ...]) -> tuple[bool, int]:
-        numbers = [molecule.GetAtomWithIdx(i).GetAtomicNum() for i in part]
-        return 6 in numbers, sum(number > 0 for number in numbers)
-
     parts = Chem.GetMolFrags(molecule)
-    best = max(parts, key=rank)
+    best = parts[0] if len(parts) == 1 else _drug(molecule, parts)
     kept = np.array([i for i in best if molecule.GetAtomWithIdx(i).GetAtomicNum() > 0], dtype=np.int64)
     ends = len(best) - len(kept)
     notes = [f"{len(parts) - 1} other part{'s' * (len(parts) > 2)} left out"] if len(parts) > 1 else []
     return kept, notes + ([f"{ends} cut end{'s' * (ends > 1)} closed with hydrogen"] if ends else [])
 
 
-def _only(whole: Mol, smiles: str, kept: NDArray[np.int64]) -> Mol:
-    """The part that is kept, its heavy atoms in the order of ``kept``."""
+def _drug(molecule: Mol, parts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The part that is the drug, by the rule of the module; whatever the order of the parts."""
     from rdkit import Chem
 
-    if "*" in smiles:
-        return parse(completed(smiles))
+    numbers = [[molecule.GetAtomWithIdx(i).GetAtomicNum() for i in part] for part in parts]
+    metals = [len(found) == 1 and found[0] not in NONMETALS for found in numbers]
+    acids = {_acid(molecule, part) for part, metal in zip(parts, metals, strict=True) if not metal}
+    chosen: Sequence[int] = range(len(parts))
+    if any(metals) and None not in acids:
+        drugs = [k for k in chosen if metals[k] and acids <= _CARRIED.get(numbers[k][0], set(MINERAL_ACIDS))]
+        chosen = drugs or chosen
+
+    def rank(k: int) -> tuple[bool, int, str]:
+        return 6 not in numbers[k], -sum(z > 0 for z in numbers[k]), Chem.MolFragmentToSmiles(molecule, parts[k])
+
+    return parts[min(chosen, key=rank)]
+
+
+_CARRIED = {11: {"chloride", "oxide"}, 19: set(MINERAL_ACIDS) - {"phosphate"}}
+"""Acids beside which sodium and potassium are the drug; of other metals all are."""
+
+
+def _acid(molecule: Mol, part: Sequence[int]) -> str | None:
+    """Name of the acid that a part is, if it is one of :data:`MINERAL_ACIDS`."""
+    return _acids().get(_bare(molecule, part))
+
+
+@cache
+def _acids() -> dict[str, str]:
+    molecules = {name: parse(smiles) for name, smiles in MINERAL_ACIDS.items()}
+    return {_bare(molecule, range(molecule.GetNumAtoms())): name for name, molecule in molecules.items()}
+
+
+def _bare(molecule: Mol, part: Sequence[int]) -> str:
+    """Spelling of a part without charges, hydrogens and stereo labels."""
+    from rdkit import Chem
+
+    bare = Chem.RWMol(molecule)
+    for atom in bare.GetAtoms():
+        atom.SetFormalCharge(0)
+        atom.SetNumExplicitHs(0)
+        atom.SetNoImplicit(True)
+    return Chem.MolFragmentToSmiles(bare, list(part), isomericSmiles=False)
+
+
+def _around(molecule: Mol, atom: int) -> tuple[Atom, ...]:
+    return molecule.GetAtomWithIdx(int(atom)).GetNeighbors()
+
+
+def _only(whole: Mol, kept: NDArray[np.int64]) -> Mol:
+    """The part that is kept, without cut ends, its atoms in the order of ``kept``."""
+    from rdkit import Chem
+
     if len(kept) == whole.GetNumAtoms():
         return Chem.Mol(whole)
-    part = Chem.RWMol(whole)
-    for i in sorted(set(range(whole.GetNumAtoms())) - set(kept.tolist()), reverse=True):
-        part.RemoveAtom(i)
-    Chem.SanitizeMol(part)
-    return part.GetMol()
+    has_ends = any(a.GetAtomicNum() == 0 for i in kept for a in _around(whole, i))
+    rest = [a.GetIdx() for a in whole.GetAtoms() if a.GetAtomicNum()]
+    part = closed(whole)
+    for place in sorted((place for place, i in enumerate(rest) if i not in set(kept.tolist())), reverse=True):
+        part.RemoveAtom(place)
+    if not has_ends:
+        Chem.SanitizeMol(part)
+        return part.GetMol()
+    # Through its spelling, which puts hydrogens where the ends were; the spelling may name the atoms in another order.
+    spelled = parse(Chem.MolToSmiles(part, canonical=False))
+    named = list(part.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"])
+    return spelled if named == sorted(named) else Chem.RenumberAtoms(spelled, np.argsort(named).tolist())
 
 
-def _embed(molecule: Mol, n: int, seed: int) -> tuple[list[int], list[str]]:
+def _embed(molecule: Mol, n: int, seed: int, starts: int) -> tuple[list[int], list[str]]:
     """Embed in place; numbers of the conformers, and what had to be given up."""
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom
 
+    left = starts
+
     def attempt(random: bool, tries: int = TRIES) -> list[int]:
+        nonlocal left
+        tries = min(tries, left)
+        if not tries:
+            return []
+        left -= tries
         parameters: Any = rdDistGeom.ETKDGv3()  # in the stubs every setting has the type of the whole
         parameters.randomSeed = seed
         parameters.useRandomCoords = random
@@ -270,7 +430,11 @@ def _embed(molecule: Mol, n: int, seed: int) -> tuple[list[int], list[str]]:
     if found := attempt(random=True, tries=20 * TRIES):
         return found, [*(["label of a bridgehead nitrogen dropped"] if labelled else []), "random starting coordinates"]
     Chem.RemoveStereochemistry(molecule)
-    return attempt(random=True), ["all stereo labels dropped"]
+    if found := attempt(random=True):
+        return found, ["all stereo labels dropped"]
+    if not left and starts < STARTS:
+        return [], [f"not embedded in {starts} starts, as many as were allowed"]
+    return [], ["not embedded, even without stereo labels"]
 
 
 def _relaxed(molecule: Mol) -> tuple[NDArray[np.float64], Literal["MMFF94", "none"], bool, list[str]]:
@@ -431,14 +595,15 @@ def _in_cache(work: Callable[[sqlite3.Connection], Result]) -> Result:
     raise AssertionError("the second pass returns or raises")
 
 
-def _key(smiles: str, n: int, seed: int) -> str:
+def _key(smiles: str, n: int, seed: int, starts: int) -> str:
     import rdkit
 
-    return hashlib.sha256(json.dumps([FORMAT, rdkit.__version__, smiles, n, seed]).encode()).hexdigest()
+    edition, *more = recipe([smiles], starts)
+    return hashlib.sha256(json.dumps([edition, rdkit.__version__, smiles, n, seed, *more]).encode()).hexdigest()
 
 
-def _cached(smiles: Sequence[str], n: int, seed: int) -> dict[str, Conformers]:
-    wanted = {_key(s, n, seed): s for s in smiles}
+def _cached(smiles: Sequence[str], n: int, seed: int, starts: int) -> dict[str, Conformers]:
+    wanted = {_key(s, n, seed, starts): s for s in smiles}
     asked = list(wanted)
 
     def rows(connection: sqlite3.Connection) -> list[tuple[Any, Any, Any]]:
@@ -468,7 +633,7 @@ def _cached(smiles: Sequence[str], n: int, seed: int) -> dict[str, Conformers]:
     return found
 
 
-def _store(one: Conformers, n: int, seed: int) -> None:
+def _store(one: Conformers, n: int, seed: int, starts: int) -> None:
     facts = {
         "atoms": one.atoms.tolist(),
         "energies": [None if np.isnan(e) else e for e in one.energies.tolist()],
@@ -476,6 +641,6 @@ def _store(one: Conformers, n: int, seed: int) -> None:
         "converged": one.converged,
         "note": one.note,
     }
-    key, places = _key(one.smiles, n, seed), np.ascontiguousarray(one.coordinates).tobytes()
+    key, places = _key(one.smiles, n, seed, starts), np.ascontiguousarray(one.coordinates).tobytes()
     row = (key, json.dumps(facts | {"checksum": keys.digest(key, facts, places)}), places)
     _in_cache(lambda connection: connection.execute("INSERT OR REPLACE INTO conformers VALUES (?, ?, ?)", row))

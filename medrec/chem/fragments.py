@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from medrec.chem.graphs import parse
 
 if TYPE_CHECKING:
-    from rdkit.Chem import Mol
+    from rdkit.Chem import Mol, RWMol
 
 MANY_CUTS = 16
 """Places of cuts in one molecule above which all are cut at once.
@@ -91,13 +91,22 @@ def completed(fragment: str) -> str:
     """
     from rdkit import Chem
 
-    molecule = Chem.RWMol(parse(fragment))
-    dummies = [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetAtomicNum() == 0]
+    return Chem.MolToSmiles(closed(parse(fragment)), canonical=False)
+
+
+def closed(molecule: Mol) -> RWMol:
+    """A molecule without its dummy atoms, hydrogens in their places; other atoms keep their order."""
+    from rdkit import Chem
+
+    whole = Chem.RWMol(molecule)
+    dummies = [atom.GetIdx() for atom in whole.GetAtoms() if atom.GetAtomicNum() == 0]
     for i in dummies:
-        for neighbour in molecule.GetAtomWithIdx(i).GetNeighbors():
+        for bond in whole.GetAtomWithIdx(i).GetBonds():
+            neighbour = bond.GetOtherAtom(whole.GetAtomWithIdx(i))
             # Other atoms fill themselves up with hydrogens.
             if neighbour.GetNoImplicit() or (neighbour.GetIsAromatic() and neighbour.GetAtomicNum() == 7):
-                neighbour.SetNumExplicitHs(neighbour.GetNumExplicitHs() + 1)
+                missing = max(round(bond.GetBondTypeAsDouble()), 1)
+                neighbour.SetNumExplicitHs(neighbour.GetNumExplicitHs() + missing)
     for i in sorted(dummies, reverse=True):
-        molecule.RemoveAtom(i)
-    return Chem.MolToSmiles(molecule, canonical=False)
+        whole.RemoveAtom(i)
+    return whole

@@ -8,16 +8,16 @@ One slot differs by default.  The published codes read an atom's chirality *tag*
 in which the SMILES string was written: another spelling of the same drug gives other tags.  Here the slot holds the CIP
 label (R or S), which belongs to the molecule; ``chirality="tag"`` gives the published feature.
 
-RDKit is imported inside the functions, so that whoever needs no molecule does not wait for it.
+RDKit and torch are imported inside the functions, so that whoever needs no molecule or no graph does not wait for them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from medrec.types import MedrecError
 
@@ -58,19 +58,37 @@ _INDEX = {
 }
 
 
+LONGEST = 5000
+"""Characters of a SMILES; RDKit falls over chains ten times as long, and the process with it."""
+
+
 def parse(smiles: str) -> Mol:
-    """The molecule that a SMILES spells.
+    """The molecule that a SMILES spells: the one door through which structures come in.
+
+    RDKit reads up to the first blank and takes what follows for a name, so that ``CCO ethanol`` would be a molecule and
+    ``C C`` half of one.  Blanks at the ends say nothing and are left out.
 
     Raises:
-        MedrecError: nothing is spelled, or RDKit cannot read it.
+        MedrecError: nothing is spelled, more than one word, no text at all, or RDKit cannot read it.
     """
     from rdkit import Chem, rdBase
 
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles) if smiles.strip() else None
-    if molecule is None or molecule.GetNumAtoms() == 0:
-        raise MedrecError(f"{smiles!r} is not a SMILES that RDKit can read. Correct the structure or leave it empty.")
-    return molecule
+    if not isinstance(smiles, str):
+        reason = f"A structure is text, and this is of type {type(smiles).__name__}."
+    elif not (word := smiles.strip()):
+        reason = "Nothing stands there."
+    elif len(word) > LONGEST:
+        reason = f"It has {len(word)} characters, and at most {LONGEST} are read."
+    elif not re.fullmatch(r"[!-~]+", word):
+        reason = "A SMILES is one word of ASCII characters: put names and remarks elsewhere."
+    else:
+        with rdBase.BlockLogs():
+            molecule = Chem.MolFromSmiles(word)
+        if molecule is not None and molecule.GetNumAtoms():
+            return molecule
+        reason = "Its characters spell no molecule."
+    shown = repr(smiles) if len(repr(smiles)) <= 200 else f"{repr(smiles)[:200]}..."
+    raise MedrecError(f"{shown} is not a SMILES that RDKit can read. {reason} Correct the structure or leave it empty.")
 
 
 def molecular_graph(smiles: str, *, chirality: Chirality = "cip") -> Data:
@@ -91,6 +109,7 @@ def molecular_graph(smiles: str, *, chirality: Chirality = "cip") -> Data:
         >>> molecular_graph("CCO").x[2].tolist()
         [7, 0, 2, 5, 1, 0, 2, 0, 0]
     """
+    import torch
     from torch_geometric.data import Data
 
     molecule = parse(smiles)

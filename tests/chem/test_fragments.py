@@ -101,7 +101,16 @@ def test_every_drug_and_forty_more_fall_apart_and_can_be_completed(smiles):
 
 @pytest.mark.parametrize(
     ("fragment", "whole"),
-    [("[16*]c1ccccc1", "c1ccccc1"), ("[4*]C[8*]", "C"), ("[9*]n1cncc1", "[nH]1cncc1"), ("[5*]N([5*])C", "NC")],
+    [
+        ("[16*]c1ccccc1", "c1ccccc1"),
+        ("[4*]C[8*]", "C"),
+        ("[9*]n1cncc1", "[nH]1cncc1"),
+        ("[5*]N([5*])C", "NC"),
+        ("[7*]=[CH]C", "CC"),
+        ("[7*]=CC", "CC"),
+        ("*[N+](C)(C)C", "C[NH+](C)C"),
+        ("*CC.CC(*)O", "CC.CCO"),
+    ],
 )
 def test_cut_ends_become_hydrogens(fragment, whole):
     from rdkit import Chem

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from medrec.chem.conformers import conformers, flat
+from medrec.chem.fingerprints import wl_fingerprints
+from medrec.chem.fragments import brics_fragments, completed
+from medrec.chem.geometry import atom_scalars
 from medrec.chem.graphs import ATOM_FEATURES, BOND_FEATURES, batch_graphs, molecular_graph
+from medrec.chem.similarity import tanimoto
 from medrec.knowledge.drugs import drugs
 from medrec.types import MedrecError
 
@@ -151,10 +156,59 @@ def test_enantiomers_differ_by_the_label_alone():
     assert content(quinine) == content(quinidine)
 
 
-@pytest.mark.parametrize("smiles", ["", "   ", "C1CC", "not a molecule", "C(C)(C)(C)(C)C"])
-def test_what_is_no_molecule_is_named(smiles):
-    with pytest.raises(MedrecError, match="not a SMILES"):
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [
+        ("", "Nothing stands there"),
+        (" \n", "Nothing stands there"),
+        ("C1CC", "spell no molecule"),
+        ("C..C", "spell no molecule"),
+        ("C>>O", "spell no molecule"),
+        ("C(C)(C)(C)(C)C", "spell no molecule"),
+        # RDKit reads these up to the blank, or the character that ends a string in C, and says nothing.
+        ("CCO ethanol", "one word"),
+        ("C C", "one word"),
+        ("CCO\tethanol", "one word"),
+        ("CCO\nCCN", "one word"),
+        ("CCO |$;;R$|", "one word"),
+        ("CCO\x00CC", "one word"),
+        ("C\u00a0C", "one word"),
+        ("С", "one word"),  # a Cyrillic letter
+        ("C" * 50_001, "at most 5000 are read"),
+        (None, "of type NoneType"),
+        (float("nan"), "of type float"),
+        (6, "of type int"),
+        (b"CCO", "of type bytes"),
+        (["CCO"], "of type list"),
+    ],
+)
+def test_what_is_no_molecule_is_named_with_its_reason(smiles, reason):
+    with pytest.raises(MedrecError, match=f"not a SMILES.*{reason}") as caught:
         molecular_graph(smiles)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        molecular_graph,
+        brics_fragments,
+        completed,
+        atom_scalars,
+        lambda s: wl_fingerprints([s]),
+        lambda s: tanimoto([s]),
+        lambda s: conformers([s]),
+        lambda s: flat([s]),
+    ],
+)
+@pytest.mark.parametrize("smiles", ["CCO ethanol", "C C", "", 6.0])
+def test_every_room_has_the_same_door(door, smiles):
+    with pytest.raises(MedrecError, match="not a SMILES"):
+        door(smiles)
+
+
+def test_a_blank_at_an_end_says_nothing():
+    assert content(molecular_graph(" CCO\r\n")) == content(molecular_graph("CCO"))
 
 
 def test_a_batch_keeps_the_order():

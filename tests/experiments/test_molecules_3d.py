@@ -6,6 +6,7 @@ import pytest
 
 from medrec.chem.conformers import Conformers, conformers, flat
 from medrec.experiments import molecules_3d as study
+from tests.chem.test_conformers import FLAT_DRUGS
 
 
 def test_a_row_describes_a_molecule_and_its_drawing():
@@ -60,3 +61,13 @@ def test_stored_tables_are_those_of_the_drug_table():
     row = drugs.row(by_predicate=pl.col("name") == name, named=True)
     assert row["flatness"] == pytest.approx(now["flatness"], abs=0.02)
     np.testing.assert_allclose(row["neighbours"], now["neighbours"], atol=0.01)
+
+
+def test_of_all_drugs_few_did_not_come_to_rest_and_only_flat_molecules_are_flat():
+    drugs = study.read().table("drugs")
+    assert drugs["flatness"].is_not_null().all(), "every drug has a conformer"
+    assert drugs["converged"].mean() >= 0.95
+    flat_ones = drugs.filter(pl.col("atoms") >= 5, pl.col("flatness") < 0.15)["name"]
+    assert set(flat_ones) == FLAT_DRUGS
+    assert drugs["flatness_drawing"].max() == 0
+    assert drugs["bond_error"].median() < 0.05
