@@ -12,8 +12,10 @@ can never be joined, because the diagonal is zero.
 
 from __future__ import annotations
 
+import gzip
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -32,6 +34,8 @@ SEVERITIES: tuple[Severity, ...] = ("contraindicated", "major", "moderate", "min
 TWOSIDES_FILE = "ddi_twosides_top40_atc3.csv.gz"
 ATC_START = re.compile(r"[A-Z]\d\d[A-Z]")
 """How an ATC code of level 3 or finer begins."""
+ATC_FINE = r"^[A-Z]\d\d[A-Z]([A-Z](\d\d)?)?$"
+"""An ATC code of level 3, 4 or 5."""
 
 
 @cache
@@ -116,7 +120,8 @@ def ddi_matrix(
 
     Args:
         classes: ATC level-3 codes that index rows and columns, ``(M,)``.
-        pairs: class pairs (``atc3_1``, ``atc3_2``) of another list; by default our own drug pairs, lifted.
+        pairs: class pairs (``atc3_1``, ``atc3_2``) of another list, as :func:`read_list` and :func:`class_pairs` give
+            them; by default our own drug pairs, lifted.
         at_least: mildest severity that counts, for our own list.
 
     Returns:
@@ -154,32 +159,119 @@ def _require(columns: Sequence[str], needed: Sequence[str], what: str) -> None:
         )
 
 
-def _read_text(path: Path) -> pl.DataFrame:
-    if not Path(path).is_file():
+def _head(path: Path) -> tuple[str, list[str]]:
+    """Separator and columns of a list, by its first line; compressed or not, with or without a byte-order mark."""
+    if not path.is_file():
         raise MedrecError(f"{path} does not exist. Put the list there, or leave it out to use our own.")
     try:
-        return pl.read_csv(path, infer_schema=False, glob=False)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            line = file.readline(1 << 16).decode("utf-8-sig")
+        if "\0" in line:
+            raise UnicodeError
+    except UnicodeError:
+        raise MedrecError(f"{path} cannot be read as CSV: it is not text in UTF-8. Save it as CSV in UTF-8.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
+    if not line.strip():
+        raise MedrecError(f"{path} cannot be read as CSV: its first line is empty. Put the names of the columns there.")
+    separator = max(",;\t|", key=line.count)
+    return separator, [_plain_name(column) for column in line.rstrip("\r\n").split(separator)]
+
+
+def _plain_name(column: str) -> str:
+    """A column's name in one spelling: no mark at the beginning, small letters, one underscore for blanks.
+
+    The header begins with ``# `` in one edition of the reports.
+    """
+    name = re.sub(r"[\s_-]+", "_", column.strip("\ufeff\"'# \t").lower())
+    return re.sub(r"^atc[45]?_([12])$", r"atc3_\1", name)
+
+
+def _read_text(path: Path) -> pl.DataFrame:
+    path = Path(path)
+    separator, _ = _head(path)
+    try:
+        return pl.read_csv(path, separator=separator, infer_schema=False, glob=False).rename(_plain_name)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
+
+
+TRUE, FALSE = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "false", "f", "no", "n", "")
+"""What ``in_131`` may say, in small letters: as it was published, and as it comes back from other programs."""
 
 
 def read_twosides(path: Path) -> pl.DataFrame:
     """Class pairs of the published matrix: a CSV with columns ``atc3_1``, ``atc3_2`` and, optionally, ``in_131``.
 
-    Where ``in_131`` stands, rows marked ``1`` there are kept: the pairs over the 131 classes of the SafeDrug line.
+    Where ``in_131`` stands, rows marked there are kept: the pairs over the 131 classes of the SafeDrug line. Finer
+    codes are cut to level 3, in capitals or not; what is coarser or no code is left out, and said so.
 
     Returns:
         ``atc3_1`` < ``atc3_2``.
+
+    Raises:
+        MedrecError: no such file, other columns, a mark that says neither yes nor no, no row marked, or no code of
+            level 3 or finer.
     """
+    path = Path(path)
     table = _read_text(path)
     _require(table.columns, ("atc3_1", "atc3_2"), str(path))
-    if "in_131" in table.columns:
-        table = table.filter(pl.col("in_131") == "1")
+    if "in_131" in table.columns and len(table):
+        mark = pl.col("in_131").fill_null("").str.strip_chars().str.to_lowercase()
+        unknown = table.filter(~mark.is_in([*TRUE, *FALSE]))["in_131"]
+        if len(unknown):
+            raise MedrecError(f"{path}: in_131 is {unknown[0]!r} in one row; write 1 or 0, or leave the column out.")
+        table = table.filter(mark.is_in(TRUE))
+        if table.is_empty():
+            raise MedrecError(f"{path}: no row is marked in in_131. Write 1 where a pair counts, or leave it out.")
+    return _level_three(table.select("atc3_1", "atc3_2"), path)
+
+
+def _level_three(pairs: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Pairs of ATC codes as pairs of classes, each once."""
+    pairs = pairs.rename(dict(zip(pairs.columns, ("atc3_1", "atc3_2"), strict=True)))
+    pairs = pairs.with_columns(pl.all().str.replace_all(r"\s", "").str.to_uppercase())
+    fine = pl.col("atc3_1", "atc3_2").str.contains(ATC_FINE)
+    codes = pl.concat([pairs["atc3_1"], pairs["atc3_2"].alias("atc3_1")]).drop_nulls().unique().sort()
+    coarse = codes.filter(~codes.str.contains(ATC_FINE))
+    if len(coarse) == len(codes):
+        raise MedrecError(
+            f"{path} names no ATC class: seen were {_forms(codes)}. Wanted are ATC codes of level 3 or finer "
+            f"(C10A, C10AA, C10AA01), or another form: {FORMS}."
+        )
+    if len(coarse):
+        notice(f"{path.name}: {_forms(coarse)} of {len(codes)} are left out; ATC codes of level 3 or finer count.")
     return (
-        table.select(atc3_1=pl.min_horizontal("atc3_1", "atc3_2"), atc3_2=pl.max_horizontal("atc3_1", "atc3_2"))
+        pairs.filter(pl.all_horizontal(fine))
+        .with_columns(pl.all().str.slice(0, 4))
+        .select(atc3_1=pl.min_horizontal("atc3_1", "atc3_2"), atc3_2=pl.max_horizontal("atc3_1", "atc3_2"))
+        .filter(pl.col("atc3_1") != pl.col("atc3_2"))
         .unique()
         .sort("atc3_1", "atc3_2")
     )
+
+
+KINDS_OF_CODE = {
+    r"^[A-Z]$": "ATC level 1",
+    r"^[A-Z]\d\d$": "ATC level 2",
+    r"^[A-Z]\d\d[A-Z]$": "ATC level 3",
+    r"^[A-Z]\d\d[A-Z]{2}$": "ATC level 4",
+    r"^[A-Z]\d\d[A-Z]{2}\d\d$": "ATC level 5",
+    r"^DB\d{5}$": "DrugBank identifiers",
+    r"^CID[MS]?\d+$": "STITCH identifiers",
+    r"^\d+(\.0)?$": "numbers",
+}
+
+
+def _forms(codes: Iterable[str]) -> str:
+    """What kinds of identifiers these are, how many of each, with one example."""
+    found: dict[str, list[str]] = {}
+    for code in codes:
+        kind = next((kind for form, kind in KINDS_OF_CODE.items() if re.match(form, code.upper())), "other words")
+        found.setdefault(kind, []).append(code)
+    return ", ".join(f"{len(codes)} {kind} ({codes[0][:40]})" for kind, codes in found.items()) or "nothing"
 
 
 REPORT_COLUMNS = ("STITCH 1", "STITCH 2", "Polypharmacy Side Effect")
@@ -204,36 +296,37 @@ def read_reports(
     """
     if order not in ("rarest", "commonest"):
         raise MedrecError(f"order {order!r} is unknown; choose 'rarest' or 'commonest'.")
-    _require(_header(Path(path)), REPORT_COLUMNS, str(path))
-    a, b, effect = REPORT_COLUMNS
-    reports = pl.scan_csv(path, infer_schema=False, glob=False).rename(_plain_name)
+    path = Path(path)
+    separator, columns = _head(path)
+    a, b, effect = needed = [_plain_name(column) for column in REPORT_COLUMNS]
+    _require(columns, needed, str(path))
     try:
+        reports = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False).rename(_plain_name)
         counts = reports.group_by(effect).len().collect(engine="streaming")
         counts = counts.sort("len", effect, descending=[True, False])
         kept = counts.tail(keep_types) if order == "rarest" else counts.head(keep_types)
         pairs = (
             reports.filter(pl.col(effect).is_in(kept[effect].to_list()))
-            .select(drug_a=a, drug_b=b)
+            .select(drug_a=_compound(a), drug_b=_compound(b))
             .unique()
             .collect(engine="streaming")
         )
     except (pl.exceptions.PolarsError, OSError) as error:
         raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
-    return class_pairs(pairs, drug_to_class)
+    return class_pairs(pairs, drug_to_class.with_columns(_compound("name")))
 
 
-def _plain_name(column: str) -> str:
-    """A column's name without the ``# `` that begins the header in one edition of the reports."""
-    return column.removeprefix("# ")
+def _compound(column: str) -> pl.Expr:
+    """STITCH identifiers in one spelling.
 
-
-def _header(path: Path) -> list[str]:
-    if not path.is_file():
-        raise MedrecError(f"{path} does not exist. Put the list there, or leave it out to use our own.")
-    try:
-        return [_plain_name(column) for column in pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns]
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise MedrecError(f"{path} cannot be read as CSV ({error}). Fetch it again.") from error
+    STITCH writes PubChem's number of a compound with nine digits, the first of which says whether stereo labels count
+    (``CID000003015``, ``CID100003015``), with a letter for it since its fifth edition (``CIDs00003015``), and other
+    programs leave the zeros out. Other names stay as they are.
+    """
+    name = pl.col(column).str.strip_chars()
+    nine = name.str.to_uppercase().str.replace(r"^CID[01](\d{8})$", "CID$1")
+    number = nine.str.extract(r"^(?:CID[MS]?)?0*(\d+)(?:\.0)?$")
+    return pl.when(number.is_not_null()).then(pl.lit("CID") + number).otherwise(name).alias(column)
 
 
 def read_onc(path: Path, *, sources: Sequence[str] | None = None) -> pl.DataFrame:
@@ -304,38 +397,66 @@ def class_interactions(classes: Sequence[str], path: Path | None = None) -> tupl
         ``(M, M)`` bool matrix, symmetric, zero diagonal, and the name of its source for captions.
 
     Raises:
-        MedrecError: the file cannot be read, or names no pair of these classes.
+        MedrecError: the file cannot be read, or names no pair of these classes. Where it names pairs of few of them
+            only, one line on standard error says so.
     """
     if path is None:
         return default_ddi(classes)
-    matrix = ddi_matrix(classes, read_list(path))
+    path, pairs = Path(path), read_list(path)
+    matrix = ddi_matrix(classes, pairs)
+    listed = sorted({*pairs["atc3_1"], *pairs["atc3_2"]})
     if not matrix.any():
-        raise MedrecError(f"{path} names no pair of this cohort's {len(classes)} classes. Check what it lists.")
-    return matrix, f"the list {Path(path).name}"
+        raise MedrecError(
+            f"{path} names no pair of this cohort's {len(classes)} classes: it has {len(pairs)} pairs of "
+            f"{len(listed)} classes ({', '.join(listed[:3])}, ...), the cohort has {', '.join(classes[:3])}, ... "
+            "Check what it lists, or leave it out to use our own."
+        )
+    met = int(matrix.any(0).sum())
+    if met < FEW * len(classes):
+        _once(
+            f"{path.name} names interactions of {met} of the cohort's {len(classes)} classes only; "
+            "all other pairs count as free of interactions"
+        )
+    return matrix, f"the list {path.name}"
+
+
+FEW = 0.25
+"""Share of the classes below which a list is said to meet few; the published one meets two thirds of its own."""
+
+
+@cache
+def _once(line: str) -> None:
+    """A notice that each process gives once: the matrix is asked for again and again."""
+    notice(line)
 
 
 def read_list(path: Path) -> pl.DataFrame:
     """Class pairs of an interaction list, CSV or CSV.gz, in any form that we know, told apart by its columns.
 
     ``atc3_1``, ``atc3_2``
-        Class pairs, as :func:`read_twosides` reads them.
+        Class pairs, as :func:`read_twosides` reads them; codes of level 4 or 5 are cut (``atc4_1`` and ``atc5_1`` will
+        do as names, too).
     ``drug_a``, ``drug_b``
         Names or synonyms of drugs, lifted by :func:`class_pairs`; names that we do not know are left out, and said so.
+        ATC codes in their place are class pairs.
     ``STITCH 1``, ``STITCH 2``, ``Polypharmacy Side Effect``
         ``drug-DDI.csv`` of the published pipelines, as :func:`read_reports` reads it. It needs their
         :data:`ATC_OF_STITCH` beside it, or in ``knowledge/`` of the data folder.
 
+    Columns may stand in any order, their names in capitals or small letters; commas, semicolons, tabs and bars divide.
     Read once for each date and size that the file has.
 
     Returns:
         ``atc3_1`` < ``atc3_2``, each unordered pair once.
 
     Raises:
-        MedrecError: no such file, not CSV, or another form.
+        MedrecError: no such file, not CSV, another form, or none of its drugs and codes means anything here; the
+            message says which kinds of codes were seen.
     """
     path = Path(path).expanduser().resolve()
-    columns = _header(path)
-    stitch = _atc_of_stitch_file(path) if set(REPORT_COLUMNS) <= set(columns) else None
+    _, columns = _head(path)
+    reports = {_plain_name(column) for column in REPORT_COLUMNS}
+    stitch = _atc_of_stitch_file(path) if reports <= set(columns) else None
     dates = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in (path, stitch) if file is not None)
     return _class_pairs_of(path, tuple(columns), stitch, dates)
 
@@ -343,22 +464,46 @@ def read_list(path: Path) -> pl.DataFrame:
 @cache
 def _class_pairs_of(path: Path, columns: tuple[str, ...], stitch: Path | None, _dates: tuple) -> pl.DataFrame:
     if stitch is not None:
-        return read_reports(path, read_atc_of_stitch(stitch))
+        return _lifted_reports(path, stitch)
     if {"atc3_1", "atc3_2"} <= set(columns):
         return read_twosides(path)
     if {"drug_a", "drug_b"} <= set(columns):
-        return class_pairs(_by_our_names(_read_text(path).select("drug_a", "drug_b").drop_nulls(), path.name))
+        pairs = _read_text(path).select(pl.col("drug_a", "drug_b").str.strip_chars()).drop_nulls()
+        codes = pl.concat([pairs["drug_a"], pairs["drug_b"].alias("drug_a")])
+        if len(codes) and codes.str.to_uppercase().str.contains(ATC_FINE).mean() > 0.5:  # type: ignore[operator]
+            return _level_three(pairs, path)
+        return class_pairs(_by_our_names(pairs, path))
     raise MedrecError(f"{path} has the columns {', '.join(columns)} and is no list that we know. Give {FORMS}.")
 
 
-def _by_our_names(pairs: pl.DataFrame, file: str) -> pl.DataFrame:
+def _lifted_reports(path: Path, stitch: Path) -> pl.DataFrame:
+    classes = read_atc_of_stitch(stitch)
+    pairs = read_reports(path, classes)
+    if pairs.is_empty():
+        separator, _ = _head(path)
+        names = pl.read_csv(path, separator=separator, infer_schema=False, n_rows=1000, glob=False).rename(_plain_name)
+        seen = names[_plain_name(REPORT_COLUMNS[0])].drop_nulls().unique(maintain_order=True)
+        raise MedrecError(
+            f"{path} names no pair of drugs that {stitch} gives classes: it has {_forms(seen)}, that file "
+            f"{_forms(classes['name'].unique(maintain_order=True))}. Take both from the same source."
+        )
+    return pairs
+
+
+def _by_our_names(pairs: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Drug pairs under our names; one line on standard error tells of names that have no class here."""
     canonical, known = _canonical_names(), set(systemic_classes()["name"])
     pairs = pairs.with_columns(pl.all().str.to_lowercase().str.strip_chars().replace(canonical))
     named = set(pairs["drug_a"]) | set(pairs["drug_b"])
-    if unknown := sorted(named - known):
+    unknown = sorted(named - known)
+    if len(unknown) == len(named):
+        raise MedrecError(
+            f"{path} names no drug that we know: seen were {_forms(unknown)}. Wanted are generic names (warfarin), or "
+            f"another form: {FORMS}."
+        )
+    if unknown:
         shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        notice(f"{file}: {len(unknown)} of {len(named)} drugs are not known here and are left out ({shown}).")
+        notice(f"{path.name}: {len(unknown)} of {len(named)} drugs are not known here and are left out ({shown}).")
     return pairs
 
 
@@ -382,8 +527,9 @@ def read_atc_of_stitch(path: Path) -> pl.DataFrame:
         MedrecError: a line has another form.
     """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        name, *codes = (word.strip() for word in line.split(","))
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        name, *codes = (word.strip(" \"'") for word in re.split(r"[,;\t]", line))
+        codes = [code.upper() for code in codes]
         if not all(ATC_START.match(code) for code in codes if code):
             raise MedrecError(f"{path}, line {number}: {line[:40]!r} is not an identifier followed by ATC codes.")
         rows += [(name, code[:4]) for code in codes if code]

@@ -344,6 +344,82 @@ def test_codes_of_reports_are_looked_for_in_the_data_folder_too(published_report
         read_list(published_reports)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "atc3_1,atc3_2\nB01A,A01A\nA01A,C01A\n",
+        "atc3_2,atc3_1\nB01A,A01A\nA01A,C01A\n",  # the other way round
+        "atc3_1,atc3_2\nb01a,a01a\nA01a,c01A\n",
+        "atc3_1,atc3_2\n B01A ,A01A\nA01A, C01A\n",
+        "atc3_1,atc3_2\nB01AA,A01AB\nA01AA,C01AA\n",  # level 4
+        "atc4_1,atc4_2\nB01AA,A01AB\nA01AA,C01AA\n",
+        "atc3_1,atc3_2\nB01AA03,A01AB03\nA01AA01,C01AA05\nC01AA04,A01AA01\n",  # level 5
+        "ATC5_1,ATC5_2\nb01aa03,a01ab03\na01aa01,c01aa05\n",
+        "atc_1,atc_2\nB01A A03,A01A B03\nA01AA01,C01AA\n",  # levels side by side
+        "drug_a,drug_b\nB01AA03,A01AB03\nA01AA01,C01AA05\n",
+        "drug_b,drug_a,comment\nb01aa03,a01ab03,x\nA01AA01,C01AA05,y\n",
+        "\ufeffatc3_1,atc3_2\nB01A,A01A\nA01A,C01A\n",
+        "ATC3_1;ATC3_2\r\nB01A;A01A\r\nA01A;C01A\r\n",
+        "Atc3-1\tAtc3 2\nB01A\tA01A\nA01A\tC01A\n",
+        '"atc3_1"|"atc3_2"\n"B01A"|"A01A"\nA01A|C01A\n',
+        ",atc3_1,atc3_2\n0,B01A,A01A\n1,A01A,C01A\n",  # pandas writes an index
+        "atc3_1,atc3_2,in_131\nB01A,A01A,1\nA01A,C01A,1\nB01A,C01A,0\n",
+        "atc3_1,atc3_2,in_131\nB01A,A01A,1.0\nA01A,C01A,1.0\nB01A,C01A,0.0\n",
+        "atc3_1,atc3_2,in_131\nB01A,A01A,True\nA01A,C01A,TRUE\nB01A,C01A,False\n",
+        "atc3_1,atc3_2,IN_131\nB01A,A01A, yes\nA01A,C01A,y\nB01A,C01A,\n",
+        "atc3_1,atc3_2\nB01A,A01A\nA01A,C01A\n,\nA01A,A01A\n",  # nothing, and a class with itself
+    ],
+)
+def test_one_list_in_many_spellings(tmp_path: Path, text: str, capsys):
+    path = tmp_path / "mine.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert read_list(path).rows() == [("A01A", "B01A"), ("A01A", "C01A")]
+    matrix, _ = class_interactions(["B01A", "A01A", "C01A"], path)
+    assert matrix.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
+    assert capsys.readouterr().err == ""
+
+
+def test_codes_that_are_too_coarse_are_left_out_aloud(tmp_path: Path, capsys):
+    path = tmp_path / "mixed.csv"
+    path.write_text("atc3_1,atc3_2\nB01A,A01A\nC10,A01A\nstatins,A01A\n")
+    assert read_list(path).rows() == [("A01A", "B01A")]
+    said = capsys.readouterr().err
+    assert "mixed.csv: 1 ATC level 2 (C10), 1 other words (STATINS) of 4 are left out" in said
+
+
+def test_a_list_that_meets_few_classes_says_so_once(tmp_path: Path, capsys, published: list[str]):
+    few = tmp_path / "only-few.csv"
+    few.write_text("atc3_1,atc3_2\nC09A,C03D\nB01A,M01A\n")
+    for _ in range(3):
+        class_interactions(published, few)
+    said = capsys.readouterr().err
+    assert said.count("only-few.csv names interactions of 4 of the cohort's 131 classes only") == 1
+    class_interactions(published, demo_dir("knowledge") / TWOSIDES)
+    assert capsys.readouterr().err == "", "the published list meets most of its own"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    ["CID000002173", "CID100002173", "cid000002173", "CIDs00002173", "CIDm00002173", "CID2173", "2173", "2173.0"],
+)
+def test_stitch_identifiers_in_every_spelling_meet(tmp_path: Path, spelled: str):
+    header = "stitch 1,STITCH 2,Polypharmacy side effect,Side Effect Name\n"
+    (tmp_path / "drug-atc.csv").write_text("CID000002173,j01ca01\nCID000003015,G03HA01\n")
+    reports = tmp_path / "drug-DDI.csv"
+    reports.write_text(f"{header}{spelled},CID000003015,C0001,nausea\n")
+    assert read_list(reports).rows() == [("G03H", "J01C")]
+    reports.write_text(f"{header.replace(',', ';')}CID000003015;{spelled};C0001;nausea, vomiting\n")
+    assert read_list(reports).rows() == [("G03H", "J01C")], "columns changed, another separator"
+
+
+def test_reports_and_codes_of_different_sources_are_named(tmp_path: Path):
+    (tmp_path / "drug-atc.csv").write_text("CID000002173,J01CA01\nCID000003015,G03HA01\n")
+    reports = tmp_path / "drug-DDI.csv"
+    reports.write_text("STITCH 1,STITCH 2,Polypharmacy Side Effect\nDB00682,DB00945,C0001\n")
+    with pytest.raises(MedrecError, match=r"it has 1 DrugBank identifiers \(DB00682\).* 2 STITCH identifiers \(CID0"):
+        read_list(reports)
+
+
 def test_a_changed_file_is_read_again(tmp_path: Path):
     path = tmp_path / "list.csv"
     path.write_text("atc3_1,atc3_2\nA01A,B01A\n")
@@ -377,7 +453,21 @@ def test_a_list_says_its_name_and_the_books_own_says_it_too(tmp_path: Path):
         ("empty.csv", b"", "cannot be read as CSV"),
         ("cut.csv.gz", gzip.compress(bytes(range(256)) * 99, mtime=0)[:90], "cannot be read as CSV"),
         ("none.csv", None, "does not exist"),
-        ("strange.csv", b"atc3_1,atc3_2\nX,Y\n", "names no pair of this cohort's 2 classes"),
+        ("strange.csv", b"atc3_1,atc3_2\nX,Y\n", r"names no ATC class: seen were 2 ATC level 1 \(X\)"),
+        ("coarse.csv", b"atc3_1,atc3_2\nA01,B01\nA01,C10\n", r"seen were 3 ATC level 2 \(A01\)\. Wanted are ATC codes"),
+        ("bank.csv", b"drug_a,drug_b\nDB00682,DB00945\n", r"no drug that we know: seen were 2 DrugBank identifiers"),
+        ("numbers.csv", b"drug_a,drug_b\n11289,1191\n", r"seen were 2 numbers \(11289\)\. Wanted are generic names"),
+        ("nobody.csv", b"drug_a,drug_b\n", "names no drug that we know: seen were nothing"),
+        (
+            "others.csv",
+            b"atc3_1,atc3_2\nC03D,C09A\n",
+            r"no pair of this cohort's 2 classes: it has 1 pairs of 2 classes",
+        ),
+        ("within.csv", b"atc3_1,atc3_2\nA01AA01,A01AB03\n", "names no pair of this cohort's 2 classes: it has 0 pairs"),
+        ("unmarked.csv", b"atc3_1,atc3_2,in_131\nA01A,B01A,0\n", "no row is marked in in_131"),
+        ("doubtful.csv", b"atc3_1,atc3_2,in_131\nA01A,B01A,perhaps\n", "in_131 is 'perhaps' in one row"),
+        ("wide.csv", "atc3_1,atc3_2\nA01A,B01A\n".encode("utf-16"), "not text in UTF-8"),
+        ("blank.csv", b"\natc3_1,atc3_2\nA01A,B01A\n", "its first line is empty"),
     ],
 )
 def test_what_is_no_list_is_refused(tmp_path: Path, name: str, content: bytes | None, said: str):
