@@ -146,7 +146,7 @@ classes = np.array(toy.vocab["medication"].codes)
 
 
 def titled(kind, v):
-    return [toy.vocab[kind].titles[i] for i in toy.codes[kind][v]]
+    return ", ".join(toy.vocab[kind].titles[i] for i in toy.codes[kind][v])
 
 
 show(
@@ -156,8 +156,8 @@ show(
                 "visit": ["v1 (patient 1)", "v2 (patient 1)", "v3 (patient 2)"],
                 "diagnoses": [titled("diagnosis", v) for v in range(3)],
                 "procedure": [titled("procedure", v) for v in range(3)],
-                "target set Y": [classes[row > 0].tolist() for row in Y],
-                "recommended set Ŷ": [classes[row > 0].tolist() for row in Yhat],
+                "target set Y": [", ".join(classes[row > 0]) for row in Y],
+                "recommended set Ŷ": [", ".join(classes[row > 0]) for row in Yhat],
             }
         ),
         caption="The running example: 2 invented patients, 3 visits. Diagnoses and procedures are real ICD-9-CM codes, "
@@ -223,7 +223,9 @@ def instance(cohort, v):
 
 show(
     page.table(
-        pl.DataFrame([instance(toy, v) for v in range(toy.n_visits)]),
+        pl.DataFrame([instance(toy, v) for v in range(toy.n_visits)]).with_columns(
+            pl.col(pl.List(pl.String)).list.join(", ")
+        ),
         caption="The three instances of the running example. A first visit has no history.",
     )
 )

@@ -85,6 +85,8 @@ demos = {
     if name != records.name
 }
 named = {label: here} | {NAMES[name]: facts for name, facts in demos.items()}
+# Numbers of people, visits and orders that are too small to be told of closed records.
+told = named | {label: table_traps.told(records, here)}
 has_calendar = raw.layout != "eicu"
 # Single patients are drawn of open records with a calendar; otherwise of synthetic ones.
 drawn = (
@@ -331,7 +333,7 @@ assert len(before) - len(after) < 0  # a step that drops a negative number of ro
 print("Check passed; a join with two classes a product makes rows, and is noticed.")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three horizontal bar charts side by side: order rows, visits and patients left after each step of the pipeline, first bar what was read. Rows shrink most, above all where repeated orders of one class become one; visits and patients shrink at the last step, where a visit must have every kind of code."}, "figure": {"name": "fig-visits-ledger", "caption": "What each step of the pipeline leaves. Cohort: {glue:text}`cohort_line`. Counts, no error bars. Notice that the rows are mostly lost where repeats become one, and that visits and patients are lost at the join."}}
-ledger = records.report.frame().filter(
+ledger = privacy.ledger(records).filter(
     pl.col("unit").is_in(["rows", "visits", "patients"])
 )
 fig, axes = plt.subplots(
@@ -343,6 +345,7 @@ for ax, unit in zip(axes, ("rows", "visits", "patients"), strict=True):
     left = {"read": lines["before"][0]} | dict(
         zip(lines["step"], lines["kept"], strict=True)
     )
+    left = {step: n for step, n in left.items() if n is not None}
     at = [steps.index(step) for step in left]
     ax.barh(at, list(left.values()), color=plotting.BLUE, height=0.6)
     for y, n in zip(at, left.values(), strict=True):
@@ -370,6 +373,7 @@ if (
     records.source != "synthetic"
     and (own := table_traps.published_ledger(cohort)) is not None
 ):
+    own = privacy.release(records, own, nested=("rows", "visits", "patients"))
     own = own.select(pl.lit(records.name).alias("cohort"), pl.all())
     ledgers = pl.concat([ledgers, own.cast(ledgers.schema)])
 wide = ledgers.with_columns(pl.col("cohort").replace(NAMES)).pivot(
@@ -414,7 +418,8 @@ show(
             }
         ),
         caption=f"The rule applied last, on {page.cohort_line(records)}.",
-    )
+    ),
+    nested=("patients", "visits"),
 )
 
 # %% [markdown]
@@ -514,23 +519,21 @@ show(fig)
 rows = [
     {
         "records": name,
-        "patients with several visits": int(f["order/patients"]),
-        "orders disagree": int(f["order/reordered"]),
-        "visits with a history": int(f["order/instances"]),
-        "history holds a future visit": int(f["order/with future"]),
+        "patients with several visits": f["order/patients"],
+        "orders disagree": f["order/reordered"],
+        "visits with a history": f["order/instances"],
+        "history holds a future visit": f["order/with future"],
         "share of slots in the future": f["order/future"] / f["order/slots"],
     }
-    for name, f in named.items()
+    for name, f in told.items()
     if "order/patients" in f
 ]
-order_table = privacy.release(
-    records,
-    pl.DataFrame(rows),
-    counts=("patients with several visits", "orders disagree"),
-)
+whole_numbers = [column for column in rows[0] if "share" not in column][1:]
 show(
     page.table(
-        order_table,
+        pl.DataFrame(rows).with_columns(
+            pl.col(whole_numbers).fill_nan(None).cast(pl.Int64)
+        ),
         caption="Histories in the order of identifiers. "
         + page.cohort_line(records)
         + ", and the open MIMIC demos (100 "
@@ -565,6 +568,12 @@ show(
 
 # %% tags=["remove-input"]
 undecided = records.report.facts
+several = undecided["patients_with_several_visits_read"]
+undecidable = undecided["patients_with_undecidable_order_read"]
+several, undecidable = (
+    privacy.count(records, several),
+    privacy.count(records, undecidable, of=several),
+)
 show(
     Markdown(
         "The records of this page have an admission time for every visit, so the "
@@ -572,10 +581,8 @@ show(
         if has_calendar
         else "**Not available in this database:** eICU has no calendar, only the "
         "year of discharge. "
-        f"Of {undecided['patients_with_several_visits_read']:.0f} patients with "
-        "several hospital stays, "
-        f"{undecided['patients_with_undecidable_order_read']:.0f} have stays "
-        "whose order nobody can know. "
+        f"Of {page.thousands(several)} patients with several hospital stays, "
+        f"{page.thousands(undecidable)} have stays whose order nobody can know. "
         "The table above shows the two MIMIC demos, the figure synthetic patients."
     )
 )
@@ -820,9 +827,10 @@ bars = [
         [facts[f"{trap}/{s}"] for s in SOURCES],
         facts[f"{trap}/missing"],
     )
-    for name, facts in named.items()
+    for name, facts in told.items()
     for trap, column in COLUMNS.items()
     if facts.get(f"{trap}/missing", 0) > 0
+    and not np.isnan([facts[f"{trap}/{s}"] for s in SOURCES]).any()
 ]
 fig, ax = plt.subplots(figsize=(plotting.FULL, 0.42 * len(bars) + 1.1))
 for y, (_, parts, missing) in enumerate(bars):
@@ -1101,7 +1109,8 @@ for changed, words in ((False, "same version"), (True, "version changed")):
         mean, low, high = mean_interval(
             pairs[column].to_numpy(), pairs["patient"].to_numpy()
         )
-        labels.append(f"{words}, {reading} ({len(pairs)} pairs)")
+        n_pairs = page.thousands(privacy.count(version_records, len(pairs)))
+        labels.append(f"{words}, {reading} ({n_pairs} pairs)")
         values.append(mean)
         intervals.append((low, high))
 plotting.plot_intervals(ax, labels, values, intervals, reference=0)
@@ -1181,7 +1190,9 @@ show(
         "carries it; ADDITIVE: what is added to a fluid. Cancelled orders have no "
         "share.",
         digits=3,
-    )
+    ),
+    counts=("orders",),
+    within="type of order",
 )
 
 
@@ -1200,7 +1211,8 @@ show(
     page.table(
         listed("carriers").rename({"name": "excluded as a carrier", "rows": "orders"}),
         caption=f"The most frequent carriers. {page.cohort_line(records)}.",
-    )
+    ),
+    counts=("orders", "patients"),
 )
 
 # %% tags=["hide-input"]
@@ -1211,7 +1223,8 @@ show(
         f"{page.cohort_line(records)}. In eICU most orders "
         "without a class have no name at all; they are counted in the table above "
         "and have no line here.",
-    )
+    ),
+    counts=("orders", "patients"),
 )
 
 # %% tags=["hide-input"]
@@ -1220,7 +1233,10 @@ show(
         listed("routes")
         .with_columns(
             pl.col("route").fill_null("not given"),
-            mapped_share=pl.col("mapped") / pl.col("rows"),
+            mapped_share=pl.struct("mapped", "rows").map_elements(
+                lambda n: privacy.count(records, n["mapped"], of=n["rows"]) / n["rows"],
+                pl.Float64,
+            ),
         )
         .select(
             "route",
@@ -1232,7 +1248,8 @@ show(
         f"{page.cohort_line(records)}. IV: into a vein, mostly with "
         "a carrier, therefore the low share.",
         digits=2,
-    )
+    ),
+    counts=("orders", "patients"),
 )
 
 # %% [markdown]
@@ -1241,10 +1258,11 @@ show(
 # The next table applies that rule to the same orders, by name.
 
 # %% tags=["hide-input"]
-rules = table_traps.rule_differences(raw)
+few = privacy.LIMIT if records.source == "credentialed" else 0
+rules = table_traps.rule_differences(raw, least=few)
 moved = rules.filter(pl.col("by_route") != pl.col("first_code"))
 page.glue(
-    moved_share=moved["rows"].sum() / rules["rows"].sum(),
+    moved_share=moved["rows"].sum() / max(rules["rows"].sum(), 1),
     moved_drugs=moved["drug"].n_unique(),
 )
 show(
@@ -1254,7 +1272,8 @@ show(
         ),
         caption="Drugs whose class changes most often under the first-code rule. "
         f"{page.cohort_line(records)}.",
-    )
+    ),
+    counts=("orders",),
 )
 
 # %% [markdown]
@@ -1270,12 +1289,14 @@ has_tables = all(
 if records.source != "synthetic" and has_calendar and has_tables:
     agreed = mapping.agreement(table_traps.products_of(raw))
     assert agreed.share > 0.9
+    among = privacy.count(records, agreed.among, of=agreed.both)
+    first = privacy.count(records, agreed.first, of=agreed.both)
     second = page.table(
         pl.DataFrame(
             {
                 "orders with two answers": [agreed.both],
-                "our class is among the product's": [agreed.among / agreed.both],
-                "our class is the product's first": [agreed.first / agreed.both],
+                "our class is among the product's": [among / agreed.both],
+                "our class is the product's first": [first / agreed.both],
             }
         ),
         caption="Class by name and route against the classes of the product "
@@ -1308,15 +1329,15 @@ show(
             [
                 {
                     "records": name,
-                    "visits with an order": int(f["all visits/visits"]),
+                    "visits with an order": f["all visits/visits"],
                     "with insulin (A10A)": f.get("visits with/A10A", 0)
                     / f["all visits/visits"],
                     "with glucagon (H04A)": f.get("visits with/H04A", 0)
                     / f["all visits/visits"],
                 }
-                for name, f in named.items()
+                for name, f in told.items()
             ]
-        ),
+        ).with_columns(pl.col("visits with an order").cast(pl.Int64)),
         caption="Share of visits with an order of two classes that the published "
         "pipelines cannot recommend. "
         f"{page.cohort_line(records)}, and the open demos. Exact counts, before "
@@ -1763,7 +1784,8 @@ compared = pl.DataFrame(
 show(
     page.table(compared, caption="The cohort of this page with and without procedures.")
     if "procedure" in records.options["require"]
-    else Markdown("**Not available in this database:** it has no procedure codes.")
+    else Markdown("**Not available in this database:** it has no procedure codes."),
+    nested=("patients", "visits"),
 )
 
 # %% [markdown]

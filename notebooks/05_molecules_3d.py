@@ -363,7 +363,7 @@ counts = (
     .agg(
         drugs=pl.len(),
         relaxed=pl.col("converged").sum(),
-        examples=pl.col("name").sort_by("atoms", "name").tail(3),
+        examples=pl.col("name").sort_by("atoms", "name").tail(3).str.join(", "),
     )
     .sort("drugs", descending=True)
 )

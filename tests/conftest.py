@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
+from medrec.data import opened
 from medrec.paths import base_dir, data_dir
 
 
@@ -34,3 +35,9 @@ def _own_stores(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv(variable, str(tmp_path_factory.mktemp(variable.split("_")[1].lower())))
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_opened():
+    """No test begins in a process that has opened closed records."""
+    opened.forget()

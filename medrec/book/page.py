@@ -98,9 +98,15 @@ def elsewhere(chapter: int, asked: str, shown: Iterable[str]) -> str:
     )
 
 
-def thousands(number: int) -> str:
-    """A whole number with thin spaces between thousands: no reader takes those for a decimal sign."""
-    return f"{number:,}".replace(",", "\u202f")
+def thousands(number: float) -> str:
+    """A whole number with thin spaces between thousands: no reader takes those for a decimal sign.
+
+    Returns:
+        For example ``"1 412"``; words for nan, which :func:`medrec.data.privacy.count` makes of what may not be told.
+    """
+    if number != number:
+        return "too few or too many to be told"
+    return f"{int(number):,}".replace(",", "\u202f")
 
 
 def glue(**numbers: Any) -> None:

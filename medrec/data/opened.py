@@ -13,7 +13,6 @@ import functools
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -36,7 +35,6 @@ DEMOS = tuple(f"{database}-demo" for database in DATABASES)
 
 _closed: dict[str, None] = {}
 _vouched: WeakValueDictionary[int, Vocabulary] = WeakValueDictionary()
-_busy = threading.local()
 
 
 # -- what was opened ---------------------------------------------------------------------------------------------------
@@ -109,24 +107,22 @@ def is_closed(cohort: Cohort) -> bool:
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
     """Audit hook; it must be quick, and never raise."""
-    if event not in ("open", OPENED) or getattr(_busy, "now", False):
+    if event not in ("open", OPENED) or proof.is_looking():
         return
-    _busy.now = True  # what is opened in here is opened by us
-    try:
-        if event == OPENED:
-            what, path, source = args
-            if source == "credentialed":
-                record(what)
-            elif source is None and (known := _closed_table(_full(path), what)):
-                record(known)
-        elif isinstance(args[0], str | bytes) and _reads(args[1], args[2]):
-            path = _full(os.fsdecode(args[0]))
-            if path.startswith(_watched(*_environment())) and (what := _closed_file(Path(path))):
-                record(what)
-    except Exception as error:  # nothing that goes wrong here opens a door
-        record(f"records that could not be judged ({type(error).__name__})")
-    finally:
-        _busy.now = False
+    with proof.unheard():
+        try:
+            if event == OPENED:
+                what, path, source = args
+                if source == "credentialed":
+                    record(what)
+                elif source is None and (known := _closed_table(_full(path), what)):
+                    record(known)
+            elif isinstance(args[0], str | bytes) and _reads(args[1], args[2]):
+                path = _full(os.fsdecode(args[0]))
+                if path.startswith(_watched(*_environment())) and (what := _closed_file(Path(path))):
+                    record(what)
+        except Exception as error:  # nothing that goes wrong here opens a door
+            record(f"records that could not be judged ({type(error).__name__})")
 
 
 def _full(path: str) -> str:

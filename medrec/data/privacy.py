@@ -56,6 +56,12 @@ _ID_COLUMN = re.compile(
     re.IGNORECASE,
 )
 _LIST_COLUMN = re.compile(r"\b(list|array|struct|object)\[", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"\b(patients?|people|persons?|visits?|admissions?|stays?|orders?|prescriptions?|rows|cases|dropped|kept|lost|left|n|count)"
+    r"(\b|_)",
+    re.IGNORECASE,
+)
+"""Names of columns that count patients or what they had."""
 _TAG = re.compile(r"<[^>]+>")
 _SHOWN = re.compile(r"text/(plain|html|latex|markdown)|image/(svg\+xml|png|jpeg)")
 """Kinds of data that an output may have: what a reader sees. Anything else is a hold for rows."""
@@ -90,6 +96,7 @@ def release(
     *,
     patients: int | None = None,
     counts: Sequence[str] = (),
+    within: str | None = None,
     nested: Sequence[str] = (),
     limit: int = LIMIT,
 ) -> Any:
@@ -102,6 +109,7 @@ def release(
         patients: how many patients stand behind it; None: all of the cohort.
         counts: columns of a frame that count patients, visits or orders, one group a row. A row whose group is too
             small loses all its numbers; where one loss could be computed from totals, further cells go too.
+        within: column of a frame: rows with one value of it have a total of their own.
         nested: columns of a frame that count patients, visits or orders of groups of which each is a part of the
             next, or holds it, beginning with one that is said elsewhere. Where two differ by less than ``limit``, one
             of them goes.
@@ -112,23 +120,19 @@ def release(
 
     Raises:
         MedrecError: too few patients stand behind it, or it describes single ones: ids, lists, a row or a mark for
-            each patient or visit.
+            each patient or visit; or a column counts fewer than ``limit`` and is not named.
     """
     if not opened.is_closed(cohort):
         return thing
     patients = cohort.n_patients if patients is None else patients
-    if patients < limit:
-        raise MedrecError(
-            f"Only {patients} patients of the credentialed cohort {cohort.name!r} stand behind this; {limit} are the "
-            "least. Show a larger group."
-        )
+    _check_size(cohort, patients, limit)
     if isinstance(thing, pl.Series):
         thing = thing.to_frame()
     if isinstance(thing, pl.DataFrame):
-        return _released(cohort, thing, counts, nested, limit)
+        return _released(cohort, thing, counts, within, nested, limit)
     if isinstance(frame := getattr(thing, "frame", None), pl.DataFrame):
         _check_words(cohort, getattr(thing, "caption", ""))
-        return thing.with_frame(_released(cohort, frame, counts, nested, limit))
+        return thing.with_frame(_released(cohort, frame, counts, within, nested, limit))
     if hasattr(thing, "savefig"):
         _check_figure(cohort, thing)
     elif isinstance(thing, _CONTAINERS):
@@ -151,14 +155,15 @@ def show(
     *,
     patients: int | None = None,
     counts: Sequence[str] = (),
+    within: str | None = None,
     nested: Sequence[str] = (),
 ) -> None:
     """Display in a chapter what :func:`release` lets through, marked so that :func:`check_notebook` knows it.
 
     Args:
-        cohort, thing, patients, counts, nested: see :func:`release`.
+        cohort, thing, patients, counts, within, nested: see :func:`release`.
     """
-    thing = release(cohort, thing, patients=patients, counts=counts, nested=nested)
+    thing = release(cohort, thing, patients=patients, counts=counts, within=within, nested=nested)
     publish(thing, cohort.n_patients if patients is None else patients)
     if hasattr(thing, "savefig"):
         import matplotlib.pyplot as plt
@@ -194,14 +199,16 @@ def publish(
     display(thing, metadata=marked, **({"raw": True} if raw else {}), **more)
 
 
-def count(cohort: Cohort, number: int) -> float:
-    """A number of people, visits or orders for the prose: nan, which prose prints as "nan", where it is too small.
+def count(cohort: Cohort, number: float, of: float | None = None) -> float:
+    """A number of people, visits or orders for prose and figures: nan where it is too small to be told.
 
     Args:
         cohort: whose.
         number: of them.
+        of: how many there are, where this is told too: then those that are left must not be too few either.
     """
-    return float("nan") if opened.is_closed(cohort) and 0 < number < LIMIT else number
+    small = 0 < number < LIMIT or (of is not None and 0 < of - number < LIMIT)
+    return float("nan") if opened.is_closed(cohort) and small else number
 
 
 def ledger(cohort: Cohort) -> pl.DataFrame:
@@ -224,9 +231,20 @@ def ledger(cohort: Cohort) -> pl.DataFrame:
     )
 
 
-def _released(
-    cohort: Cohort, frame: pl.DataFrame, counts: Sequence[str], nested: Sequence[str], limit: int
-) -> pl.DataFrame:
+def require_aggregate(cohort: Cohort, frame: pl.DataFrame, *, groups: bool = False) -> None:
+    """Stop where a table has something for each patient or visit of records that are not open.
+
+    Args:
+        cohort: whose records.
+        frame: the table.
+        groups: its rows are groups, whatever their number.
+
+    Raises:
+        MedrecError: ids, lists, or a row for each patient or visit.
+    """
+    if not opened.is_closed(cohort):
+        return
+    _check_size(cohort, cohort.n_patients, LIMIT)
     for column, dtype in frame.schema.items():
         if _ID_COLUMN.search(column) or dtype.is_nested() or dtype in (pl.Object, pl.Binary):
             raise _single(cohort, f"Column {column!r}", "Aggregate first.")
@@ -235,16 +253,43 @@ def _released(
         if dtype == pl.String:
             for text in frame[column].drop_nulls():
                 _check_words(cohort, text)
-    if not counts and not nested and len(frame) in (cohort.n_patients, cohort.n_visits):
+    if not groups and len(frame) in (cohort.n_patients, cohort.n_visits):
         raise _single(
             cohort,
             f"A table of {len(frame)} rows, as many as there are patients or visits,",
             "Aggregate first; where its rows are groups, name the columns that count them: counts=[...].",
         )
+
+
+def _released(
+    cohort: Cohort,
+    frame: pl.DataFrame,
+    counts: Sequence[str],
+    within: str | None,
+    nested: Sequence[str],
+    limit: int,
+) -> pl.DataFrame:
+    require_aggregate(cohort, frame, groups=bool(counts or nested))
+    for column, dtype in frame.schema.items():
+        small = dtype.is_integer() and ((frame[column] > 0) & (frame[column] < limit)).any()
+        if small and _COUNTED.search(column) and column not in (*counts, *nested):
+            raise MedrecError(
+                f"Column {column!r} counts fewer than {limit} of the credentialed cohort {cohort.name!r}. Name it, so "
+                f"that small numbers are masked: counts=[{column!r}], or nested=[{column!r}] where rows are parts of "
+                "others."
+            )
     for column in nested:
         hidden = mask_nested(frame[column].fill_null(0).to_numpy(), limit=limit)
         frame = frame.with_columns(pl.when(~pl.Series(hidden)).then(pl.col(column)).alias(column))
-    return mask_counts(frame, counts, limit=limit) if counts else frame
+    return mask_counts(frame, counts, within=within, limit=limit) if counts else frame
+
+
+def _check_size(cohort: Cohort, patients: int, limit: int) -> None:
+    if patients < limit:
+        raise MedrecError(
+            f"Only {patients} patients of the credentialed cohort {cohort.name!r} stand behind this; {limit} are the "
+            "least. Show a larger group."
+        )
 
 
 def _single(cohort: Cohort, what: str, remedy: str) -> MedrecError:
@@ -284,12 +329,12 @@ def _check_container(cohort: Cohort, thing: Any) -> None:
     for part in _containers(thing):
         if len(part) in (cohort.n_patients, cohort.n_visits) and len(part) >= LIMIT:
             raise _single(cohort, f"A {type(part).__name__} of {len(part)} items, one for each patient or visit,", "")
-        items = [*part.keys(), *part.values()] if isinstance(part, dict) else list(part)
-        leaves = [item for item in items if not isinstance(item, _CONTAINERS)]
-        if len(leaves) == len(items) and _are_ids(cohort, sorted({_plain(leaf) for leaf in leaves})):
-            raise _single(cohort, f"A {type(part).__name__} of ids", "Show an aggregate.")
-        for leaf in leaves:
-            release(cohort, leaf)
+        for items in (list(part.keys()), list(part.values())) if isinstance(part, dict) else (list(part),):
+            leaves = [item for item in items if not isinstance(item, _CONTAINERS)]
+            if _are_ids(cohort, sorted({_plain(leaf) for leaf in leaves})):
+                raise _single(cohort, f"A {type(part).__name__} of ids", "Show an aggregate.")
+            for leaf in leaves:
+                release(cohort, leaf)
 
 
 def _containers(thing: Any) -> Iterator[Any]:
@@ -330,27 +375,35 @@ def _check_figure(cohort: Cohort, figure: Any) -> None:
 # -- masking -----------------------------------------------------------------------------------------------------------
 
 
-def mask_counts(frame: pl.DataFrame, counts: Sequence[str], limit: int = LIMIT) -> pl.DataFrame:
+def mask_counts(
+    frame: pl.DataFrame, counts: Sequence[str], *, within: str | None = None, limit: int = LIMIT
+) -> pl.DataFrame:
     """A table of groups without the numbers of small ones, and without what would give these back.
 
     Args:
         frame: one group a row.
         counts: columns of numbers of patients, visits or orders. Their totals, by column and by row, count as known.
+        within: column; totals are known of the rows with each value of it.
         limit: groups of fewer are small.
 
     Returns:
-        The frame with nulls: a row with a small count loses all its numbers; where that is not enough, other rows lose
-        counts.
-
-    Raises:
-        MedrecError: nothing protects a small group, see :func:`mask_small_counts`.
+        The frame with nulls: a row with a small count loses all its numbers, since shares and means lead back to it,
+        and so does the next smallest one where the total would give the first away. Where nothing protects a small
+        group, all rows with its total lose theirs.
     """
     numbers = np.stack([frame[name].fill_null(0).to_numpy().astype(np.int64) for name in counts], axis=1)
-    small = ((numbers > 0) & (numbers < limit)).any(axis=1)
-    hidden = mask_small_counts(numbers[:, 0] if len(counts) == 1 else numbers, limit=limit).reshape(numbers.shape)
-    marks = {name: pl.Series(small | hidden[:, i]) for i, name in enumerate(counts)}
+    gone: NDArray[np.bool_] = np.any((numbers > 0) & (numbers < limit), axis=1)
+    groups = frame[within].fill_null("").to_list() if within else [""] * len(frame)
+    for group in dict.fromkeys(groups):
+        rows = np.array([one == group for one in groups])
+        part = numbers[rows]
+        try:
+            found = mask_small_counts(part[:, 0] if len(counts) == 1 else part, limit=limit)
+        except MedrecError:
+            found = np.ones(part.shape, dtype=bool)
+        gone[rows] |= found.reshape(part.shape).any(axis=1)
     return frame.with_columns(
-        pl.when(~marks.get(name, pl.Series(small))).then(pl.col(name)).alias(name)
+        pl.when(~pl.Series(gone)).then(pl.col(name)).alias(name)
         for name, dtype in frame.schema.items()
         if dtype.is_numeric()
     )

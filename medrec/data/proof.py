@@ -17,9 +17,10 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,22 @@ SYMPTOMS = "symptoms"
 """Table that no database has, so that nothing proves where it comes from."""
 
 _memory: dict[str, str] = {}
+_looking = threading.local()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Within, this thread opens files only to judge them, which opens no records."""
+    before, _looking.now = is_looking(), True
+    try:
+        yield
+    finally:
+        _looking.now = before
+
+
+def is_looking() -> bool:
+    """Whether this thread opens files only to judge them."""
+    return bool(getattr(_looking, "now", False))
 
 
 # -- demos -------------------------------------------------------------------------------------------------------------
@@ -86,7 +103,7 @@ def _content(path: Path) -> str:
         stamp = _stamp(path)
         if (known := _recall(stamp)) is not None:
             return known
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        with unheard(), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             content = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error):
         return ""
@@ -98,21 +115,22 @@ def _content(path: Path) -> str:
 # -- invented patients -------------------------------------------------------------------------------------------------
 
 
-def drawn(folder: Path, *, thorough: bool = True) -> dict[str, Any]:
+def drawn(folder: Path) -> dict[str, Any]:
     """What the marker in a folder says, once it is proven that the folder holds invented patients and nothing else.
 
     Args:
-        folder: that holds a marker.
-        thorough: written again and compared, unless this installation wrote it; otherwise only its own seal is asked.
+        folder: that holds a marker. It is written again and compared, unless this installation wrote it.
 
     Raises:
         MedrecError: it is not proven; the message says what differs.
     """
-    known = _recall(_stamp(*_files(folder))) == MARKER
-    reason = None if known else _changed_since_written(folder)
-    if reason is None:
-        found: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        reason = _not_made_so(folder, found) if thorough and not known else None
+    found: dict[str, Any] = {}
+    with unheard():
+        known = _recall(_stamp(*_files(folder))) == MARKER
+        reason = None if known else _changed_since_written(folder)
+        if reason is None:
+            found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+            reason = _not_made_so(folder, found) if not known else None
     if reason is not None:
         raise MedrecError(
             f"{folder} holds {MARKER}, but is not as `medrec data synthesize` wrote it: {reason}. "

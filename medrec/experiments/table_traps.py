@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medrec import metrics, paths
-from medrec.data import build, coding, eicu, load_cohort, mimic3, mimic4
+from medrec.data import build, coding, eicu, load_cohort, mimic3, mimic4, privacy
 from medrec.data.calibration import QUANTITIES, calibrate
 from medrec.data.cohort import Cohort
 from medrec.data.load import tables_folder
@@ -414,8 +414,12 @@ def classes_of(tables: RawTables, rule: Literal["route", "first_code"] = "route"
     return build.map_products(products_of(tables), build.Options(class_rule=rule), others=others)
 
 
-def rule_differences(tables: RawTables) -> pl.DataFrame:
+def rule_differences(tables: RawTables, least: int = 0) -> pl.DataFrame:
     """Class by ingredient and route against the first code of the ingredient in the index.
+
+    Args:
+        tables: canonical frames.
+        least: products of fewer patients are left out, since their names would tell of these.
 
     Returns:
         ``drug``, ``by_route``, ``first_code``, ``rows`` (orders); one row each combination, equal classes included.
@@ -426,6 +430,12 @@ def rule_differences(tables: RawTables) -> pl.DataFrame:
     both = ours.select(*names, "drug", "rows", by_route="atc3").join(
         first.select(*names, first_code="atc3"), on=names, nulls_equal=True
     )
+    if least:
+        people = tables.visits.select("visit_id", "patient_id").unique()
+        patients = pl.col("patient_id").n_unique()
+        had = tables.orders.filter(~pl.col("cancelled")).join(people, on="visit_id").group_by(names)
+        common = had.agg(patients).filter(pl.col("patient_id") >= least).collect(engine="streaming")
+        both = both.join(common, on=names, how="semi", nulls_equal=True)
     return (
         both.group_by("drug", "by_route", "first_code")
         .agg(pl.col("rows").sum())
@@ -518,6 +528,25 @@ def measure(name: str) -> dict[str, float]:
     put("class rule", {"orders": rules["rows"].sum(), "moved": moved})
     put("facts", load_cohort(name).report.facts)
     return out
+
+
+WHOLES = {
+    "order/reordered": "order/patients",
+    "order/with future": "order/instances",
+    "order/future": "order/slots",
+    "visits with/A10A": "all visits/visits",
+    "visits with/H04A": "all visits/visits",
+}
+"""Counts of :func:`measure` that stand beside the number of which they are a part."""
+COUNTS = ("order/", "fill ", "visits with/", "all visits/", "facts/")
+
+
+def told(cohort: Cohort, facts: Mapping[str, float]) -> dict[str, float]:
+    """What may be told of :func:`measure`: counts that are too small are nan where the records are closed."""
+    return {
+        key: privacy.count(cohort, number, of=facts.get(WHOLES.get(key, ""))) if key.startswith(COUNTS) else number
+        for key, number in facts.items()
+    }
 
 
 def loss_interval(time: NDArray, ids: NDArray, seed: int = 0, draws: int = 2000) -> dict[str, float]:

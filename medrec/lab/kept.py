@@ -178,7 +178,8 @@ def save(
     else:
         place = _place(study, cohort.name, cohort.source)
         about = {"name": cohort.name, "source": cohort.source, "content": cohort.content, "options": cohort.options}
-        tables = {name: privacy.release(cohort, table) for name, table in tables.items()}
+        for table in tables.values():
+            privacy.require_aggregate(cohort, table)
     tables = {
         name: table.with_columns(cs.integer().cast(pl.Int64), cs.float().cast(pl.Float64))
         for name, table in tables.items()
