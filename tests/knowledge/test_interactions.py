@@ -95,6 +95,8 @@ TEXTBOOK = [
     ("fluoxetine", "tramadol"),
     ("allopurinol", "azathioprine"),
     ("methotrexate", "trimethoprim"),
+    ("methotrexate", "sulfamethoxazole"),
+    ("linezolid", "phenelzine"),
     ("ciprofloxacin", "tizanidine"),
     ("ciprofloxacin", "theophylline"),
     ("lorazepam", "morphine"),
@@ -114,6 +116,34 @@ def test_textbook_pairs_are_listed_and_not_minor(pair):
     row = interactions().filter(pl.col("drug_a") == a, pl.col("drug_b") == b)
     assert len(row) == 1
     assert row["severity"][0] != "minor"
+
+
+MONOAMINE_OXIDASE = ("linezolid", "phenelzine", "rasagiline", "selegiline", "tranylcypromine")
+CONTRAINDICATED = [
+    *combinations(MONOAMINE_OXIDASE, 2),
+    ("gemfibrozil", "simvastatin"),
+    ("cyclosporine", "simvastatin"),
+    ("danazol", "simvastatin"),
+    ("clarithromycin", "simvastatin"),
+]
+
+
+@pytest.mark.parametrize("pair", CONTRAINDICATED, ids="-".join)
+def test_what_labels_forbid_is_contraindicated(pair):
+    row = interactions().filter(pl.col("drug_a") == pair[0], pl.col("drug_b") == pair[1])
+    assert row["severity"].to_list() == ["contraindicated"]
+
+
+SULFONAMIDES = ("sulfadiazine", "sulfamethoxazole", "trimethoprim")
+PAIN_KILLERS = ("etodolac", "ibuprofen", "nabumetone", "naproxen", "oxaprozin", "piroxicam")
+OTHERS = ("lansoprazole", "omeprazole", "pantoprazole", "probenecid")
+
+
+@pytest.mark.parametrize("other", [*SULFONAMIDES, *PAIN_KILLERS, *OTHERS])
+def test_what_keeps_methotrexate_in_the_body_is_major(other):
+    a, b = sorted(["methotrexate", other])
+    row = interactions().filter(pl.col("drug_a") == a, pl.col("drug_b") == b)
+    assert row["severity"].to_list() == ["major"]
 
 
 def test_innocent_pairs_are_not_listed():
