@@ -190,7 +190,6 @@ class GuardedEngine(NBClientEngine):
             finally:
                 manager.cleanup_pbar()
                 manager.notebook_complete()
-                guard.pass_notices_on()
             if closed := guard.closed():
                 try:
                     _keep_private(manager.nb, closed, guard.key, unchecked_cells)
@@ -259,8 +258,11 @@ def _make_own_rows(nb: Any) -> None:
 def _guard(nb: Any) -> Iterator[Guard]:
     with tempfile.TemporaryDirectory(prefix="medrec-guard-") as folder:
         guard = Guard(Path(folder), _named(nb))
-        with patch.dict(os.environ, {paths.GUARD: folder}):
-            yield guard
+        try:
+            with patch.dict(os.environ, {paths.GUARD: folder}):
+                yield guard
+        finally:
+            guard.pass_notices_on()
 
 
 def _named(nb: Any) -> list[str]:
