@@ -423,12 +423,19 @@ def test_a_system_from_outside_the_package(store, tmp_path, monkeypatch):
 
 
 def test_chapter_takes_pairs(monkeypatch):
+    import medrec.book.one_page
     import medrec.book.runner
 
     executed = create_autospec(medrec.book.runner.run_chapter, return_value=Path("out.ipynb"))
+    rendered = create_autospec(medrec.book.one_page.write_page, return_value=Path("out.html"))
     monkeypatch.setattr(medrec.book.runner, "run_chapter", executed)
-    output("chapter", "02", "-p", "cohort", "mimic4-demo", "-p", "seed", "3")
+    monkeypatch.setattr(medrec.book.one_page, "write_page", rendered)
+    printed = output("chapter", "02", "-p", "cohort", "mimic4-demo", "-p", "seed", "3")
     assert executed.call_args.args[:2] == ("02", {"cohort": "mimic4-demo", "seed": "3"})
+    assert rendered.call_args.args == (Path("out.ipynb"),)
+    assert printed == "out.ipynb\nout.html\n"
+    rendered.return_value = None
+    assert output("chapter", "02") == "out.ipynb\n"
     assert "give a name and a value" in mistake("chapter", "02", "-p", "cohort")
 
 

@@ -472,12 +472,19 @@ def check_answer(trained, now, history):
     assert recommend(trained, **today, history=again[1:]).medications.equals(answer.medications)
 
 
+@pytest.fixture(scope="module")
+def run_on_invented_patients(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDREC_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
+        yield train("lr", load_cohort("synthetic"))
+
+
 @pytest.mark.parametrize("database", ["mimic3-demo", "mimic4-demo", "eicu-demo"])
-def test_a_run_made_elsewhere_answers_for_real_visits(database, store, monkeypatch):
+def test_a_run_made_elsewhere_answers_for_real_visits(database, run_on_invented_patients, monkeypatch):
     """Nearly all of them hold a code that the run has never seen."""
     monkeypatch.setenv("MEDREC_DATA_DIR", str(demo_dir(database).parent))
     records = load_cohort(database)
-    run = train("lr", load_cohort("synthetic"))
+    run = run_on_invented_patients
     loaded = load_system(run)
     monkeypatch.setattr(medrec.inference, "load_system", lambda _: loaded)
     vocabulary = run.vocabulary()
