@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -205,15 +206,6 @@ def checked_seed(value: Any, name: str = "seed") -> int:
     return found
 
 
-def checked_split_seed(value: Any) -> int | None:
-    """Seed of a split; ``None`` for file order.
-
-    Raises:
-        MedrecError: it is neither.
-    """
-    return None if value is None else checked_seed(value, "split_seed")
-
-
 def checked_count(name: str, value: Any, most: int = 1000) -> int:
     """How many: one or more.
 
@@ -244,15 +236,62 @@ def checked_device(device: Any) -> str:
     return word
 
 
-def checked_path(name: str, value: Any) -> Path | None:
-    """A path; ``None`` stays.
+def checked_file(name: str, value: Any) -> Path | None:
+    """A file that is there; ``None`` stays.
 
     Raises:
         MedrecError: it is something else.
     """
-    if value is not None and not isinstance(value, str | Path):
+    if value is None:
+        return None
+    if not isinstance(value, str | Path):
         raise MedrecError(f"{name} is {shown(value)}; it must be the path of a file.")
-    return None if value is None else Path(value)
+    path = Path(value).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise MedrecError(f"{path} {what}; {name} must be the path of a file.")
+    return path
+
+
+def checked_output(name: str, path: Path | None, endings: Sequence[str] = (), *, make: bool = False) -> None:
+    """Refuse a file that cannot be written, before what shall be written in it is made.
+
+    Args:
+        name: of the option.
+        path: of the file; ``None``: nothing is to be written.
+        endings: that its name can have; none: any.
+        make: folders that are missing are made.
+
+    Raises:
+        MedrecError: it cannot.
+    """
+    if path is None:
+        return
+    if endings and path.suffix not in endings:
+        raise MedrecError(f"{name} {path} must be a file ending in {' or '.join(endings)}.")
+    if path.is_dir():
+        raise MedrecError(f"{name} {path} is a folder; give the name of a file in it.")
+    folder = path.absolute().parent
+    while make and not folder.exists():
+        folder = folder.parent
+    why = ""
+    if not folder.is_dir():
+        why = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = f"you may not write in {folder}"
+    if why:
+        raise MedrecError(f"{name} {path} cannot be written: {why}. Choose another place.")
+
+
+def checked_threshold(value: Any) -> Any:
+    """``"own"``, ``"tuned"``, or a probability.
+
+    Raises:
+        MedrecError: it is something else.
+    """
+    if isinstance(value, str) and value in ("own", "tuned"):
+        return value
+    return number("threshold, if not 'tuned' or 'own',", value, Range(0, 1), whole=False)
 
 
 def checked_mapping(name: str, value: Any) -> Mapping[str, Any]:
@@ -284,8 +323,13 @@ def checked_word(what: str, value: Any, example: str) -> str:
 
 def shown(value: Any) -> str:
     """A wrong value in a message: one line, and not a long one."""
-    text = " ".join(repr(value).split())
+    text = one_line(repr(value))
     return text if len(text) <= LETTERS else f"{text[: LETTERS - 4]} ..."
+
+
+def one_line(text: object) -> str:
+    """Text, or what an error says, without the ends of its lines."""
+    return " ".join(str(text).split())
 
 
 def near(word: str, known: Iterable[Any]) -> str:

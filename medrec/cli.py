@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from medrec.arguments import checked_device, checked_output
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Group(TyperGroup):
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except MedrecError as error:
             fail(str(error))
+        except OSError as error:
+            if error.filename is None:
+                raise
+            fail(f"{error.filename}: {error.strerror}.")
         except Exception as error:
             # Typer has a copy of click's errors in some versions, so that they are told by what they can do.
             if not hasattr(error, "format_message"):
@@ -166,28 +171,21 @@ def train(
     again: Annotated[bool, typer.Option("--again", help="Train even if the run is in the store.")] = False,
 ) -> None:
     """Train one system, store the run, and print its results."""
-    from medrec import tasks
-    from medrec.models import registry
+    from medrec.training import check
     from medrec.training import train as run_training
 
-    chosen = _pairs(settings)
-    # A misspelt word should not wait for the tables.
-    found = registry.get(system)
-    found.configure(variant, chosen)
-    rules = None if protocol is None else tasks.protocol(found.task, protocol)
-    run = run_training(
-        system,
-        _load(cohort, option),
-        variant=variant,
-        settings=chosen,
-        seed=seed,
-        split_seed=None if split_seed < 0 else split_seed,
-        device=device,
-        again=again,
-        protocol=rules,
-        ddi=ddi,
-    )
-    _print_run(run, rules)
+    words: dict[str, Any] = {
+        "variant": variant,
+        "settings": _pairs(settings),
+        "seed": seed,
+        "split_seed": _split_seed(split_seed),
+        "device": device,
+        "protocol": protocol,
+        "ddi": ddi,
+    }
+    rules = check(system, **words).protocol  # a misspelt word should not wait for the tables
+    run = run_training(system, _load(cohort, option), again=again, **words)
+    _print_run(run, None if protocol is None else rules)
 
 
 @app.command()
@@ -213,24 +211,23 @@ def compare(
     device: Device = "cpu",
 ) -> None:
     """Compare systems on the same test patients; what is not in the run store is trained first."""
+    from medrec.lab.compare import FIGURES, check
     from medrec.lab.compare import compare as compare_systems
-    from medrec.lab.compare import prepared
 
-    chosen = _pairs(settings)
-    cut = _threshold(threshold)
-    prepared(models, chosen, task=task, threshold=cut, protocol=protocol)  # a misspelt word should not wait for tables
-    found = compare_systems(
-        models,
-        _load(cohort, option),
-        seeds=seeds,
-        split_seed=None if split_seed < 0 else split_seed,
-        settings=chosen,
-        task=task,
-        threshold=cut,
-        protocol=protocol,
-        ddi=ddi,
-        device=device,
-    )
+    words: dict[str, Any] = {
+        "seeds": seeds,
+        "split_seed": _split_seed(split_seed),
+        "settings": _pairs(settings),
+        "task": task,
+        "threshold": threshold,
+        "protocol": protocol,
+        "ddi": ddi,
+        "device": device,
+    }
+    check(models, **words)  # a misspelt word should not wait for the tables
+    checked_output("--csv", csv)
+    checked_output("--plot", plot, FIGURES)
+    found = compare_systems(models, _load(cohort, option), **words)
     print(found.text())
     if csv is not None:
         print(found.write_csv(csv))
@@ -319,7 +316,8 @@ def sweep(
     """Train every row of grids as far as the run store lacks it; nothing else is written unless --keep is given."""
     from medrec.lab import sweep as room
 
-    split = None if split_seed < 0 else split_seed
+    checked_device(device)
+    split = _split_seed(split_seed)
     if keep:
         room.check_keeping(grids, split_seed=split, settings=_pairs(settings), ddi=ddi)
     wanted = room.trainings(grids, cohort, seeds=seeds, split_seed=split, settings=_pairs(settings), ddi=ddi)
@@ -365,7 +363,7 @@ def chapter(
     ] = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="List what it takes, and execute nothing.")] = False,
 ) -> None:
-    """Execute one chapter; beside the notebook lies a page to read, one HTML file."""
+    """Execute one chapter."""
     if parameters:
         from medrec.book.chapters import find_chapter, parameters_of, read_chapter
 
@@ -373,13 +371,9 @@ def chapter(
         rows = [[found.name, found.type, repr(found.default), found.help] for found in declared]
         print(_aligned([["parameter", "type", "default", "meaning"], *rows]))
         return
-    from medrec.book.one_page import write_page
     from medrec.book.runner import run_chapter
 
-    notebook = run_chapter(which, _pairs(parameter, "-p"), output)
-    print(notebook)
-    if page := write_page(notebook):
-        print(page)
+    print(run_chapter(which, _pairs(parameter, "-p"), output))
 
 
 @app.command()
@@ -551,17 +545,9 @@ def _pairs(words: list[str], option: str = "--set") -> dict[str, str]:
     return chosen
 
 
-def _threshold(word: str | None) -> str | float | None:
-    """``tuned``, ``own`` or a number between 0 and 1."""
-    if word in (None, "tuned", "own"):
-        return word
-    try:
-        number = float(word)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise MedrecError(f"--threshold {word}: give tuned, own, or a number from 0 to 1, e.g. 0.4.")
-    return number
+def _split_seed(number: int) -> int | None:
+    """Negative: file order."""
+    return None if number < 0 else number
 
 
 def _load(name: str, options: list[str]) -> Cohort:
@@ -570,7 +556,13 @@ def _load(name: str, options: list[str]) -> Cohort:
     from medrec.data import load_cohort
 
     # Values as YAML reads them: 0.5 is a number, true a truth value, anything else text.
-    return load_cohort(name, **{k: yaml.safe_load(v) for k, v in _pairs(options, "--option").items()})
+    chosen = {}
+    for key, text in _pairs(options, "--option").items():
+        try:
+            chosen[key] = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            raise MedrecError(f"--option {key}={text}: {text!r} cannot be read. Put it in quotes.") from None
+    return load_cohort(name, **chosen)
 
 
 def _source(cohort: dict[str, Any]) -> str:

@@ -40,7 +40,9 @@ from safetensors.numpy import load as read_arrays
 from safetensors.numpy import save as array_bytes
 
 from medrec import keys, tasks
+from medrec.arguments import shown
 from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
+from medrec.data.load import given_cohort
 from medrec.folders import atomic_folder, damage, notice
 from medrec.graphs.interactions import Interactions
 from medrec.paths import announce_opened, base_dir, runs_dir
@@ -131,12 +133,14 @@ class Run:
     environment: dict[str, Any]
 
     @classmethod
-    def load(cls, folder: Path) -> Run:
+    def load(cls, folder: str | Path) -> Run:
         """Open a run.
 
         Raises:
             MedrecError: there is no run, or a file of it is damaged.
         """
+        if not isinstance(folder, str | Path):
+            raise MedrecError(f"A run is opened by its folder, not by {shown(folder)}. `medrec train` prints it.")
         folder = Path(folder)
         if (folder / "config.json").exists() and (reason := damage(folder)):
             raise MedrecError(f"{folder} is damaged: {reason}. Train again with --again.")
@@ -171,7 +175,7 @@ class Run:
     def history(self) -> pl.DataFrame:
         """One row for each epoch; empty for systems that are fitted in one go."""
         path = self.folder / "history.csv"
-        return pl.read_csv(path) if path.exists() else pl.DataFrame()
+        return pl.read_csv(path, glob=False) if path.exists() else pl.DataFrame()
 
     def _announce(self) -> None:
         """Scores of single patients, and codes that few of them have, are as closed as the records behind them."""
@@ -209,10 +213,14 @@ class Run:
         Args:
             threshold: ``"own"``, the system's published one; ``"tuned"`` on validation Jaccard; a number; ``None``: the
                 protocol's.  Systems without a threshold give the same for all.
-            protocol: of the run's task; ``None``: the house's.
+            protocol: of the run's task, or its name; ``None``: the house's.
+
+        Raises:
+            MedrecError: no such threshold or protocol.
         """
         task = tasks.get(self.config["task"])
-        protocol = task.house(self.config["sees"]) if protocol is None else protocol
+        house = task.house(self.config["sees"])
+        protocol = house if protocol is None else tasks.protocol(self.config["task"], protocol)
         if threshold is not None:
             protocol = task.with_threshold(protocol, threshold)
         found: Evaluation = task.evaluation(self.answers, self.ddi(), self.own_threshold, protocol)
@@ -270,11 +278,11 @@ class Run:
         found: float | None = self.metrics["own"]["threshold"]
         return found
 
-    def predictions(self, cohort: Cohort, threshold: Any = None) -> pl.DataFrame:
+    def predictions(self, cohort: Cohort | str, threshold: Any = None) -> pl.DataFrame:
         """What the system said about the test patients, one row for each visit and medication.
 
         Args:
-            cohort: the one that the run was trained on.
+            cohort: the one that the run was trained on, or its name.
             threshold: as in :meth:`evaluation`.
 
         Returns:
@@ -284,6 +292,7 @@ class Run:
         Raises:
             MedrecError: the run was trained on other records.
         """
+        cohort = given_cohort(cohort)
         if cohort.content != self.config["cohort"]["content"]:
             raise MedrecError(f"{self.key} was trained on other records than this cohort {cohort.name!r}.")
         task = tasks.get(self.config["task"])

@@ -16,8 +16,10 @@ import torch
 
 from medrec import context as contexts
 from medrec import keys, runs, tasks
+from medrec.arguments import checked_device, checked_file, checked_seed
 from medrec.context import Asked, Context
 from medrec.data.cohort import Cohort
+from medrec.data.load import given_cohort
 from medrec.fit import Checkpoint, Progress, fit, seeded
 from medrec.models import registry
 from medrec.models.base import State, System
@@ -28,6 +30,49 @@ ROOMS = ("models", "nn", "chem", "text", "graphs", "losses")
 """Rooms whose code makes a system's numbers, as far as its module imports them."""
 SHARED = ("medrec.fit", "medrec.training", "medrec.metrics", "medrec.context", "medrec.data.batch", "medrec.data.split")
 """Code that makes every run's numbers."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What :func:`check` makes of a caller's words.
+
+    Args:
+        system: that is named.
+        protocol: of its task.
+        seed: of the training.
+        split_seed: of the split; ``None`` for file order.
+        ddi: file of another interaction list.
+    """
+
+    system: System
+    protocol: Any
+    seed: int
+    split_seed: int | None
+    ddi: Path | None
+
+
+def check(
+    model: str,
+    *,
+    variant: str = "paper",
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    split_seed: int | None = 0,
+    protocol: Any = None,
+    ddi: str | Path | None = None,
+    device: str = "cpu",
+) -> Words:
+    """Refuse what :func:`train` would refuse without having seen a patient: a wrong word need not wait for the tables.
+
+    Raises:
+        MedrecError: an unknown system, variant, setting, protocol or device; a number out of its range; no such file.
+    """
+    system = registry.get(model)
+    system.configure(variant, settings)
+    rules = tasks.protocol(system.task, protocol)
+    checked_device(device)
+    split_seed = None if split_seed is None else checked_seed(split_seed, "split_seed")
+    return Words(system, rules, checked_seed(seed), split_seed, checked_file("ddi", ddi))
 
 
 @dataclass(frozen=True)
@@ -58,23 +103,25 @@ class Plan:
     def of(
         cls,
         model: str,
-        cohort: Cohort,
+        cohort: Cohort | str,
         *,
         variant: str = "paper",
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         split_seed: int | None = 0,
         protocol: Any = None,
-        ddi: Path | None = None,
+        ddi: str | Path | None = None,
     ) -> Plan:
         """As :func:`train` takes it; trains nothing."""
-        system = registry.get(model)
-        task = tasks.get(system.task)
-        protocol = tasks.protocol(system.task, protocol)
-        exam = task.Exam(cohort, split_seed, protocol)
+        words = check(
+            model, variant=variant, settings=settings, seed=seed, split_seed=split_seed, protocol=protocol, ddi=ddi
+        )
+        system, cohort = words.system, given_cohort(cohort)
+        exam = tasks.get(system.task).Exam(cohort, words.split_seed, words.protocol)
         config = system.configure(variant, settings, n_train=exam.n_train)
-        asked = Asked(cohort.vocab, config, cohort.planted, None if ddi is None else Path(ddi), lambda: exam.graph)
-        return cls(system, model if ":" in model else system.name, variant, config, seed, cohort, exam, asked)
+        asked = Asked(cohort.vocab, config, cohort.planted, words.ddi, lambda: exam.graph)
+        reference = model if ":" in model else system.name
+        return cls(system, reference, variant, config, words.seed, cohort, exam, asked)
 
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the numbers, for ``config.json``; ``key`` is the hash of it, names left out."""
@@ -127,7 +174,7 @@ def code_of(system: System) -> tuple[str, ...]:
 
 def train(
     model: str,
-    cohort: Cohort,
+    cohort: Cohort | str,
     *,
     variant: str = "paper",
     settings: Mapping[str, Any] | None = None,
@@ -136,13 +183,13 @@ def train(
     device: str = "cpu",
     again: bool = False,
     protocol: Any = None,
-    ddi: Path | None = None,
+    ddi: str | Path | None = None,
 ) -> Run:
     """Train a system and store the run; a run with the same content key is taken from the store.
 
     Args:
         model: name of the system, see :mod:`medrec.models.registry`.
-        cohort: all patients; they are split here.
+        cohort: all patients, or the name of a cohort; they are split here.
         variant: ``"paper"``, ``"official"``, or another of the system's.
         settings: settings that differ from the variant's.
         seed: of initialisation, shuffling and dropout.
@@ -154,20 +201,21 @@ def train(
         ddi: file of another interaction list than the book's own.
 
     Raises:
-        MedrecError: an unknown system, variant, setting or device; too few patients; a full disk.
+        MedrecError: an unknown system, cohort, variant, setting or device; a number out of its range; too few
+            patients; a full disk.
     """
+    device = checked_device(device)
     plan = Plan.of(
         model, cohort, variant=variant, settings=settings, seed=seed, split_seed=split_seed, protocol=protocol, ddi=ddi
     )
-    checked_device(device)
     resolved = plan.resolved()
-    place = runs.Place(*plan.folder_name(), seed, resolved["key"])
+    place = runs.Place(*plan.folder_name(), plan.seed, resolved["key"])
     if not again and (stored := place.find()) is not None:
         return stored
     return _made(plan, resolved, place, torch.device(device), again=again)
 
 
-def look_up(model: str, cohort: Cohort, **more: Any) -> Run | None:
+def look_up(model: str, cohort: Cohort | str, **more: Any) -> Run | None:
     """The run that :func:`train` would return without training, or ``None``.
 
     Args:
@@ -284,18 +332,3 @@ def load_system(run: Run) -> tuple[Any, Context]:
         return system.restore(config, context, run.state()), context
     except (RuntimeError, KeyError) as error:
         raise MedrecError(f"The weights of {run.key} do not fit the code of {system.label} any more: {error}") from None
-
-
-def checked_device(device: str) -> str:
-    """The device, where there is one.
-
-    Raises:
-        MedrecError: there is not.
-    """
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise MedrecError(f"There is no device {device!r}; use cpu, cuda or cuda:0.") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise MedrecError("No CUDA device is to be found here; use --device cpu.")
-    return device

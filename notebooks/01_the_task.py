@@ -1384,7 +1384,7 @@ page.glue(
         lone[several > 0] / several[several > 0]
         > published.fact("bimorec_accepted_ddi_rate")
     ).mean(),
-    above_20=(truth.sum(1) > 20).mean(),
+    above_20=privacy.share(records, truth.sum(1) > 20),
 )
 
 # %% [markdown]

@@ -524,7 +524,7 @@ for n, bound in zip([18, 20, 25, 30, 40], [1, 1, 0.8, 2 / 3, 0.5], strict=True):
     np.testing.assert_allclose(metrics.jaccard(prescribed, listed), [bound])
     np.testing.assert_allclose(min(1, K / n), bound)
 page.glue(
-    over_limit=page.about(records, f"{(sizes > K).mean():.1%}"),
+    over_limit=page.about(records, f"{privacy.share(records, sizes > K):.1%}"),
     mean_ceiling=float(ceiling.mean()),
 )
 show({n: round(min(1, K / n), 3) for n in (18, 20, 25, 30, 40)})
@@ -532,9 +532,8 @@ show({n: round(min(1, K / n), 3) for n in (18, 20, 25, 30, 40)})
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Step histogram of the number of medications of a visit, with the part above twenty shaded and the ceiling on Jaccard as a falling line on a second axis."}, "figure": {"name": "fig-leap-ceiling", "caption": "Medications of a visit, all visits of {glue:text}`cohort_line`; shaded: more than twenty, out of reach of the released LEAP. Line: ceiling on Jaccard of a list of twenty, {eq}`eq-leap-ceiling`. No interval: a count. Notice how much of the mass lies right of the edge."}}
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 bins = np.arange(0.5, 62, 2)
-share_of, _ = np.histogram(
-    sizes.clip(max=60), bins, weights=np.full(len(sizes), 1 / len(sizes))
-)
+share_of = privacy.counts_of(records, np.histogram(sizes.clip(max=60), bins)[0])
+share_of /= len(sizes)
 ax.stairs(share_of, bins, color=plotting.color("LEAP"), lw=1.5)
 ax.stairs(share_of[10:], bins[10:], fill=True, color=plotting.color("LEAP"), alpha=0.35)
 ax.set(xlabel="medications of a visit", ylabel="share of visits")
@@ -1324,7 +1323,7 @@ for name, evaluation in limited.items():
     rows.append(
         {"limit": name, "words": limits[name]}
         | {
-            "lists that reach it": f"{(lengths[name] >= limits[name]).mean():.0%}",
+            "lists that reach it": f"{privacy.share(records, lengths[name] >= limits[name]):.0%}",
         }
         | {key: interval[key].format(places) for key, places in digits.items()}
     )
@@ -1340,7 +1339,7 @@ show(
 
 # %% tags=["remove-cell"]
 regained = paired_difference(limited["20 words"], limited["95th percentile"], seed=seed)
-reached = float((lengths["none"] >= 20).mean())
+reached = privacy.share(records, lengths["none"] >= 20)
 page.glue(
     reached=reached,
     what_follows=page.about(
@@ -1389,7 +1388,8 @@ np.logical_or.at(wrong, records.patient_of_visit, moved)
 several = np.diff(records.visit_offsets) > 1
 page.glue(
     wrong_share=page.about(
-        records, f"{wrong[several].mean():.0%}" if several.any() else "no part"
+        records,
+        f"{privacy.share(records, wrong[several]):.0%}" if several.any() else "no part",
     )
 )
 
@@ -1458,6 +1458,7 @@ if order_gains:
             "Brackets: 95 % bootstrap intervals over patients, paired.",
         ),
         patients=least,
+        counts=("patients",),
     )
     lost = [
         registry.get(name).label

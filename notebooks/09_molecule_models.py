@@ -367,8 +367,8 @@ show(
 prescribed = losses.visit_ddi_rate(torch.from_numpy(given), knowledge.ddi)
 quarters = torch.quantile(prescribed, torch.tensor([0.25, 0.75])).tolist()
 page.glue(
-    share_above=(prescribed > 0.06).float().mean().item(),
-    share_negative=(prescribed > 0.11).float().mean().item(),
+    share_above=privacy.share(records, prescribed > 0.06),
+    share_negative=privacy.share(records, prescribed > 0.11),
     lower_quarter=quarters[0],
     upper_quarter=quarters[1],
 )

@@ -716,7 +716,7 @@ for visit, other in zip(last_visits, np.roll(last_visits, 1), strict=True):
     other_roles.append(roles_of(codes, codes_of("medication", other)))
 pairs = list(zip(own_roles, other_roles, strict=True))
 turned = torch.cat([mine != other for mine, other in pairs]).float().mean()
-told = np.mean([bool((mine != other).any()) for mine, other in pairs])
+told = privacy.share(records, [bool((mine != other).any()) for mine, other in pairs])
 
 # %% tags=["hide-input"]
 names = {
@@ -730,7 +730,7 @@ show(
             {
                 "roles from": list(names.values()),
                 "visits that move": [
-                    float((moved[rule][1] > 0).float().mean()) for rule in RULES
+                    privacy.share(records, moved[rule][1] > 0) for rule in RULES
                 ],
                 "trained vectors": [float(moved[rule][0].max()) for rule in RULES],
                 "vectors of the toy": [float(moved[rule][1].max()) for rule in RULES],
@@ -1306,7 +1306,11 @@ counted = {
     for name in ("CausalMed", "DrugRec", "LR")
 }
 page.glue(
-    n_first=page.about(records, str(int(first_visits.sum())), patients=n_test),
+    n_first=page.about(
+        records,
+        page.thousands(privacy.count(records, int(first_visits.sum()))),
+        patients=n_test,
+    ),
     **counted,
 )
 

@@ -150,9 +150,34 @@ for ax, (title, mask) in zip(axes, masks.items(), strict=True):
 show(fig)
 
 # %% [markdown]
-# With a credentialed cohort a chapter is written only if every output went through {py:func}`medrec.data.privacy.show`, is a glued number, or is text that the cell spells out.
-# Tables with ids of patients or visits, or with lists of codes, are refused even then.
+# ### What the guard does
+#
+# A chapter that opens closed records is written only if every output went through {py:func}`medrec.data.privacy.show`, is a glued number, or is text that the cell spells out.
 # This page hands out its own results that way, so it runs on closed tables as it stands.
+#
+# *What was opened decides*, not what a parameter or a folder is called.
+# Closed are the tables of `mimic3`, `mimic4` and `eicu`, whatever lies in the folder of a demo without having the content that PhysioNet lists for it, cohorts made of them, and what runs said of their patients.
+# Invented patients prove themselves too: their tables are, byte for byte, what the generator writes for the options beside them.
+# The guard hears of records that are opened by the functions of this book, by Python's own `open` and by polars; renaming a cohort, or its field `source`, changes nothing.
+#
+# *Every route passes it*: `medrec chapter`, `papermill` on the command line and in Python, for a source here or elsewhere and for any notebook, and the build of this book.
+# From the moment that closed records are opened until the whole notebook has been looked at, nothing is written, logged or printed, so that a killed execution leaves nothing either.
+# A notebook that does not pass is not written; of a cell that fails you see the kind of error and the line, and the message only where it is one of ours.
+#
+# *Some things are refused even when they are handed out*: ids under any name, lists and other nested cells, a table or a figure with one row or mark for each patient or visit, a seal that is not of this execution, scripts, data behind a picture, the state of widgets.
+# A column that counts fewer than ten patients, visits or orders must be named, `show(table, counts=["patients"])`, and is then masked as above; `nested=` does the same for groups of which each is a part of the next, and {py:func}`medrec.data.privacy.ledger` for a ledger.
+#
+# ### What no program can do
+#
+# | it cannot | so |
+# |---|---|
+# | look at a Jupyter session, at VS Code, at `jupyter execute` or `nbconvert --execute`, at another engine of papermill | there your own eyes are the guard; share what `medrec chapter` wrote |
+# | know how many patients stand behind what you hand out, or what a glued number is a number of | state it truthfully; numbers can spell an id |
+# | read pictures and sentences | a released figure or text must not tell of one person in other words |
+# | see what a cell writes to files, to a terminal or to a network | write nothing there but what you would show |
+# | recognise closed tables in a folder that it was not told of, read by a library that opens files behind Python's back | keep them in `MEDREC_DATA_DIR`, or import them |
+# | compare this page with the one that you published last year | two large groups that differ by one person are that person |
+# | hold out against code that runs beside the records and wants to get around it | the guard is against mistakes; the agreement is with people |
 #
 # ```{exercise}
 # :label: ex-own-vocabulary
@@ -560,8 +585,9 @@ page.glue(again=again)
 # For every step and unit, before = kept + dropped.
 
 # %%
-ledger = records.report.frame()
-assert (ledger["before"] == ledger["kept"] + ledger["dropped"]).all()
+whole = records.report.frame()
+assert (whole["before"] == whole["kept"] + whole["dropped"]).all()
+ledger = privacy.ledger(records)  # without losses of a few people of closed records
 visits = ledger.filter(pl.col("unit") == "visits")
 show(
     page.table(
@@ -578,7 +604,10 @@ for c, marker in {records.name: "o", "synthetic": "s"}.items():
         if c != records.name
         else visits
     )
-    ax.plot(steps["step"], steps["kept"] / steps["before"][0], marker=marker, label=c)
+    # Where the first number is hidden, shares are of the first one that is not.
+    left = pl.concat([steps["before"].head(1), steps["kept"]]).to_numpy() + 0.0
+    left /= left[np.isfinite(left)][0]
+    ax.plot(steps["step"], left[1:], marker=marker, label=c)
 ax.set(ylabel="share of visits left", ylim=(0, 1.05))
 ax.legend()
 show(fig)
@@ -696,6 +725,10 @@ show([counts[i, j].item() for i, j in np.argwhere(hidden)])
 #
 # ```{dropdown} Quiz: what does the guard do with a group of nine?
 # It refuses a figure or number of nine patients, and hides a count of nine together with a second one where totals are known.
+# ```
+#
+# ```{dropdown} Quiz: a chapter asks for the synthetic cohort and loads `mimic3` in its fourth cell. What is written?
+# Nothing, if any cell shows more than aggregates: what was opened decides.
 # ```
 #
 # ```{dropdown} Quiz: which coding travelled worst, and why?

@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medrec import keys
+from medrec.arguments import shown
 from medrec.folders import atomic_folder, damage
 from medrec.paths import announce_opened
 from medrec.types import MedrecError, Ragged
@@ -227,8 +228,25 @@ class Cohort:
         return keys.digest(*parts)
 
     def select(self, patients: NDArray[np.integer]) -> Cohort:
-        """The given patients, in the given order, with the vocabularies unchanged."""
-        patients = np.asarray(patients, dtype=np.int64)
+        """The given patients, in the given order, with the vocabularies unchanged.
+
+        Args:
+            patients: ``(P,)`` places in the cohort, from 0.
+
+        Raises:
+            MedrecError: these are no such places.
+        """
+        try:
+            chosen = np.asarray(patients)
+        except ValueError:  # lists of different lengths
+            chosen = np.empty((0, 0))
+        whole = chosen.dtype.kind in "iu" or chosen.size == 0
+        if chosen.ndim != 1 or not whole or ((chosen < 0) | (chosen >= self.n_patients)).any():
+            mask = " A mask of truth values becomes places by np.flatnonzero." if chosen.dtype == bool else ""
+            raise MedrecError(
+                f"Patients are chosen by their places, from 0 to {self.n_patients - 1}, not by {shown(patients)}.{mask}"
+            )
+        patients = chosen.astype(np.int64)
         visits_of = Ragged(self.visit_offsets, np.arange(self.n_visits, dtype=np.int32)).take(patients)
         visits = visits_of.values
         return replace(
@@ -338,12 +356,14 @@ class Cohort:
                 ids.write_parquet(tmp / IDS)
 
     @classmethod
-    def load(cls, folder: Path) -> Cohort:
+    def load(cls, folder: str | Path) -> Cohort:
         """Read what :meth:`save` wrote.
 
         Raises:
             MedrecError: no cohort there, a damaged one, or one written by another version of the format.
         """
+        if not isinstance(folder, str | Path):
+            raise MedrecError(f"A cohort is read from its folder, not from {shown(folder)}.")
         folder = Path(folder)
         if not (folder / "cohort.json").is_file():
             raise MedrecError(f"{folder} holds no cohort (cohort.json is missing). Give a folder that save wrote.")

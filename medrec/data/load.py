@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import polars as pl
 
 from medrec import keys
-from medrec.arguments import checked_word
+from medrec.arguments import checked_word, shown
 from medrec.data import opened, proof
 from medrec.data.cohort import Cohort, Kind, Source
 from medrec.data.tables import MARKER, Layout
@@ -141,16 +141,30 @@ def load_cohort(name: str, **options: Any) -> Cohort:
     return opened.vouch(Cohort.load(cached))
 
 
-def check_cohort(name: str, **options: Any) -> None:
-    """Refuse what :func:`load_cohort` would refuse before it reads a table: names, options, folders that are missing.
+def check_cohort(name: str, *, tables: bool = True, **options: Any) -> None:
+    """Refuse what :func:`load_cohort` would refuse before it reads a table.
+
+    Args:
+        name: as :func:`load_cohort` takes it.
+        tables: they must be there.
+        options: as :func:`load_cohort` takes them.
 
     Raises:
-        MedrecError: as :func:`load_cohort` says.
+        MedrecError: an unknown name, option or value; no such tables.
     """
     place = _place(name)
     _parse(name, place, options)
-    if place.folder is not None:
+    if tables and place.folder is not None:
         _existing(name, place.folder)
+
+
+def given_cohort(cohort: Cohort | str) -> Cohort:
+    """The cohort, or the one with this name.
+
+    Raises:
+        MedrecError: it is neither.
+    """
+    return cohort if isinstance(cohort, Cohort) else load_cohort(cohort)
 
 
 def tables_folder(name: str, **options: Any) -> Path:
@@ -352,25 +366,24 @@ def _checked(option: str, value: Any, hint: Any) -> Any:
         parts = get_args(hint)
     if option == "require":
         kinds = get_args(Kind)
-        value = (value,) if isinstance(value, str) else tuple(value)
+        value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (value,)
         wrong = [kind for kind in value if kind not in kinds]
         if wrong or "medication" not in value:
             raise MedrecError(
-                f"Option require={list(value)!r}: list kinds out of {', '.join(kinds)}, medication among them."
+                f"Option require={shown(list(value))}: list kinds out of {', '.join(kinds)}, medication among them."
             )
         return value
     if hint is int or hint is float:
         least = 1 if option in {"min_visits", "top_diagnoses"} else 0
-        number = (
-            isinstance(value, int | float) and not isinstance(value, bool) and (hint is float or value == int(value))
-        )
-        if not number or value < least or (hint is float and value > 1):
+        number = isinstance(value, int) or (isinstance(value, float) and (hint is float or value.is_integer()))
+        # Every comparison with nan is false.
+        if not number or isinstance(value, bool) or not least <= value <= (1 if hint is float else 10**9):
             allowed = "a number from 0 to 1" if hint is float else f"a whole number from {least} upward"
-            raise MedrecError(f"Option {option}={value!r} must be {allowed}.")
+            raise MedrecError(f"Option {option}={shown(value)} must be {allowed}.")
         return hint(value)
-    if value not in parts:
+    if not isinstance(value, str) or value not in parts:
         raise MedrecError(
-            f"Option {option}={value!r} is not one of {', '.join(map(repr, parts))}.{_hint(str(value), parts)}"
+            f"Option {option}={shown(value)} is not one of {', '.join(map(repr, parts))}.{_hint(str(value), parts)}"
         )
     return value
 

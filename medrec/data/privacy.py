@@ -211,6 +211,33 @@ def count(cohort: Cohort, number: float, of: float | None = None) -> float:
     return float("nan") if opened.is_closed(cohort) and small else number
 
 
+def counts_of(cohort: Cohort, numbers: ArrayLike) -> NDArray[np.float64]:
+    """Sizes of groups for a figure: nan where they are too small to be drawn, and where the total would tell these.
+
+    Args:
+        cohort: whose.
+        numbers: ``(n,)`` of patients, visits or orders, one group each.
+    """
+    sizes = np.array(numbers, dtype=np.float64)
+    if opened.is_closed(cohort):
+        try:
+            sizes[mask_small_counts(sizes.astype(np.int64))] = np.nan
+        except MedrecError:
+            sizes[:] = np.nan
+    return sizes
+
+
+def share(cohort: Cohort, marks: ArrayLike) -> float:
+    """Share of patients, visits or orders: nan where those that are marked, or those that are not, are too few to tell.
+
+    Args:
+        cohort: whose.
+        marks: ``(n,)`` truth values, one each.
+    """
+    found = np.asarray(marks, dtype=bool)
+    return count(cohort, int(found.sum()), of=found.size) / found.size
+
+
 def ledger(cohort: Cohort) -> pl.DataFrame:
     """The ledger of a cohort as it may be shown: step, unit, before, kept, dropped, note.
 

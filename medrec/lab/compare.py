@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,9 @@ import numpy as np
 import polars as pl
 
 from medrec import plotting, tasks
+from medrec.arguments import checked_count, checked_device, checked_file, checked_mapping, checked_seed, shown
 from medrec.data.cohort import Cohort
+from medrec.data.load import given_cohort
 from medrec.data.split import split_patients
 from medrec.lab.rows import settings_by_system
 from medrec.models import registry
@@ -29,7 +32,7 @@ from medrec.runs import Run
 from medrec.tasks import ranking
 from medrec.tasks.evaluation import Evaluation, Interval, bootstrap, paired_difference, shared_groups
 from medrec.tasks.visits import COLUMNS
-from medrec.training import checked_device, train
+from medrec.training import train
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ DIGITS = {"n_medications": 1}
 NOTES = {"synthetic": "synthetic: invented patients", "demo": "open demo, too few patients to rank systems"}
 NOTHING = Interval(math.nan, math.nan, math.nan, math.nan)
 """Where there is no number."""
+FIGURES = (".svg", ".pdf", ".png")
+"""Endings of figures."""
 PAST, TODAY = "knows the past only", "also sees the codes of that day"
 
 
@@ -361,8 +366,8 @@ def _draw(axes: Any, found: Mapping[str, Interval], looks: Mapping[str, str], **
 
 
 def compare(
-    models: Sequence[str | Row],
-    cohort: Cohort,
+    models: str | Row | Sequence[str | Row],
+    cohort: Cohort | str,
     *,
     seeds: int = 1,
     split_seed: int | None = 0,
@@ -370,7 +375,7 @@ def compare(
     task: str | None = None,
     threshold: Any = None,
     protocol: Any = None,
-    ddi: Path | None = None,
+    ddi: str | Path | None = None,
     device: str = "cpu",
 ) -> Comparison:
     """Train what the store lacks, and put systems side by side.
@@ -379,7 +384,7 @@ def compare(
         models: systems, ``"retain"``; with a variant, ``"retain:official"``; from elsewhere,
             ``"package.module:SYSTEM"`` or ``"package.module:SYSTEM:official"``; or rows of a grid.  The others are
             compared with the first one.
-        cohort: all patients.
+        cohort: all patients, or the name of a cohort.
         seeds: training seeds 0, 1, ... of each network; what is fitted in one go has no use for more than one.
         split_seed: of the split; ``None`` for file order.
         settings: that differ: ``{"retain.patience": 200}`` for one system, ``{"patience": 200}`` for all that have it.
@@ -390,16 +395,25 @@ def compare(
         device: of the trainings.
 
     Raises:
-        MedrecError: an unknown system, variant, setting, task, protocol or device; systems of two tasks without a word
-            in which of them they shall meet; or one that cannot take part.
+        MedrecError: an unknown system, variant, setting, task, protocol, cohort or device; a number out of its range;
+            systems of two tasks without a word in which of them they shall meet; or one that cannot take part.
 
     Example:
         >>> print(compare(["lr", "retain:official"], cohort, seeds=3).text())  # doctest: +SKIP
     """
-    checked_device(device)
-    rows, systems, task, rules = prepared(models, settings, task=task, threshold=threshold, protocol=protocol)
-    if getattr(rules, "bootstrap", "house") == "field" and seeds > 1:
-        raise MedrecError(f"The protocol {rules.name!r} describes one training of each system. Leave --seeds out.")
+    rows, systems, task, rules = check(
+        models,
+        seeds=seeds,
+        split_seed=split_seed,
+        settings=settings,
+        task=task,
+        threshold=threshold,
+        protocol=protocol,
+        ddi=ddi,
+        device=device,
+    )
+    cohort, seeds = given_cohort(cohort), checked_count("seeds", seeds)
+    split_seed = None if split_seed is None else checked_seed(split_seed, "split_seed")
     # What a protocol says about the split holds for the systems of the other task, too: they meet at the same patients.
     split = rules.split_seed(split_seed) if task == "visits" else split_seed
     runs = {
@@ -424,25 +438,38 @@ def compare(
     return found
 
 
-def prepared(
-    models: Sequence[str | Row],
-    settings: Mapping[str, Any] | None = None,
+def check(
+    models: str | Row | Sequence[str | Row],
     *,
+    seeds: int = 1,
+    split_seed: int | None = 0,
+    settings: Mapping[str, Any] | None = None,
     task: str | None = None,
     threshold: Any = None,
     protocol: Any = None,
+    ddi: str | Path | None = None,
+    device: str = "cpu",
 ) -> tuple[dict[str, Row], dict[str, System], str, Any]:
-    """What :func:`compare` makes of its arguments before it needs a cohort: rows and systems by label, task, protocol.
+    """Refuse what :func:`compare` would refuse without having seen a patient.
+
+    Returns:
+        Rows and systems by label, task, protocol.
 
     Raises:
         MedrecError: as :func:`compare` says.
     """
-    rows = _rows(models, settings or {})
+    checked_device(device)
+    checked_file("ddi", ddi)
+    if split_seed is not None:
+        checked_seed(split_seed, "split_seed")
+    rows = _rows(_several(models), checked_mapping("settings", settings))
     systems = {label: registry.get(row.system) for label, row in rows.items()}
     task = _task(task, systems)
     rules = tasks.protocol(task, protocol)
     if threshold is not None:
         rules = tasks.get(task).with_threshold(rules, threshold)
+    if checked_count("seeds", seeds) > 1 and getattr(rules, "bootstrap", "house") == "field":
+        raise MedrecError(f"The protocol {rules.name!r} describes one training of each system. Leave --seeds out.")
     if getattr(rules, "kind", "temporal") == "hold-out":
         visiting = [label for label, system in systems.items() if system.task == "visits"]
         if visiting:
@@ -451,6 +478,15 @@ def prepared(
                 "Leave them out, or take another protocol."
             )
     return rows, systems, task, rules
+
+
+def _several(models: Any) -> Sequence[str | Row]:
+    """One system, or several."""
+    if isinstance(models, str | Row):
+        return [models]
+    if not isinstance(models, list | tuple) or not all(isinstance(model, str | Row) for model in models):
+        raise MedrecError(f"Systems are named by words, e.g. ['lr', 'retain'], not by {shown(models)}.")
+    return models
 
 
 def _rows(models: Sequence[str | Row], settings: Mapping[str, Any]) -> dict[str, Row]:
@@ -479,7 +515,7 @@ def _named(model: str) -> Row:
     """``retain``, ``retain:official``, ``package.module:SYSTEM`` or ``package.module:SYSTEM:official``."""
     name, _, rest = model.partition(":")
     house = name.lower().replace("_", "-").replace(" ", "-") in registry.NAMES
-    if house or not rest or importlib.util.find_spec(name.partition(".")[0]) is None:
+    if house or not rest or not re.match(r"\w", name) or importlib.util.find_spec(name.partition(".")[0]) is None:
         system, variant = registry.get(name), rest or "paper"
         called = registry.name_of(system)
     else:
@@ -502,8 +538,7 @@ def _task(task: str | None, systems: Mapping[str, System]) -> str:
                 "visits."
             )
         return next(iter(by_task))
-    if task not in tasks.NAMES:
-        raise MedrecError(f"There is no task {task!r}. There are {', '.join(tasks.NAMES)}.")
+    tasks.get(task)
     return task
 
 

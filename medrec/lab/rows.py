@@ -34,7 +34,7 @@ from typing import Any
 
 import yaml
 
-from medrec.arguments import near
+from medrec.arguments import NUMBERS, checked_mapping, checked_word, near, number, one_line, shown
 from medrec.models import registry
 from medrec.models.base import Row, System
 from medrec.types import MedrecError
@@ -109,9 +109,8 @@ def declared(grid: str | Path) -> Declared:
     Raises:
         MedrecError: there is no such grid; a file cannot be read, or holds an unknown key, system, variant or setting.
     """
-    path = Path(grid)
-    if path.suffix in SUFFIXES or isinstance(grid, Path):
-        return _read(path)
+    if isinstance(grid, Path) or Path(checked_word("A grid", grid, "retain")).suffix in SUFFIXES:
+        return _read(Path(grid))
     if ":" in grid or grid in registry.NAMES:
         return Declared(grid, _of_system(grid), house=":" not in grid)
     for module in PAPERS:
@@ -140,7 +139,7 @@ def with_shared(rows: Sequence[Row], shared: Mapping[str, Any]) -> tuple[Row, ..
         MedrecError: no system among the rows has such a setting, or the value is of the wrong kind.
     """
     systems = {row.system: registry.get(row.system) for row in rows}
-    chosen = settings_by_system(systems, shared)
+    chosen = settings_by_system(systems, checked_mapping("settings", shared))
     found = []
     for row in rows:
         own = {**systems[row.system].variants[row.variant], **row.settings}
@@ -210,12 +209,12 @@ def _read(path: Path) -> Declared:
         raise MedrecError(f"There is no file {path}. Give a YAML file with rows, or one of the grids.") from None
     except OSError as error:
         raise MedrecError(f"{path} cannot be read: {error.strerror}. Give a YAML file with rows.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedrecError(f"{path} is not YAML: {' '.join(str(error).split())}. Mend it.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that do not exist, an alias within itself
+        raise MedrecError(f"{path} is not YAML that can be read: {one_line(error)}. Mend it.") from None
     content = _checked(f"{path}", content, FILE_KEYS, required=("rows",))
     cohort, rows = content.get("cohort"), content["rows"]
     if not isinstance(cohort, str | None):
-        raise MedrecError(f"{path}: cohort is {cohort!r}; it must be a name, e.g. mimic3.")
+        raise MedrecError(f"{path}: cohort is {shown(cohort)}; it must be a name, e.g. mimic3.")
     if not isinstance(rows, list) or not rows:
         raise MedrecError(f"{path}: rows must be a list with one entry or more, each with a key and a system.")
     found = tuple(_row(f"{path}, row {number}", entry) for number, entry in enumerate(rows, 1))
@@ -231,12 +230,14 @@ def _row(where: str, content: Any) -> Row:
     content = _checked(where, content, ROW_KEYS, required=("key", "system"))
     for name in ("key", "label", "system", "variant", "knob"):
         if not isinstance(content.get(name, ""), str):
-            raise MedrecError(f"{where}: {name} is {content[name]!r}; it must be a word. Put it in quotes.")
+            raise MedrecError(f"{where}: {name} is {shown(content[name])}; it must be a word. Put it in quotes.")
     settings, value = content.get("settings") or {}, content.get("value")
     if not isinstance(settings, dict):
-        raise MedrecError(f"{where}: settings is {settings!r}; it must hold keys and values, e.g. {{dropout: 0.3}}.")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise MedrecError(f"{where}: value is {value!r}; it must be a number.")
+        raise MedrecError(
+            f"{where}: settings is {shown(settings)}; it must hold keys and values, e.g. {{dropout: 0.3}}."
+        )
+    if value is not None:
+        number(f"{where}: value", value, NUMBERS[float], whole=False)
     row = Row(**{"label": content["key"], **content, "settings": settings})
     try:
         registry.get(row.system).configure(row.variant, row.settings)
@@ -251,7 +252,9 @@ def _checked(where: str, content: Any, known: Sequence[str], required: Sequence[
         raise MedrecError(f"{where} must hold keys and values: {', '.join(known)}.")
     for key in content:
         if key not in known:
-            raise MedrecError(f"{where}: unknown key {key!r}.{near(str(key), known)} It may hold {', '.join(known)}.")
+            raise MedrecError(
+                f"{where}: unknown key {shown(key)}.{near(str(key), known)} It may hold {', '.join(known)}."
+            )
     for key in required:
         if key not in content:
             raise MedrecError(f"{where}: the key {key!r} is missing. It may hold {', '.join(known)}.")

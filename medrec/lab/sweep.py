@@ -24,12 +24,13 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from medrec import runs
+from medrec.arguments import checked_count, checked_device, checked_file, checked_seed, shown
 from medrec.data.cohort import Cohort
-from medrec.data.load import load_cohort
+from medrec.data.load import check_cohort, load_cohort
 from medrec.lab.rows import declared, with_shared
 from medrec.models import registry
 from medrec.models.base import Row
-from medrec.training import Plan, checked_device, train
+from medrec.training import Plan, train
 from medrec.types import MedrecError
 
 PATIENTS = 6350
@@ -147,7 +148,7 @@ def trainings(
     seeds: int = 1,
     split_seed: int | None = 0,
     settings: Mapping[str, Any] | None = None,
-    ddi: Path | None = None,
+    ddi: str | Path | None = None,
 ) -> list[Training]:
     """Every training that grids ask for: networks once for each seed, what is fitted in one go once.
 
@@ -160,17 +161,31 @@ def trainings(
         ddi: file of another interaction list than the book's own.
 
     Raises:
-        MedrecError: an unknown grid, system, variant or setting.
+        MedrecError: an unknown grid, system, variant, setting or cohort; a number out of its range; no such file.
     """
-    found = [declared(grid) for grid in ([grids] if isinstance(grids, str | Path) else grids)]
+    found = [declared(grid) for grid in _several(grids)]
+    split_seed = None if split_seed is None else checked_seed(split_seed, "split_seed")
+    ddi, seeds = checked_file("ddi", ddi), checked_count("seeds", seeds)
+    for grid in found:
+        if not isinstance(cohort, Cohort):
+            check_cohort(grid.cohort or COHORT if cohort is None else cohort, tables=False)
     everything = with_shared([row for grid in found for row in grid.rows], settings or {})
     rows = iter(everything)
     return [
-        Training(grid.name, row, cohort or grid.cohort or COHORT, seed, split_seed, ddi)
+        Training(grid.name, row, grid.cohort or COHORT if cohort is None else cohort, seed, split_seed, ddi)
         for grid in found
         for row in [next(rows) for _ in grid.rows]
         for seed in registry.get(row.system).seeds(seeds)
     ]
+
+
+def _several(grids: Any) -> Sequence[str | Path]:
+    """One grid, or several."""
+    if isinstance(grids, str | Path):
+        return [grids]
+    if not isinstance(grids, list | tuple) or not grids:
+        raise MedrecError(f"Grids are names or YAML files, one or a list of them, not {shown(grids)}.")
+    return grids
 
 
 def look(wanted: Sequence[Training]) -> list[Entry]:
@@ -305,7 +320,7 @@ def sweep(
     seeds: int = 1,
     split_seed: int | None = 0,
     settings: Mapping[str, Any] | None = None,
-    ddi: Path | None = None,
+    ddi: str | Path | None = None,
     jobs: int = 1,
     device: str = "cpu",
 ) -> list[Outcome]:
@@ -325,19 +340,20 @@ def sweep(
         One outcome for each training, in the order of the grids; one that several rows ask for is there once.
 
     Raises:
-        MedrecError: an unknown grid, system, variant, setting or device, before anything is trained.
+        MedrecError: an unknown grid, system, variant, setting, cohort or device, or a number out of its range, before
+            anything is trained.
 
     Example:
         >>> failed = [o for o in sweep("retain", "synthetic", jobs=2) if o.error]  # doctest: +SKIP
     """
-    checked_device(device)
+    device, jobs = checked_device(device), checked_count("jobs", jobs)
     wanted = trainings(grids, cohort, seeds=seeds, split_seed=split_seed, settings=settings, ddi=ddi)
     return carry_out(look(wanted), jobs=jobs, device=device)
 
 
 def carry_out(entries: Sequence[Entry], *, jobs: int = 1, device: str = "cpu") -> list[Outcome]:
     """Train what is missing among entries of :func:`look`; as :func:`sweep`."""
-    checked_device(device)
+    device, jobs = checked_device(device), checked_count("jobs", jobs)
     entries = once(entries)
     missing = [number for number, entry in enumerate(entries) if not entry.done and not entry.error]
     found = {
@@ -426,7 +442,7 @@ def check_keeping(
     Raises:
         MedrecError: a grid of the user's own, or a setting, a split or an interaction list that differs.
     """
-    for grid in [grids] if isinstance(grids, str | Path) else grids:
+    for grid in _several(grids):
         if not declared(grid).house:
             raise MedrecError(f"Kept rows are those of the book's own grids, and {grid} is yours. Leave --keep out.")
     if settings or split_seed != 0 or ddi is not None:

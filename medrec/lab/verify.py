@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import polars as pl
 
-from medrec.arguments import near
+from medrec.arguments import checked_device, near
 from medrec.data import load_cohort
 from medrec.lab import grids
 from medrec.lab.collect import scores_of
@@ -36,6 +36,7 @@ def verify(name: str, key: str | None = None, *, device: str = "cpu") -> pl.Data
     Raises:
         MedrecError: no such grid or row is kept, or the training fails.
     """
+    checked_device(device)
     study, _, rest = name.partition("/")
     grid, _, cohort_name = rest.partition("/")
     if study != "grids" or not cohort_name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from medrec.arguments import near
+from medrec.arguments import checked_word, near, one_line, shown
 from medrec.models.base import System
 from medrec.types import MedrecError
 
@@ -38,7 +38,7 @@ def get(name: str) -> System:
     Raises:
         MedrecError: there is no such system.
     """
-    if ":" in name:
+    if ":" in checked_word("A system", name, "retain"):
         return _from_elsewhere(name)
     key = name.lower().replace("_", "-").replace(" ", "-")
     if key not in NAMES:
@@ -51,7 +51,14 @@ def get(name: str) -> System:
 
 
 def systems(task: str | None = None) -> list[System]:
-    """All systems of the book, or those of a task, in the order of the book."""
+    """All systems of the book, or those of a task, in the order of the book.
+
+    Raises:
+        MedrecError: there is no such task.
+    """
+    tasks = ("visits", "ranking")
+    if task is not None and not (isinstance(task, str) and task in tasks):
+        raise MedrecError(f"There is no task {shown(task)}. There are {', '.join(tasks)}.")
     return [system for system in map(get, NAMES) if task in (None, system.task)]
 
 
@@ -72,14 +79,20 @@ def name_of(system: System) -> str:
 
 def _from_elsewhere(name: str) -> System:
     module, _, attribute = name.partition(":")
+    attribute = attribute or "SYSTEM"
     try:
-        found = getattr(import_module(module), attribute or "SYSTEM")
-    except ImportError as error:
+        home = import_module(module)
+    except (ImportError, ValueError, TypeError) as error:  # the latter two for no name, and for one with a dot in front
         raise MedrecError(
-            f"The system {name!r} cannot be imported: {error}. Install its package, or put its folder on PYTHONPATH."
+            f"The system {name!r} cannot be imported: {one_line(error)}. "
+            "Install its package, or put its folder on PYTHONPATH."
         ) from None
-    except AttributeError:
-        raise MedrecError(f"{module} declares no {attribute!r}. It needs `{attribute} = System(...)`.") from None
+    except Exception as error:  # of the module's own code
+        kind = type(error).__name__
+        raise MedrecError(f"The system {name!r} cannot be imported: {kind}: {one_line(error)}") from error
+    found = getattr(home, attribute, None)
+    if found is None:
+        raise MedrecError(f"{module} declares no {attribute!r}. It needs `{attribute} = System(...)`.")
     if not isinstance(found, System):
         raise MedrecError(f"{name} is a {type(found).__name__}, not a medrec.models.base.System.")
     _outside[name] = found

@@ -11,14 +11,21 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from medrec.arguments import near
+from medrec.arguments import checked_word, near, shown
 from medrec.types import MedrecError
 
 NAMES = ("visits", "ranking")
 
 
 def get(name: str) -> ModuleType:
-    """A task by name."""
+    """A task by name.
+
+    Raises:
+        MedrecError: there is none.
+    """
+    if not isinstance(name, str) or name not in NAMES:
+        hint = near(name, NAMES) if isinstance(name, str) else ""
+        raise MedrecError(f"There is no task {shown(name)}.{hint} There are {', '.join(NAMES)}.")
     return import_module(f"medrec.tasks.{name}")
 
 
@@ -33,8 +40,11 @@ def protocol(task: str, name: Any = None) -> Any:
         MedrecError: the task has no such protocol.
     """
     room = get(task)
-    if not isinstance(name, str):
-        return room.HOUSE if name is None else name
+    if name is None:
+        return room.HOUSE
+    if isinstance(name, room.Protocol):
+        return name
+    checked_word(f"A protocol of the task {task!r}", name, "house")
     found = {known.lower(): rules for known, rules in room.PROTOCOLS.items()}
     if name.lower() not in found:
         raise MedrecError(

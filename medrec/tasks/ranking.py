@@ -36,6 +36,7 @@ import torch
 from numpy.typing import NDArray
 
 from medrec import metrics
+from medrec.arguments import checked_threshold
 from medrec.context import Context
 from medrec.data.cohort import Cohort
 from medrec.data.split import Split, split_patients
@@ -268,9 +269,9 @@ def with_threshold(protocol: Protocol, threshold: Any) -> Protocol:
     Raises:
         MedrecError: a number.
     """
-    if threshold in (None, "own", "tuned"):
+    if threshold is None or checked_threshold(threshold) in ("own", "tuned"):
         return protocol
-    raise MedrecError(f"A ranker has no threshold, so that none can be set to {threshold!r}. Leave it out.")
+    raise MedrecError(f"A ranker has no threshold, so that none can be set to {threshold}. Leave it out.")
 
 
 def predictions(

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from medrec import metrics
+from medrec.arguments import checked_threshold
 from medrec.context import Context
 from medrec.data.cohort import Cohort
 from medrec.data.split import Split, split_patients
@@ -508,8 +509,12 @@ def evaluation(
 
 
 def with_threshold(protocol: Protocol, threshold: Threshold | None) -> Protocol:
-    """The protocol, cut at another threshold where one is given."""
-    return protocol if threshold is None else replace(protocol, threshold=threshold)
+    """The protocol, cut at another threshold where one is given.
+
+    Raises:
+        MedrecError: it is neither a word for one nor a number from 0 to 1.
+    """
+    return protocol if threshold is None else replace(protocol, threshold=checked_threshold(threshold))
 
 
 def predictions(

@@ -13,6 +13,7 @@ from medrec.data.cohort import KINDS, Cohort, Report, Step, Vocabulary
 from medrec.data.example import cohort as running_example
 from medrec.folders import atomic_folder
 from medrec.types import MedrecError, Ragged
+from tests.toys import random_cohort
 
 
 def make(medications: list[list[int]], visits: list[int], **changes) -> Cohort:
@@ -223,3 +224,17 @@ def test_ids_that_do_not_fit_their_checksum_are_refused(tmp_path):
     ids.with_columns(visit_id=pl.Series([8, 7])).write_parquet(tmp_path / "c" / "ids.parquet")
     with pytest.raises(MedrecError, match=r"ids of cohort 'toy' cannot be read: ids.parquet does not fit.*again"):
         loaded.ids()
+
+
+@pytest.mark.parametrize(
+    "patients", [[-1], [40], [0, 1.5], ["0"], None, "all", {"a": 1}, [[0]], [[0], [1, 2]], 3, [10**30], [True, False]]
+)
+def test_patients_are_chosen_by_places_that_there_are(patients):
+    with pytest.raises(MedrecError, match="from 0 to 39"):
+        random_cohort(40).select(patients)
+
+
+def test_a_mask_is_not_taken_for_places():
+    with pytest.raises(MedrecError, match="flatnonzero"):
+        random_cohort(40).select(np.ones(40, dtype=bool))
+    assert random_cohort(40).select([]).n_patients == 0

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from medrec.data.split import split_patients
-from medrec.lab.compare import PAST, TODAY, Comparison, compare, prepared, table
+from medrec.lab.compare import PAST, TODAY, Comparison, check, compare, table
 from medrec.lab.rows import rows_of
 from medrec.models import registry
 from medrec.models.base import Row
@@ -115,7 +115,7 @@ def test_several_seeds_are_drawn_together(cohort):
 
 
 def test_variants_and_settings_have_labels():
-    rows, *_ = prepared(["retain", "retain:official", "LR", f"{TOY}:paper"], {"retain.patience": 200})
+    rows, *_ = check(["retain", "retain:official", "LR", f"{TOY}:paper"], settings={"retain.patience": 200})
     assert {label: (row.system, row.variant, dict(row.settings)) for label, row in rows.items()} == {
         "RETAIN (patience=200)": ("retain", "paper", {"patience": 200}),
         "RETAIN (official, patience=200)": ("retain", "official", {"patience": 200}),

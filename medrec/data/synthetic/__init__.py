@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medrec.arguments import checked_seed
 from medrec.data.synthetic import tables
 from medrec.data.synthetic.model import STAGES, Stays, simulate, stream
 from medrec.data.synthetic.world import World, world
@@ -127,6 +128,7 @@ def synthesize(
     Raises:
         MedrecError: a knob lies outside [0, 1], or no such control.
     """
+    checked_seed(seed)
     for name, value in (("history", history), ("structure", structure), ("text", text)):
         if not 0 <= value <= 1:
             raise MedrecError(f"{name}={value} lies outside [0, 1]: 0 takes the signal away, 1 leaves it.")
