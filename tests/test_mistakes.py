@@ -59,6 +59,9 @@ def refused(root, words):
 
 TINY = ("--cohort", "tiny")
 COMMANDS = [
+    ("train", "Missing argument 'system'. `medrec train --help` says what there is."),
+    ("train lr --sede 3", "No such option: --sede"),
+    ("train lr --seed", "--seed"),
     # system, variant, settings
     ("train retian", "Did you mean 'retain'?"),
     ("train ''", "no system ''"),
@@ -167,6 +170,7 @@ COMMANDS = [
     ("recommend --run run --history bytes", "bytes"),
     ("recommend --run run --diagnoses 428.0 --ddi nowhere.csv", "nowhere.csv does not exist"),
     ("recommend --run run --diagnoses nonsense", "nonsense"),
+    ("recommend --diagnoses 428.0 --ddi nowhere.csv", "nowhere.csv does not exist"),
     # sweep
     ("sweep", "Missing argument"),
     ("sweep bimorec-tabel2", "Did you mean 'bimorec-table2'?"),
