@@ -55,6 +55,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 def execute_stale_chapters(app: Sphinx, config: Config) -> None:
     """Bring ``chapters/`` up to date with the sources that the table of contents names."""
+    if "nb_execution_mode" in config and config["nb_execution_mode"] != "off":
+        raise ConfigError(
+            "Chapters are executed by medrec, which guards closed records: set execute_notebooks: 'off' in _config.yml."
+        )
     toc = Path(app.srcdir) / config["external_toc_path"]  # an absolute path stays what it is
     names = [Path(doc).name for doc in parse_toc_yaml(toc) if Path(doc).parent.name == "chapters"]
     try:

@@ -74,6 +74,11 @@ def test_a_profile_that_does_not_exist_stops_the_build(build, monkeypatch):
         build()
 
 
+def test_nobody_else_executes_chapters(build, checkout):
+    with pytest.raises(ConfigError, match="set execute_notebooks: 'off'"):
+        execute_stale_chapters(SimpleNamespace(srcdir=""), {"nb_execution_mode": "auto"})
+
+
 def test_another_profile_makes_every_chapter_stale(build, monkeypatch):
     build()
     monkeypatch.setenv("MEDREC_PROFILE", "full")

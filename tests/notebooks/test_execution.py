@@ -5,6 +5,7 @@ The book's own executed copies are taken where they are fresh, so that a chapter
 
 import gzip
 import os
+import re
 import subprocess
 import sys
 
@@ -12,8 +13,10 @@ import nbformat
 import polars as pl
 import pytest
 
+from medrec.book import page
 from medrec.book.chapters import all_chapters, find_chapter
 from medrec.book.runner import book_copy, is_stale, refresh
+from medrec.data import privacy
 from tests.conftest import demo_dir
 
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
@@ -82,7 +85,7 @@ def test_the_chapter_on_tables_runs_on_each_demo(demo, door, tmp_path):
 
 @pytest.fixture(scope="session")
 def closed(tmp_path_factory):
-    """Folder of an open demo under the name of the closed database, thinned to the people with most stays."""
+    """Folder of open demos under the names of closed databases; that of eICU is thinned to people with most stays."""
     demo, folder = demo_dir("eicu-demo"), tmp_path_factory.mktemp("data")
     (folder / "eicu").mkdir()
     for file in demo.iterdir():
@@ -92,15 +95,45 @@ def closed(tmp_path_factory):
     most = patients.group_by("uniquepid").len().sort("len", "uniquepid", descending=True).head(400)
     with gzip.open(folder / "eicu" / "patient.csv.gz", "wb") as file:
         patients.join(most, on="uniquepid", how="semi", maintain_order="left").write_csv(file)
+    (folder / "mimic4").symlink_to(demo_dir("mimic4-demo"))
     return folder
 
 
-@pytest.mark.parametrize("source", all_chapters(), ids=lambda source: source.stem)
-def test_every_chapter_passes_the_guard_on_closed_records(source, closed, tmp_path):
-    """An open demo under the name of the closed database: the guard holds, and the chapter is written."""
+def small_counts(notebook):
+    """Numbers of 1 to 9 in columns that count patients, visits or orders: table, column, number."""
+    for _, output in outputs(notebook):
+        html = output.get("data", {}).get("text/html", "")
+        for table in re.findall(r'<table class="medrec-table"><caption>.*?</table>', html, re.DOTALL):
+            caption = re.search("<caption>(.*?)</caption>", table, re.DOTALL)[1]
+            names = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', table)
+            for row in re.findall("<tr>(.*?)</tr>", table, re.DOTALL)[1:]:
+                cells = re.findall(r'<t[hd]( scope="row")?( class="number")?>(.*?)</t[hd]>', row)
+                for name, (_, number, cell) in zip(names, cells, strict=True):
+                    if number and privacy._COUNTED.search(name) and re.fullmatch("[1-9]", cell):
+                        yield caption, name, cell
+
+
+def test_small_counts_are_found():
+    table = page.table(pl.DataFrame({"step": ["a", "b"], "dropped": [7, 70], "classes": [3, 4]}), caption="x")
+    cell = nbformat.v4.new_code_cell(
+        "x", outputs=[nbformat.v4.new_output("display_data", {"text/html": table._repr_html_()})]
+    )
+    assert list(small_counts(nbformat.v4.new_notebook(cells=[cell]))) == [("x", "dropped", "7")]
+
+
+OTHER_DATABASE = ("02_from_tables_to_visits", "25_your_own_data")
+"""Chapters whose ledgers and tables of orders have other entries for MIMIC-IV."""
+
+
+@pytest.mark.parametrize(
+    ("chapter", "cohort"),
+    [*((source.stem, "eicu") for source in all_chapters()), *((chapter, "mimic4") for chapter in OTHER_DATABASE)],
+)
+def test_every_chapter_passes_the_guard_on_closed_records(chapter, cohort, closed, tmp_path):
+    """An open demo under the name of a closed database: the chapter is written, and no count under ten is in it."""
     output = tmp_path / "out.ipynb"
     done = subprocess.run(
-        [sys.executable, "-m", "medrec.cli", "chapter", source.stem, "-p", "cohort", "eicu", "--output", str(output)],
+        [sys.executable, "-m", "medrec.cli", "chapter", chapter, "-p", "cohort", cohort, "--output", str(output)],
         env={**os.environ, "MEDREC_DATA_DIR": str(closed)},
         capture_output=True,
         text=True,
@@ -108,4 +141,5 @@ def test_every_chapter_passes_the_guard_on_closed_records(source, closed, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(output, as_version=4)
-    assert any("eicu (credentialed)" in str(output.get("data", {})) for _, output in outputs(notebook))
+    assert any(f"{cohort} (credentialed)" in str(output.get("data", {})) for _, output in outputs(notebook))
+    assert list(small_counts(notebook)) == []
