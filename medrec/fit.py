@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
 import sys
@@ -81,6 +82,7 @@ def fit(
     device: torch.device,
     checkpoint: Checkpoint,
     label: str,
+    until: int | None = None,
 ) -> Progress:
     """Train a fresh network, or one whose training broke off; in the end it has the weights of the best epoch.
 
@@ -95,6 +97,8 @@ def fit(
         device: of everything.
         checkpoint: where to go on from, and to write to.
         label: of the progress bar.
+        until: optimiser steps after whose epoch it pauses, as soon as an epoch can be chosen; the checkpoint stays,
+            and a later call goes on.
 
     Raises:
         MedrecError: the loss is no longer a number, or the disk is full.
@@ -117,6 +121,9 @@ def fit(
     for epoch in epochs:
         if progress.converged(config):
             break
+        if until is not None and progress.steps >= until and progress.best_epoch is not None:
+            break
+        set_rates(optimisers, config, epoch)
         begin = time.perf_counter()
         network.before_epoch(epoch, context)
         batches = network.batches(data, rows, [seed, epoch])
@@ -137,6 +144,17 @@ def fit(
     epochs.close()
     network.load_state_dict(progress.best)
     return progress
+
+
+def set_rates(optimisers: list[torch.optim.Optimizer], config: TrainingConfig, epoch: int) -> None:
+    """Learning rates of an epoch: as they were declared, or with the schedule ``cosine`` half a wave down to zero.
+
+    With E epochs, epoch e (from 0) has the share (1 + cos(π e / E)) / 2 of the declared rate.
+    """
+    share = 1.0 if config.schedule == "constant" else (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = share * group.setdefault("initial_lr", group["lr"])
 
 
 def one_epoch(

@@ -249,8 +249,15 @@ class Fitted:
         return {name: value.detach().cpu().numpy() for name, value in self.system.state_dict().items()}
 
 
-def fitted(plan: Plan, device: torch.device, checkpoint: Checkpoint) -> Fitted:
-    """Fit what was planned; nothing is stored but the checkpoint of a network."""
+def fitted(plan: Plan, device: torch.device, checkpoint: Checkpoint, until: int | None = None) -> Fitted:
+    """Fit what was planned; nothing is stored but the checkpoint of a network.
+
+    Args:
+        plan: what.
+        device: where.
+        checkpoint: of a network.
+        until: optimiser steps after which a network's training pauses; see :func:`medrec.fit.fit`.
+    """
     system, exam = plan.system, plan.exam
     context = contexts.build(system.needs, plan.asked)
     if not system.is_network:
@@ -269,6 +276,7 @@ def fitted(plan: Plan, device: torch.device, checkpoint: Checkpoint) -> Fitted:
             device=device,
             checkpoint=checkpoint,
             label=f"{system.label}, {plan.cohort.name}, seed {plan.seed}",
+            until=until,
         )
     return Fitted(network, context, progress)
 

@@ -62,6 +62,7 @@ class TrainingConfig:
     """Settings of the training loop that every network has; systems override the defaults."""
 
     learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate over the epochs; ours
     weight_decay: float = 0.0  # of Adam; ours, none
     epochs: int = 50  # at most
     patience: int = 8  # epochs without a better validation score before stopping, and
@@ -375,6 +376,7 @@ class System:
         citation: key in the bibliography; empty for reference points and systems of our own.
         seconds_per_epoch: budget at 6 350 patients on two cores; ``None`` for estimators.
         rows: the grid of its own switches; the first row is what the others are compared with.
+        searched: settings of its own that :mod:`medrec.lab.tune` searches beside the common ones, with their values.
         sees_today: of a visit system, whether with these settings it is given codes of the visit that it is asked
             about; see :meth:`past_only`.
     """
@@ -392,6 +394,7 @@ class System:
     citation: str = ""
     seconds_per_epoch: float | None = None
     rows: tuple[Row, ...] = ()
+    searched: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     sees_today: Callable[[Any], bool] = lambda config: True
 
     def past_only(self, config: Any) -> bool:

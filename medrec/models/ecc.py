@@ -197,4 +197,5 @@ SYSTEM = System(
     config=ECCConfig,
     sees="diagnoses and procedures of the visit itself",
     citation="read2011chains",
+    searched={"C": (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 2.0, 5.0)},
 )

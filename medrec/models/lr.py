@@ -109,4 +109,5 @@ SYSTEM = System(
     cls=LR,
     config=LRConfig,
     sees="diagnoses and procedures of the visit itself",
+    searched={"C": (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 2.0, 5.0)},
 )

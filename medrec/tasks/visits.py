@@ -35,6 +35,9 @@ COLUMNS: dict[str, str] = {
 }
 """The five columns and how tables head them."""
 
+SELECTION = "jaccard"
+"""By this epochs and settings are chosen."""
+
 GROUPS = ("first", "second", "later")
 """Groups of visits by their number: a patient's first, second, third and all later ones."""
 FROM_SECOND = ("second", "later")

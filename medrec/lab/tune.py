@@ -1,0 +1,269 @@
+"""One search for the settings of every system: ``medrec tune SYSTEM``.
+
+Each system gets the same number of starts and the same budget in optimiser steps.  Start 0 is the declared setting;
+the others are drawn, seeded, from :data:`COMMON` and from what the system declares as ``searched``.  Successive halving
+on validation patients (Jamieson and Talwalkar 2016): all starts train for a ninth of the budget, the best third goes on
+to a third of it, the best of those, but two at least, to the end; a start that has converged earlier stays where it is.
+Starts are compared as epochs are, by :class:`~medrec.models.base.Judgement`, at their best epoch.  No test patient is
+looked at.  What is fitted in one go is fitted once for each start and compared by its tuned validation score.
+
+A search that is broken off goes on from the checkpoints of its starts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from medrec import keys, paths, tasks
+from medrec.data.cohort import Cohort
+from medrec.fit import Checkpoint
+from medrec.lab import kept
+from medrec.lab.collect import chosen_by
+from medrec.models import registry
+from medrec.models.base import System
+from medrec.training import Plan, checked_device, fitted, train
+from medrec.types import MedrecError
+
+TRIALS = 12
+STEPS = 4000
+SHARES = (1 / 9, 1 / 3, 1.0)
+"""Of the budget, at which starts are compared."""
+LEAST = 2
+"""Starts that train to the end."""
+COMMON: dict[str, tuple[Any, ...]] = {
+    "learning_rate": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
+    "batch_size": (8, 16, 32, 64),
+    "dropout": (0.0, 0.1, 0.3, 0.5),
+    "schedule": ("constant", "cosine"),
+    "weight_decay": (0.0, 1e-5, 1e-4),
+}
+"""What is searched of every system that has such a setting."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One setting of a search.
+
+    Args:
+        number: 0 is the declared setting.
+        settings: that differ from the variant's.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Args:
+        trials: one row for each start and rung: ``trial``, ``rung``, ``steps``, ``epochs``, ``best_epoch``,
+            ``validation`` (Jaccard of visits, NDCG@20 of rankings), ``order`` by which starts are compared (JSON),
+            ``seconds``, ``failed`` (why), ``settings`` (JSON).
+        winner: settings of the start that is best at the last rung.
+        folder: where the rows are kept.
+    """
+
+    trials: pl.DataFrame
+    winner: Mapping[str, Any]
+    folder: Path
+
+
+def space(system: System) -> dict[str, tuple[Any, ...]]:
+    """What is searched of a system: those of :data:`COMMON` that it has, and its own."""
+    known = {field.name for field in fields(system.config)}
+    return {name: values for name, values in COMMON.items() if name in known} | dict(system.searched)
+
+
+def starts(system: System, trials: int, seed: int) -> list[Start]:
+    """The declared setting, and others that are drawn without repetition.
+
+    Args:
+        system: whose.
+        trials: how many; fewer where the space holds fewer.
+        seed: of the draw; every system gets the same draws of what all have.
+
+    Raises:
+        MedrecError: there is nothing to search.
+    """
+    of = space(system)
+    if not of:
+        raise MedrecError(f"{system.label} has no setting that could be searched.")
+    found, seen = [Start(0, {})], {json.dumps({})}
+    possible = min(trials, 1 + math.prod(map(len, of.values())))
+    draws = {name: np.random.default_rng([seed, *name.encode()]) for name in of}
+    while len(found) < possible:
+        drawn = {name: values[draws[name].integers(len(values))] for name, values in of.items()}
+        if (text := json.dumps(drawn)) not in seen:
+            seen.add(text)
+            found.append(Start(len(found), drawn))
+    return found
+
+
+def tune(
+    model: str,
+    cohort: Cohort,
+    *,
+    variant: str = "paper",
+    trials: int = TRIALS,
+    steps: int = STEPS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Search:
+    """Search the settings of a system on the validation patients of a cohort, and keep the table of all trials.
+
+    Args:
+        model: name of the system, see :mod:`medrec.models.registry`.
+        cohort: all patients; split as in the house protocol.
+        variant: whose switches stay as they are.
+        trials: starts.
+        steps: optimiser steps of the starts that get to the end.
+        seed: of the draw and of every training.
+        device: of the trainings.
+
+    Raises:
+        MedrecError: an unknown system or variant, nothing to search, or a training whose loss is no number at every
+            start.
+    """
+    checked_device(device)
+    system = registry.get(model)
+    chosen = starts(system, trials, seed)
+    plans = [_plan(model, cohort, variant, start, steps, seed) for start in chosen]
+    rungs = _halving(plans, steps, torch.device(device)) if system.is_network else _once(plans, device)
+    rows = [row for rung in rungs for row in rung]
+    if all(row["order"] == WORST for row in rows):
+        raise MedrecError(f"No start of {system.label} could be trained: {rows[0].get('failed')}")
+    frame = pl.DataFrame([row | {"order": json.dumps(row["order"])} for row in rows], schema=SCHEMA)
+    best = max(rungs[-1], key=lambda row: row["order"])
+    words = ["medrec", "tune", model, "--cohort", cohort.name, "--trials", trials, "--steps", steps, "--seed", seed]
+    words += ["--variant", variant] if variant != "paper" else []
+    trained = [f"{model}/{variant}"]
+    folder = kept.save(
+        f"tune/{system.name}",
+        {"trials": frame},
+        cohort=cohort,
+        command=shlex.join(map(str, words)),
+        code=kept.code_of("medrec.lab.tune", "tasks", "metrics", systems=trained),
+        systems=trained,
+        seconds=sum(row["seconds"] for row in rows),
+        device=device,
+        more={"variant": variant, "trials": trials, "budget": steps, "seed": seed, "space": space(system)},
+    )
+    for plan in plans:
+        _checkpoint(plan).remove()
+    return Search(frame, json.loads(best["settings"]), folder)
+
+
+SCHEMA: dict[str, Any] = {
+    "trial": pl.Int64,
+    "rung": pl.Int64,
+    "steps": pl.Int64,
+    "epochs": pl.Int64,
+    "best_epoch": pl.Int64,
+    "validation": pl.Float64,
+    "order": pl.String,
+    "seconds": pl.Float64,
+    "failed": pl.String,
+    "settings": pl.String,
+}
+WORST = (-1.0,)
+"""Order of a start whose loss was no number: below every other."""
+
+
+def _plan(model: str, cohort: Cohort, variant: str, start: Start, steps: int, seed: int) -> Plan:
+    """The training of a start, with as many epochs as the budget has steps."""
+    plan = Plan.of(model, cohort, variant=variant, settings=start.settings, seed=seed)
+    if not plan.system.is_network:
+        return plan
+    epochs = math.ceil(steps / math.ceil(plan.exam.n_train / plan.config.batch_size))
+    return Plan.of(model, cohort, variant=variant, settings={**start.settings, "epochs": epochs}, seed=seed)
+
+
+def _checkpoint(plan: Plan) -> Checkpoint:
+    key = keys.digest("tune", plan.resolved()["key"])
+    return Checkpoint(paths.runs_dir() / ".tune" / f"{plan.system.name}-{key}", key, fresh=False)
+
+
+def _halving(plans: list[Plan], steps: int, device: torch.device) -> list[list[dict[str, Any]]]:
+    """Rows of each rung."""
+    going, rungs = list(enumerate(plans)), []
+    for rung, share in enumerate(SHARES):
+        bar = tqdm(going, desc=f"tune {plans[0].system.label}, rung {rung + 1} of {len(SHARES)}", disable=None)
+        rows = [_trained(number, plan, rung, math.ceil(share * steps), device) for number, plan in bar]
+        rungs.append(rows)
+        if rung + 1 < len(SHARES):
+            left = max(LEAST, round(len(plans) * SHARES[0] / SHARES[rung]) // 3)
+            ranked = sorted(rows, key=lambda row: row["order"], reverse=True)[:left]
+            going = [(row["trial"], plans[row["trial"]]) for row in ranked]
+    return rungs
+
+
+def _trained(number: int, plan: Plan, rung: int, until: int, device: torch.device) -> dict[str, Any]:
+    about = {"trial": number, "rung": rung, "settings": json.dumps(_differing(plan))}
+    try:
+        progress = fitted(plan, device, _checkpoint(plan), until=until).progress
+    except MedrecError as error:
+        return {**about, "order": WORST, "seconds": 0.0, "failed": str(error)}
+    assert progress is not None
+    assert progress.best_epoch is not None
+    best = progress.history[progress.best_epoch]
+    return {
+        **about,
+        "steps": progress.steps,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "validation": best[tasks.get(plan.system.task).SELECTION],
+        "seconds": round(sum(row["seconds"] for row in progress.history), 1),
+        "order": progress.best_order,
+    }
+
+
+def _once(plans: list[Plan], device: str) -> list[list[dict[str, Any]]]:
+    rows = []
+    for number, plan in enumerate(tqdm(plans, desc=f"tune {plans[0].system.label}", disable=None)):
+        run = train(
+            plan.reference, plan.cohort, variant=plan.variant, settings=_differing(plan), seed=plan.seed, device=device
+        )
+        value = chosen_by([run])
+        rows.append(
+            {
+                "trial": number,
+                "rung": 0,
+                "validation": value,
+                "seconds": round(float(run.environment["wall_seconds"]), 1),
+                "order": WORST if value is None else (value,),
+                "settings": json.dumps(_differing(plan)),
+            }
+        )
+    return [rows]
+
+
+def _differing(plan: Plan) -> dict[str, Any]:
+    """Settings that are not those of the variant at this size."""
+    usual = plan.system.configure(plan.variant, n_train=plan.exam.n_train)
+    return {
+        field.name: value
+        for field in fields(usual)
+        if (value := getattr(plan.config, field.name)) != getattr(usual, field.name)
+    }
+
+
+def trials_of(cohort: Cohort | str, source: str = "synthetic") -> Iterator[kept.Kept]:
+    """Kept searches of a cohort, in the order of the registry."""
+    for name in registry.NAMES:
+        try:
+            yield kept.read(f"tune/{name}", cohort, source)
+        except MedrecError:
+            continue
