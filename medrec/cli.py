@@ -289,6 +289,27 @@ def recommend(
 
 
 @app.command()
+def tune(
+    system: Annotated[str, typer.Argument(help="`medrec systems` lists them; one of your own: package.module:SYSTEM.")],
+    cohort: CohortName = "synthetic",
+    variant: Annotated[str, typer.Option(help="Whose switches stay as they are.")] = "paper",
+    trials: Annotated[int, typer.Option(help="Settings to begin with; the first is the declared one.")] = 12,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of those that get to the end.")] = 4000,
+    seed: Annotated[int, typer.Option(help="Of the draw and of every training.")] = 0,
+    option: Options = [],
+    device: Device = "cpu",
+) -> None:
+    """Search the settings of a system on validation patients; resumable, and every trial is kept."""
+    from medrec.lab.tune import text
+    from medrec.lab.tune import tune as search
+    from medrec.models import registry
+
+    registry.get(system).configure(variant)  # a misspelt word should not wait for the tables
+    records = _load(cohort, option)
+    print(text(search(system, records, variant=variant, trials=trials, steps=steps, seed=seed, device=device)))
+
+
+@app.command()
 def sweep(
     grids: Annotated[
         list[str], typer.Argument(metavar="GRID...", help="Names, e.g. bimorec-table2 retain, or YAML files.")

@@ -20,6 +20,7 @@ import typer
 from typer.testing import CliRunner
 
 import medrec
+from medrec import paths
 from medrec.cli import app
 from medrec.models.registry import get
 from medrec.paths import base_dir
@@ -211,6 +212,13 @@ def test_sweep_trains_what_is_missing(store, tmp_path):
     assert "0 of 2 trainings are missing" in output("sweep", grid)
     grid.write_text("cohort: tiny\nrows:\n  - {key: a, sytem: lr}\n")
     assert "Did you mean 'system'?" in mistake("sweep", grid)
+
+
+def test_tune_prints_rungs_and_a_winner(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "results_dir", lambda: tmp_path)
+    printed = output("tune", "lr", "--cohort", "tiny", "--trials", "3")
+    assert re.match(r"rung 1\n(  0\.\d{4}  .+\n){3}Winner: (as declared|--set C=)", printed), printed
+    assert (tmp_path / "tune" / "lr" / "tiny" / "trials.csv").is_file()
 
 
 def test_runs_lists_the_store(store):

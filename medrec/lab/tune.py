@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ import torch
 from tqdm import tqdm
 
 from medrec import keys, paths, tasks
+from medrec.arguments import checked_count, checked_device, checked_seed
 from medrec.data.cohort import Cohort
 from medrec.fit import Checkpoint
 from medrec.lab import kept
 from medrec.lab.collect import chosen_by
 from medrec.models import registry
 from medrec.models.base import System
-from medrec.training import Plan, checked_device, fitted, train
+from medrec.training import Plan, fitted, train
 from medrec.types import MedrecError
 
 TRIALS = 12
@@ -137,7 +138,8 @@ def tune(
         MedrecError: an unknown system or variant, nothing to search, or a training whose loss is no number at every
             start.
     """
-    checked_device(device)
+    device, seed = checked_device(device), checked_seed(seed)
+    trials, steps = checked_count("trials", trials), checked_count("steps", steps, 10**7)
     system = registry.get(model)
     chosen = starts(system, trials, seed)
     plans = [_plan(model, cohort, variant, start, steps, seed) for start in chosen]
@@ -260,10 +262,19 @@ def _differing(plan: Plan) -> dict[str, Any]:
     }
 
 
-def trials_of(cohort: Cohort | str, source: str = "synthetic") -> Iterator[kept.Kept]:
-    """Kept searches of a cohort, in the order of the registry."""
-    for name in registry.NAMES:
-        try:
-            yield kept.read(f"tune/{name}", cohort, source)
-        except MedrecError:
-            continue
+def text(search: Search) -> str:
+    """The rungs of a search, best first, and how the winner is trained."""
+    lines = []
+    for rung, rows in search.trials.group_by("rung", maintain_order=True):
+        ranked = sorted(rows.iter_rows(named=True), key=lambda row: json.loads(row["order"]), reverse=True)
+        lines.append(f"rung {rung[0] + 1}")
+        for row in ranked:
+            score = "failed" if row["validation"] is None else f"{row['validation']:.4f}"
+            after = "" if row["steps"] is None else f" after {row['steps']} steps"
+            lines.append(f"  {score}{after}  {_words(json.loads(row['settings'])) or 'as declared'}")
+    lines.append(f"Winner: {_words(search.winner) or 'as declared'}")
+    return "\n".join([*lines, str(search.folder)])
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"--set {name}={value}" for name, value in settings.items())
