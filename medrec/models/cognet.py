@@ -52,6 +52,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.models.gamenet import co_prescription, row_normalised
+from medrec.nn.dropout import Dropout
 from medrec.nn.set_attention import masked_softmax
 
 
@@ -218,7 +219,7 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.project = nn.Linear(size, 3 * size)
         self.output = nn.Linear(size, size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -257,7 +258,7 @@ class SetEncoder(nn.Module):
         self.attention = Attention(size, n_heads, dropout)
         self.first, self.second = nn.Linear(size, feedforward), nn.Linear(feedforward, size)
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, codes: Tensor, mask: Tensor) -> Tensor:
         """``(N, C, d)`` and who is there → members one after another, ``(n, d)``.
@@ -292,7 +293,7 @@ class DrugMemory(nn.Module):
         self.nodes, self.bias = nn.Parameter(torch.empty(n_medications, size)), nn.Parameter(torch.empty(size))
         self.ehr, self.ddi = nn.Linear(size, size), nn.Linear(size, size)
         self.ddi_share = nn.Parameter(torch.empty(1))  # lambda
-        self.dropout, self.lambda_init = nn.Dropout(dropout), lambda_init
+        self.dropout, self.lambda_init = Dropout(dropout), lambda_init
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -322,7 +323,7 @@ class Decoder(nn.Module):
         self.codes = nn.ModuleDict({kind: Attention(size, n_heads, dropout) for kind in KINDS})
         self.first, self.second = nn.Linear(size, 2 * size), nn.Linear(2 * size, size)
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -413,7 +414,7 @@ class COGNet(Recommender):
         self.memory = DrugMemory(M, d, config.memory_dropout, config.lambda_init)
         self.decoder = Decoder(d, heads, config.layer_dropout)
         self.generate, self.copy, self.gate = nn.Linear(d, M + 1), nn.Linear(d, d), nn.Linear(d, 1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("ehr", torch.zeros(M, M, dtype=torch.bool))
         # Until they are counted: medications in the order of their ids.
         self.register_buffer("rank", torch.arange(M))

@@ -48,6 +48,7 @@ from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.derangement import derangement
+from medrec.nn.dropout import Dropout
 from medrec.nn.set_attention import masked_softmax
 
 Graph = Literal["observed", "lift", "empty", "complete", "shuffled"]
@@ -193,7 +194,7 @@ class GraphNetwork(nn.Module):
         self.first_bias = nn.Parameter(torch.empty(width))
         self.second = nn.Parameter(torch.empty(width, width))
         self.second_bias = nn.Parameter(torch.empty(width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -251,7 +252,7 @@ class GAMENet(Recommender):
         self.ddi_share = nn.Parameter(torch.empty(1))  # lambda
         self.hidden = nn.Linear(3 * d, 2 * d)
         self.output = nn.Linear(2 * d, M)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("ehr", torch.zeros(M, M, dtype=torch.bool))
         self.register_buffer("temperature", torch.tensor(config.temperature))
         self.reset_parameters()

@@ -49,6 +49,7 @@ from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.dropout import Dropout
 from medrec.nn.set_attention import masked_softmax
 
 
@@ -181,7 +182,7 @@ class LEAP(Recommender):
         self.score = nn.Linear(d if config.attention == "additive" else 2 * d, 1, bias=False)
         self.cell = nn.GRUCell(2 * d, d)
         self.output = nn.Linear(d, self.n_medications + 2)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # Until they are counted: medications in the order of their ids, and as many as there are.
         self.register_buffer("rank", torch.arange(self.n_medications))
         self.register_buffer("longest", torch.tensor(config.max_len or self.n_medications))

@@ -56,6 +56,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class MICRON(Recommender):
         self.health = nn.Linear(2 * d, d)
         self.inner = nn.Linear(d, config.hidden)
         self.output = nn.Linear(config.hidden, sizes["medication"])
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("loss_weights", torch.full((4,), 0.25))
         self.register_buffer("loss_means", torch.zeros(4))
         self.register_buffer("n_losses", torch.zeros(()))

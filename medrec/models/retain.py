@@ -36,6 +36,7 @@ from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class RETAIN(Recommender):
         self.alpha_score = nn.Linear(d, 1)
         self.beta_score = nn.Linear(d, d)
         self.output = nn.Linear(d, sizes["medication"])
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
