@@ -20,6 +20,12 @@ LEVELS = 2**16
 """Numbers that 16 bits can be."""
 
 
+def scale_of(p: float) -> float:
+    """By how much dropout of probability ``p`` scales up what it keeps; 0 where nothing is kept."""
+    cut = round(p * LEVELS)
+    return 0.0 if cut >= LEVELS else LEVELS / (LEVELS - cut)
+
+
 def scaled_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
     """Factors of dropout: 0 with probability ``p``, else ``1 / (1 - p)``.
 
@@ -35,7 +41,7 @@ def scaled_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
     words = torch.empty((mask.numel() + 3) // 4, dtype=torch.int64, device=mask.device).random_(-(2**63), None)
     bits = words.view(torch.int16)[: mask.numel()].view(mask.shape)
     torch.ge(bits, cut - LEVELS // 2, out=mask)  # straight into the mask's type: no mask of truth values in between
-    return mask.mul_(LEVELS / (LEVELS - cut))
+    return mask.mul_(scale_of(p))
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
