@@ -516,16 +516,16 @@ class LEAP(Recommender):
         """
         last = torch.zeros_like(batch.visit_mask)
         last[0, int(batch.visit_mask[0].sum()) - 1] = True
-        listed = self.write(batch, last).lists[0]
-        listed = listed[listed < self.n_medications]
+        lists = self.write(batch, last).lists
+        listed = lists[0][lists[0] < self.n_medications].tolist()
         diagnoses = batch.codes["diagnosis"][last][0]
         titles = context.vocab["diagnosis"].titles
         ids = diagnoses[diagnoses < batch.sizes["diagnosis"]].tolist()
-        weights = self._attention(self._remember(batch, last), listed)
+        weights = self.attention(batch, last, lists)[0, : len(listed), : len(ids)]
         codes = context.vocab["medication"].codes
         return pl.DataFrame(
             {
-                "medication": [codes[m] for m in listed.tolist() for _ in ids],
+                "medication": [codes[m] for m in listed for _ in ids],
                 "kind": ["attention"] * (len(listed) * len(ids)),
                 "what": [titles[i] for i in ids] * len(listed),
                 "weight": weights.reshape(-1).double().cpu().numpy(),
@@ -533,18 +533,26 @@ class LEAP(Recommender):
             schema={"medication": pl.String, "kind": pl.String, "what": pl.String, "weight": pl.Float64},
         )
 
-    def _attention(self, memory: _Memory, listed: Tensor) -> Tensor:
-        """Weights of one visit's ``n`` diagnoses at each word of its list ``(K,)``, ``(K, n)``."""
-        at, weights = self._begin(memory), list[Tensor]()
-        for word in torch.cat([listed.new_tensor([self.start]), listed])[:-1].split(1):
-            if self.config.attention == "linear":
-                scores = linear_scores(at.hidden, memory.codes[None], self.score.weight[0])
-            else:
-                scores = additive_scores(at.hidden, memory.codes[None], self.inner.weight, self.score.weight[0])
+    def attention(self, batch: VisitBatch, at: Tensor, lists: Tensor) -> Tensor:
+        """Weights of the diagnoses at each word of lists ``(N, K)`` of the visits ``at``, ``(N, K, C)``."""
+        ids = batch.codes["diagnosis"][at]
+        mask = ids < batch.sizes["diagnosis"]
+        codes = self.codes(ids.clamp(max=batch.sizes["diagnosis"] - 1))
+        token = self.tokens(torch.full_like(batch.visits[at], self.start))
+        state, found = token, list[Tensor]()
+        context = torch.zeros_like(state)
+        for words in lists.unbind(1):
+            if self._follows or not found:
+                if self.config.attention == "linear":
+                    scores = linear_scores(state, codes, self.score.weight[0])
+                else:
+                    scores = additive_scores(state, codes, self.inner.weight, self.score.weight[0])
+                weights, context = attend(scores, codes, mask)
             # What was overwritten is seen through its first context for ever.
-            weights.append(scores[0].softmax(-1) if self._follows or not weights else weights[0])
-            _, at = self._next(word, at)
-        return torch.stack(weights) if weights else memory.codes.new_empty(0, len(memory.codes))
+            found.append(weights)
+            state = self.cell(torch.cat([context, token], dim=-1), state)
+            token = self.tokens(words)
+        return torch.stack(found, 1) if found else codes.new_empty(len(ids), 0, ids.shape[1])
 
     # -- loss
 
