@@ -60,7 +60,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from medrec.arguments import Count, Dropout, Few, Width, check_heads
+from medrec.arguments import Count, Few, Width, check_heads
+from medrec.arguments import Dropout as DropoutRate
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
@@ -79,8 +80,8 @@ class COGNetConfig(TrainingConfig):
     n_heads: int = 2  # of every attention; released code
     feedforward: Width = 2048  # hidden width of the encoders; released code, where it is the library's default
     dropout: float = 0.3  # on embeddings; released code
-    layer_dropout: Dropout = 0.2  # in encoders and decoder; released code
-    memory_dropout: Dropout = 0.3  # between the layers of the graph network; released code
+    layer_dropout: DropoutRate = 0.2  # in encoders and decoder; released code
+    memory_dropout: DropoutRate = 0.3  # between the layers of the graph network; released code
     ehr_from: Literal["train", "all"] = "train"  # visits that make the graph; released code: all
     rare_first_from: Literal["train", "all"] = "train"  # visits that say what is rare; released code: all
     order: Literal["rare_first", "frequency", "class_code", "record"] = "rare_first"  # of the lists; released code

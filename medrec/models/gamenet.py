@@ -41,7 +41,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medrec.arguments import Dropout, Rate, Weight
+from medrec.arguments import Dropout as DropoutRate
+from medrec.arguments import Rate, Weight
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
@@ -60,7 +61,7 @@ class GAMENetConfig(TrainingConfig):
 
     size: int = 64  # width of embeddings, queries and memory; released code
     dropout: float = 0.5  # on each code's embedding; the copy of the SafeDrug repository, 0.4 in its own
-    memory_dropout: Dropout = 0.3  # between the layers of the graph networks; released code
+    memory_dropout: DropoutRate = 0.3  # between the layers of the graph networks; released code
     ehr_from: Literal["train", "all"] = "train"  # visits that make the graph; released code: all
     graph: Graph = "observed"  # ours; see the module
     bce_weight: Weight = 0.9  # released code
