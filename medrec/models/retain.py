@@ -213,7 +213,7 @@ class RETAIN(Recommender):
         alpha_state, beta_state = self._states(visits, sequences)
         scores = self.alpha_score(alpha_state)[..., 0]
         alpha = visit_attention(scores, sequences.mask, self.config.alpha_axis)
-        return sequences, alpha, self.beta_score(beta_state).tanh(), visits[sequences.source]
+        return sequences, alpha, self.beta_score(beta_state).tanh(), nn.functional.embedding(sequences.source, visits)
 
     def _states(self, visits: Tensor, sequences: _Sequences) -> tuple[Tensor, Tensor]:
         """What both GRUs say after each visit, ``(K, L, d)`` each, 0 at padding.
