@@ -24,7 +24,7 @@
 # - *compute* RETAIN's context vector and each visit's share of a logit,
 # - *prove* that a softmax over an axis of length one has no gradient, and *detect* mirrored and padded attention,
 # - *show* why a linear score of state and diagnosis cannot look at the state,
-# - *bound* Jaccard by a limit on the length of a list,
+# - *bound* Jaccard by a limit on the length of a list, and *show* why a sorted list is written too long,
 # - *follow* a carried medication set through two thresholds, and a change that is not zero where nothing changed,
 # - *compare* what each of the three may see with what its neighbours see.
 # ```
@@ -50,6 +50,7 @@ from medrec.models import registry
 from medrec.models.leap import additive_scores, attend, linear_scores
 from medrec.models.micron import carried_sets, prescription
 from medrec.models.retain import context_vector, logit_shares, visit_attention
+from medrec.nn.lists import chances
 from medrec.tasks.evaluation import bootstrap, paired_difference
 from medrec.tasks.verdicts import SMALLEST_DIFFERENCE, verdict
 from medrec.tasks.visits import FROM_SECOND, GROUPS, evaluate, in_columns, predict
@@ -559,6 +560,160 @@ show(fig)
 # $20/25 = .8$, and $2 \cdot 20 / 50 = .8$.
 # ````
 #
+# ## Why a sorted list is written too long
+#
+# LEAP's lists have a fixed order, and at each step the decoder says how probable every *next word* is, the end among them.
+# Let the medications of a visit be there independently, medication $i$ with probability $p_i$.
+# A perfect writer that stands before medication $k$ of the order then says
+#
+# $$
+# P(i) = p_i \prod_{k \le j < i} (1 - p_j), \qquad P(\text{end}) = \prod_{j \ge k} (1 - p_j) .
+# $$ (eq-next-word)
+#
+# Written greedily, the list ends only when the end beats the best *single* word.
+# With $n$ medications left of probability $p$ each, that is $(1 - p)^n > p$: as $(1 - p)^n \approx e^{-np}$, the list goes on until one or two more medications are expected, and at usual $p$ about one.
+# The question that Jaccard asks is another one: is *this* medication there?
+# Its answer stands in the same numbers:
+#
+# $$
+# q_i = \frac{P(i)}{1 - \sum_{j < i} P(j)} .
+# $$ (eq-chain-chance)
+
+
+# %%
+def next_word(p, k=0):
+    """Probabilities of medications k, k + 1, ... as the next word, and of the end."""
+    absent = np.cumprod([1, *(1 - p[k:])])
+    return p[k:] * absent[:-1], absent[-1]
+
+
+def greedy(p):
+    """What is written if the most probable next word is."""
+    listed, k = [], 0
+    while k < len(p):
+        word, end = next_word(p, k)
+        if end >= word.max():
+            break
+        listed.append(k + int(word.argmax()))
+        k = listed[-1] + 1
+    return listed
+
+
+# %% [markdown]
+# **Check.** Thirty medications of probability .2: six are expected, and greed writes 23, because $.8^8 < .2 < .8^7$.
+# By {eq}`eq-chain-chance`, {py:func}`~medrec.nn.lists.chances` of the real writers, each of them has its .2 back, whoever was passed over.
+
+# %%
+thirty = np.full(30, 0.2)
+word, end = next_word(thirty)
+np.testing.assert_allclose(word.sum() + end, 1)
+assert greedy(thirty) == list(range(23))
+assert 0.8**8 < 0.2 < 0.8**7
+mixed = np.array([0.9, 0.3, 0.5, 0.05, 0.3])
+for p in (thirty, mixed):
+    word, end = next_word(p)
+    q = chances(torch.from_numpy(word), torch.tensor(end))
+    np.testing.assert_allclose(q, p)
+show({"expected": float(thirty.sum()), "written": len(greedy(thirty))})
+
+# %% [markdown]
+# **Break it.** The order decides what competes.
+# Put ten medications of probability .9 beside the thirty.
+# Sorted by frequency they are written and then 23 of the others; with the rare ones first it is no better; with a sure one behind every third of the others, as it happens in class-code order, the sure one wins over those in front of it, as the end should have, and greed is cured.
+# A chain of questions gives one list for all three orders.
+
+
+# %%
+def counts_of(p):
+    """Distribution of how many independent medications are there."""
+    mass = np.ones(1)
+    for x in p:
+        mass = np.convolve(mass, [1 - x, x])
+    return mass
+
+
+def expected_jaccard(p, listed):
+    """Mean Jaccard of a list over all sets that independent medications make."""
+    chosen = np.isin(np.arange(len(p)), listed)
+    hits, missed = counts_of(p[chosen]), counts_of(p[~chosen])
+    size = chosen.sum() + np.arange(len(missed))
+    return float(hits @ (np.arange(len(hits))[:, None] / size) @ missed)
+
+
+sure, other = [0.9] * 10, [0.2] * 30
+orders = {
+    "frequency": np.array(sure + other),
+    "rare first": np.array(other + sure),
+    "class code": np.array(([0.2] * 3 + [0.9]) * 10),
+}
+toy_lists = pl.DataFrame(
+    [
+        {
+            "order": name,
+            "writing": way,
+            "words": len(listed),
+            "expected Jaccard": expected_jaccard(p, listed),
+        }
+        for name, p in orders.items()
+        for way, listed in (
+            ("greedy", greedy(p)),
+            ("chain, threshold .4", np.flatnonzero(p >= 0.4)),
+        )
+    ]
+)
+by_greed = toy_lists.filter(writing="greedy")
+by_chain = toy_lists.filter(pl.col("writing") != "greedy")
+assert by_greed["words"].to_list() == [33, 34, 10]
+assert by_chain["words"].to_list() == [10, 10, 10]
+np.testing.assert_allclose(
+    by_chain["expected Jaccard"], by_greed["expected Jaccard"][2]
+)
+assert by_chain["expected Jaccard"][0] > by_greed["expected Jaccard"][0] + 0.1
+words_by_greed = dict(by_greed.select("order", "words").iter_rows())
+page.glue(
+    words_frequency=words_by_greed["frequency"],
+    words_rare=words_by_greed["rare first"],
+    words_code=words_by_greed["class code"],
+    worth_chain=by_chain["expected Jaccard"][0],
+    worth_frequency=by_greed["expected Jaccard"][0],
+)
+show(
+    page.table(
+        toy_lists,
+        caption="Forty independent medications in three orders, fifteen of them expected: what a perfect writer's lists are worth. Toy, exact.",
+        digits=3,
+    )
+)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart with the probability of each medication that is left on the horizontal axis and, on the vertical axis, how many more medications are expected at the moment a greedy list ends. The curve falls from four at small probabilities through one near 0.35 to one half at 0.5; a dotted line marks one."}, "figure": {"name": "fig-list-ends", "caption": "How many more medications are expected when a greedy list ends, if all that are left have the same probability: the $n p$ at which $(1 - p)^n = p$. Toy, exact. Dotted: one medication. Notice that nothing here asks whether a medication of .2 belongs on a list."}}
+single = np.linspace(0.02, 0.5, 97)
+left = single * np.log(single) / np.log1p(-single)
+fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
+ax.plot(single, left, color=plotting.color("LEAP"))
+ax.axhline(1, ls=":", color=plotting.INK)
+ax.set(xlabel="probability of each medication", ylabel="expected behind the end")
+ax.set(ylim=(0, None))
+show(fig)
+
+# %% [markdown]
+# The greedy lists hold {glue:text}`words_frequency`, {glue:text}`words_rare` and {glue:text}`words_code` words; the one in the order of frequency is worth an expected Jaccard of {glue:text}`worth_frequency:.3f`, the chain {glue:text}`worth_chain:.3f`.
+# So LEAP can be read in three ways, the setting `writing`: `greedy` as published, `chain`, or `samples`, the share of sixteen drawn lists that hold a medication.
+# The last two give every medication a probability, which is cut at a threshold as that of any other system: epochs are chosen at the system's own, and tables tune it on validation patients.
+#
+# ```{exercise}
+# :label: ex-leap-halves
+#
+# All medications that are left have probability one half.
+# How many of them does a greedy list write, and how many a chain with threshold .4?
+# ```
+#
+# ````{solution} ex-leap-halves
+# :class: dropdown
+#
+# The first has $P = .5$, the end $.5^n$: with two or more left the word wins, with one left they tie, and the list ends.
+# So all but one are written; the chain writes all, as each is asked alone.
+# ````
+#
 # ## A change of nothing
 #
 # MICRON {cite:p}`yang2021micron` predicts what *changes*.
@@ -914,10 +1069,12 @@ show("overwriting the memory changes nothing that could not see it")
 # %%
 leap, knowledge = load_system(runs["LEAP"])
 with torch.inference_mode():
-    written = leap.write(batch, batch.visit_mask)
-    listed = written.steps < records.n_medications
-    assert (listed.sum(1) == written.sets.sum(1)).all()
-    moved = (written.weights - written.weights[:, :1]).abs().sum(-1) / 2
+    lists = leap.write(batch, batch.visit_mask).lists
+    listed = lists < records.n_medications
+    sets_written = leap.recommend(batch, knowledge)[batch.visit_mask]
+    assert (listed.sum(1) == sets_written.sum(1)).all()
+    eye = leap.attention(batch, batch.visit_mask, lists)
+    moved = (eye - eye[:, :1]).abs().sum(-1) / 2
 later_words = listed[:, 1:]
 assert moved[:, 0].max() == 0 < moved[:, 1:][later_words].max()
 show("no word twice; attention moves")
@@ -1487,7 +1644,9 @@ else:
 # - **What is seen.** The codes of the visit itself are withheld from RETAIN; the original paper leaves the choice to the task. MICRON starts from a true prescription, and no table says so.
 # - **The threshold.** For RETAIN .4 in SafeDrug's repository, .3 in GAMENet's. MICRON's two thresholds are read off validation ROC curves of every medication and averaged in released test scripts ({py:func}`~medrec.models.micron.roc_thresholds`), and are .8 and .2 in their training; here they are .8 and .2.
 # - **The softmax.** Over visits in RETAIN's paper, over an axis of length one in the code; see {eq}`eq-retain-dead`.
-# - **The order of the words.** LEAP's targets are the medications in the order of the record, which has no meaning; here by falling frequency among training visits. Its second stage, a reward for safe lists, is off in the published comparisons and left out here.
+# - **The order of the words.** LEAP's targets are the medications in the order of the record, which in our cohorts is the order of class codes; here by falling frequency among training visits.
+# - **How a list is read.** Greedily in the published comparisons; {eq}`eq-chain-chance` reads the same decoder as a chain of questions.
+# - **What else is left out.** Its second stage, a reward for safe lists, is off in the published comparisons and left out here.
 # - **The weights of MICRON's four losses.** Meant to follow the losses; a counter that is never increased keeps them at one quarter in the code.
 # - **The step.** One patient or visit at a time in the code; here a batch of patients, with learning rates that validation patients chose among four, stated in {py:class}`~medrec.models.retain.RETAINConfig`, {py:class}`~medrec.models.leap.LEAPConfig` and {py:class}`~medrec.models.micron.MICRONConfig`.
 #
@@ -1507,7 +1666,7 @@ else:
 # - The context is a sum over visits, gated by α and β; every logit splits into shares of visits and a bias.
 # - A softmax over one number is one and its gradient exactly zero; mirrored weights and unmasked padding raise no error, and three visits are enough to notice.
 # - A linear score adds the state to all exponents alike, so it cancels; overwriting what could not be looked at changes nothing.
-# - A list of at most $K$ words cannot have a higher Jaccard than $K/n_+$.
+# - A list of at most $K$ words cannot have a higher Jaccard than $K/n_+$; a sorted list that is written greedily ends when about one more medication is expected, and the same probabilities, asked one medication at a time, know better.
 # - With biases a change of nothing is a change; a set is carried by adding above one threshold and dropping below another.
 # - RETAIN hides today's codes, LEAP all of the past, MICRON starts from a true set: three tasks under one column.
 #

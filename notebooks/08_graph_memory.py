@@ -58,6 +58,7 @@ from medrec.models.gamenet import (
     static_read,
     visit_weights,
 )
+from medrec.nn.lists import chances
 from medrec.tasks.evaluation import Interval, bootstrap, paired_difference
 from medrec.tasks.visits import GROUPS, in_columns
 from medrec.training import load_system, train
@@ -980,6 +981,84 @@ show(fig)
 # ````
 
 # %% [markdown]
+# ### A list that does not end
+#
+# In a fixed order a greedy step compares one word with the end, and the end wins only when about one more medication is expected: {eq}`eq-next-word` in {doc}`07_sequence_models`.
+# With rare medications in front it is the first sure one that plays the part of the end.
+# A beam does not help: it looks for the most probable *list*, and asks of none of its words whether it belongs there.
+# Asking it of one medication after the other is {eq}`eq-chain-chance`.
+
+# %%
+rare_first = np.array([0.2] * 30 + [0.9] * 10)
+
+
+def words_from(p, k):
+    """Next words of a perfect writer that has come to medication k, the end behind them."""
+    absent = np.cumprod([1, *(1 - p[k:])])
+    return np.concatenate([np.zeros(k), p[k:] * absent[:-1], absent[-1:]])
+
+
+def best_list(p, width):
+    """What the real model's search finds in lists of independent medications."""
+    n, total = len(p), torch.tensor([[0.0] + [-torch.inf] * (width - 1)])
+    beams, ended = [[]] * width, torch.zeros(1, width).bool()
+    used = torch.zeros(1, width, n).bool()  # what lies in front cannot come again
+    for _ in range(n + 1):
+        words = [words_from(p, b[-1] + 1 if b else 0) for b in beams]
+        words = torch.from_numpy(np.stack(words))[None].log()
+        total, origin, word = beam_step(total, words, used, ended)
+        ended = ended[:, origin[0]] | (word == n)
+        come = zip(origin[0], word[0], ended[0], strict=True)
+        beams = [beams[o] + [int(w)] * (not stop) for o, w, stop in come]
+    return beams[0]
+
+
+# %% [markdown]
+# **Check.** Of thirty medications of .2 and ten of .9 fifteen are expected.
+# A rare word is written as long as $.2 > .9 \cdot .8^m$ with $m$ rare ones left, which holds down to $m = 7$: greed writes 24 of the thirty, and then the ten.
+# Four lists at once drop one word, 64 drop two; the chain of questions needs no search.
+
+# %%
+assert 0.9 * 0.8**7 < 0.2 < 0.9 * 0.8**6
+found = {width: best_list(rare_first, width) for width in (1, 4, 64)}
+assert [len(words) for words in found.values()] == [34, 33, 32]
+first = torch.from_numpy(words_from(rare_first, 0))
+asked = chances(first[:-1], first[-1])
+np.testing.assert_allclose(asked, rare_first)
+by_questions = np.flatnonzero(asked >= 0.4).tolist()
+assert by_questions == list(range(30, 40))
+page.glue(toy_greedy=len(found[1]), toy_beam=len(found[4]), toy_chain=len(by_questions))
+show({"greedy": len(found[1]), "four": len(found[4]), "64": len(found[64])})
+
+# %% [markdown]
+# Greed writes {glue:text}`toy_greedy` words, four lists at once {glue:text}`toy_beam`, the chain {glue:text}`toy_chain`.
+# **Break it.** A sure medication behind every third rare one, as in class-code order: now one of them always wins over those in front of it, and greed, beam and chain write the same.
+
+# %%
+spread = np.array(([0.2] * 3 + [0.9]) * 10)
+turned = torch.from_numpy(words_from(spread, 0))
+again = np.flatnonzero(chances(turned[:-1], turned[-1]) >= 0.4).tolist()
+assert best_list(spread, 1) == best_list(spread, 4) == again
+show({"greedy": len(best_list(spread, 1)), "chain": len(again)})
+
+# %% [markdown]
+# The setting `writing` reads a trained COGNet by `beam`, as published, `greedy`, as a `chain`, or from sixteen drawn lists, `samples`.
+#
+# ```{exercise}
+# :label: ex-cognet-end
+#
+# The beam's total is a product of probabilities and is not divided by the length of a list.
+# Does that make lists longer or shorter than greedy ones?
+# ```
+#
+# ````{solution} ex-cognet-end
+# :class: dropdown
+#
+# Shorter: each further word multiplies the total by less than one, so that among whole lists a short one needs fewer factors.
+# In the toy the effect is one word in thirty-four: dividing nothing by the length does not make up for asking the wrong question.
+# ````
+
+# %% [markdown]
 # ## Putting it together
 #
 # {py:class}`~medrec.models.gamenet.GAMENet` makes the queries with two recurrent networks and ends in a perceptron of $[q \,\|\, f_1 \,\|\, f_2]$.
@@ -1573,7 +1652,7 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()
 # - The static read is a mean of memory rows, the dynamic one a sum as long as earlier lists; a full graph makes the rows one, and a nearly full one leaves little but the length of that sum.
 # - The margin on probabilities has a closed form, and with weights 0.95 and 0.05 one half means {glue:text}`cut_95:.2f`.
 # - Copying and generating are mixed by a gate; the end is never copied, so the gate bounds it.
-# - A fixed order gives each set one list; otherwise the mass of a set is spread and the best list may be a poor set.
+# - A fixed order gives each set one list; otherwise the mass of a set is spread and the best list may be a poor set; written greedily or by beam, a sorted list is too long all the same.
 #
 # ## Exercises
 #

@@ -165,9 +165,7 @@ class Network(nn.Module, ABC):
         """All of them take a step after each batch; here one Adam over all parameters."""
         config = self.config
         return [
-            torch.optim.Adam(
-                self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=False
-            )
+            torch.optim.Adam(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         ]
 
     def before_epoch(self, epoch: int, context: Context) -> None:

@@ -69,6 +69,7 @@ from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.derangement import derangement
+from medrec.nn.dropout import Dropout
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 from medrec.types import MedrecError
@@ -321,7 +322,7 @@ class BiMoRec(Recommender):
         d, sizes, M = config.width, context.sizes, context.sizes["medication"]
         kinds = KINDS if config.history != "none" else KINDS[:2]
         self.embedding = nn.ModuleDict({kind: nn.Embedding(sizes[kind], d) for kind in kinds})
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.current = _perceptron(2 * d, d, M)
         if molecular:
             molecules = molecules_of(context)

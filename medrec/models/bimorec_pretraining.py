@@ -348,7 +348,7 @@ def contrast(
                 f"Only {len(train)} of {len(smiles)} {kind}s have a second view to learn from; two are needed."
             )
         parameters = [*encoder.parameters(), *partner.parameters()]
-        optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, foreach=False)
+        optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, config.decay_every, 0.1)
         size = config.batch_size or len(train)
         batches = _Batches(graphs, partner, device)

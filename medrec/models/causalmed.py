@@ -53,6 +53,7 @@ from medrec.losses import safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.models.causal_graph import causal_graph
 from medrec.nn.derangement import derangement
+from medrec.nn.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ class CausalMed(Recommender):
         self.mix = nn.Parameter(torch.ones(len(KINDS), 2))  # rho
         self.gru = nn.ModuleDict({kind: nn.GRU(d, d, batch_first=True) for kind in KINDS})
         self.output = nn.Linear(3 * d, M)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         for kind in CAUSES:
             self.register_buffer(f"effects_{kind}", torch.zeros(self.sizes[kind] + 1, M + 1, dtype=torch.float64))
         if config.roles == "train_global":

@@ -18,16 +18,29 @@ loss knows none.
 Released code multiplies a softmax over medications by one over visits and normalises again; that is the single softmax
 above, and the empty slot that stands for "no earlier visit" drops out.  The end of a list cannot be copied.
 
-Training: cross-entropy of every step, the true medications before it being given.  Writing: beam search, no medication
-twice; scores of lists are not divided by their length.  The score of a medication is its probability at the step that
-wrote it, for those not on the list its highest one; sets do not come from thresholding it.
+Training: cross-entropy of every step, the true medications before it being given.  How a list is read off the writer
+is a choice (``writing``) that costs no training:
+
+* ``beam``, as released: beam search, no medication twice; scores of lists are not divided by their length.
+  ``greedy`` follows one list.  The score of a medication is its probability at the step that wrote it, for those not
+  on the list its highest one; sets do not come from thresholding it.
+* ``chain``: a question for each medication in the order of the lists, is it there, given the answers so far?  Its
+  probability is :func:`medrec.nn.lists.chances`; those that reach ``threshold`` are written.
+* ``samples``: the share of sixteen drawn lists that hold it.
+
+A sorted list that is written greedily or by beam becomes too long (:mod:`medrec.nn.lists`).  With ``chain`` and
+``samples`` every medication has one probability, and all goes as for other systems: epochs are chosen by the sets at
+``threshold``, the house tunes the cut on validation patients.  The answers of a chain that lead to a medication stay
+those given at ``threshold`` whatever the tuned cut.  The variants keep what was released; the row that gives the
+writer its due is ``order=class_code, writing=chain``, and a table of systems as good as they get shows that one.
 
 Switches (``paper`` → ``official``, the repository of its authors):
 
 * ``ehr_from``, ``rare_first_from``: graph and frequencies of the training visits → of all, the test patients' included;
 * ``lambda_init``: small → ``garbage``: released code never sets it, so that it holds what was in memory;
-* ``order`` (ours): lists are written ``rare_first``, as released; most ``frequency`` first; as in the ``record``;
-* ``beam``: 4 as released; 1 is greedy.
+* ``order`` (ours): lists are written ``rare_first``, as released; most ``frequency`` first; by ``class_code``; as in
+  the ``record``, which in our cohorts is the same, as codes of a visit are sorted;
+* ``beam``: 4 as released.
 
 Deviations.  The validation of released code writes greedily and strikes out repeats afterwards; here it is done like
 the test.  Its attention weights are raised to at least 1e-9, which gives padding and later visits a trace of mass;
@@ -38,20 +51,24 @@ here nothing does.  Visits without diagnoses or procedures, which its data canno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from medrec.arguments import Count, Dropout, Few, Width, check_heads
+from medrec.arguments import Count, Few, Width, check_heads
+from medrec.arguments import Dropout as DropoutRate
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.models.gamenet import co_prescription, row_normalised
+from medrec.nn.dropout import Dropout, scale_of, scaled_mask
+from medrec.nn.lists import SAMPLES, ask, chances, gumbel, in_order, in_sets, ranks
 from medrec.nn.set_attention import masked_softmax
 
 
@@ -63,14 +80,16 @@ class COGNetConfig(TrainingConfig):
     n_heads: int = 2  # of every attention; released code
     feedforward: Width = 2048  # hidden width of the encoders; released code, where it is the library's default
     dropout: float = 0.3  # on embeddings; released code
-    layer_dropout: Dropout = 0.2  # in encoders and decoder; released code
-    memory_dropout: Dropout = 0.3  # between the layers of the graph network; released code
+    layer_dropout: DropoutRate = 0.2  # in encoders and decoder; released code
+    memory_dropout: DropoutRate = 0.3  # between the layers of the graph network; released code
     ehr_from: Literal["train", "all"] = "train"  # visits that make the graph; released code: all
     rare_first_from: Literal["train", "all"] = "train"  # visits that say what is rare; released code: all
-    order: Literal["rare_first", "frequency", "record"] = "rare_first"  # of the words of a list; released code
+    order: Literal["rare_first", "frequency", "class_code", "record"] = "rare_first"  # of the lists; released code
     lambda_init: Literal["uniform", "garbage"] = "uniform"  # see the module; ours
+    writing: Literal["beam", "greedy", "chain", "samples"] = "beam"  # see the module; released code
     beam: Few = 4  # lists followed at once; released code
-    max_len: Count = 45  # medications on a list that is written, at most; released code
+    max_len: Count = 45  # medications at most on a list of beam or greedy; released code
+    threshold: float = 0.4  # of chain and samples: from which a medication is recommended; ours
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code the same, 16 patients a step
     epochs: int = 10  # at most; ours, see `batch_size`
@@ -83,6 +102,10 @@ VARIANTS = {"paper": {}, "official": {"ehr_from": "all", "rare_first_from": "all
 """Switches of each variant."""
 
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
+BLOCK = 256
+"""Members that go through the wide layers of an encoder at once; their hidden layer fits the cache of a core."""
+GROUP = 32
+"""Lists that are taught together."""
 GARBAGE = -2.6e6
 """What an unset :math:`\\lambda` happened to hold in one run of the released code."""
 
@@ -151,14 +174,16 @@ def log_mixture(generate: Tensor, copy: Tensor, gate: Tensor, past: Tensor) -> T
     Returns:
         ``(..., M + 1)``.
     """
-    written = generate.log_softmax(-1)
-    gate = gate[..., None]
+    copied = nn.functional.pad(copy, (0, 1))
+    return _mixed(generate.log_softmax(-1), copied, gate[..., None], past[..., None])
+
+
+def _mixed(written: Tensor, copied: Tensor, gate: Tensor, past: Tensor) -> Tensor:
+    """:func:`log_mixture` of words whose log-probability to be written and probability to be copied are known."""
     # The smallest number instead of 0: its logarithm has a gradient.
-    copied = nn.functional.pad(copy, (0, 1)).clamp(min=torch.finfo(copy.dtype).tiny).log()
+    copied = copied.clamp(min=torch.finfo(copied.dtype).tiny).log()
     log_sigmoid = nn.functional.logsigmoid
-    return torch.where(
-        past[..., None], torch.logaddexp(log_sigmoid(gate) + written, log_sigmoid(-gate) + copied), written
-    )
+    return torch.where(past, torch.logaddexp(log_sigmoid(gate) + written, log_sigmoid(-gate) + copied), written)
 
 
 def beam_step(total: Tensor, log_prob: Tensor, used: Tensor, ended: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -218,7 +243,7 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.project = nn.Linear(size, 3 * size)
         self.output = nn.Linear(size, size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -249,6 +274,44 @@ class Attention(nn.Module):
         return self.output((weights @ values).transpose(-2, -3).flatten(-2))
 
 
+class _Wide(torch.autograd.Function):
+    r"""A wide perceptron :math:`W_2\, k \odot \operatorname{ReLU}(W_1 x + b_1) + b_2`, by blocks; :math:`k` is dropout.
+
+    What is wide stays small enough for the cache of a core, forwards and backwards; and of the hidden layer only what
+    came out is kept: it is 0 where ReLU or dropout made it so.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, p: float) -> Tensor:
+        """``(n, d)`` → ``(n, d)``."""
+        kept, found = [], torch.empty_like(x)
+        for block, out in zip(x.split(BLOCK), found.split(BLOCK), strict=True):
+            hidden = torch.addmm(b1, block, w1.T).relu_()
+            if p > 0:
+                hidden.mul_(scaled_mask(hidden.shape, p, hidden))
+            torch.addmm(b2, hidden, w2.T, out=out)
+            kept.append(hidden)
+        ctx.save_for_backward(x, w1, b1, w2)
+        ctx.kept, ctx.scale = kept, scale_of(p)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, w1, b1, w2 = ctx.saved_tensors
+        grad, grad_x = grad.contiguous(), torch.empty_like(x)
+        grad_w1, grad_b1, grad_w2 = torch.zeros_like(w1), torch.zeros_like(b1), torch.zeros_like(w2)
+        scaled = w2 * ctx.scale
+        blocks = (x.split(BLOCK), grad.split(BLOCK), grad_x.split(BLOCK), ctx.kept)
+        for block, above, below, hidden in zip(*blocks, strict=True):
+            inside = torch.ops.aten.threshold_backward(above @ scaled, hidden, 0)
+            grad_w1.addmm_(inside.T, block)
+            grad_b1 += inside.sum(0)
+            grad_w2.addmm_(above.T, hidden)
+            torch.mm(inside, w1, out=below)
+        return grad_x, grad_w1, grad_b1, grad_w2, grad.sum(0), None
+
+
 class SetEncoder(nn.Module):
     """One layer of a Transformer over sets; no positions."""
 
@@ -257,7 +320,7 @@ class SetEncoder(nn.Module):
         self.attention = Attention(size, n_heads, dropout)
         self.first, self.second = nn.Linear(size, feedforward), nn.Linear(feedforward, size)
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, codes: Tensor, mask: Tensor) -> Tensor:
         """``(N, C, d)`` and who is there → members one after another, ``(n, d)``.
@@ -266,7 +329,9 @@ class SetEncoder(nn.Module):
         """
         attended = self.attention(codes, self.attention.keep(codes), mask[:, None])
         x = self.norms[0]((codes + self.dropout(attended))[mask])
-        return self.norms[1](x + self.dropout(self.second(self.dropout(self.first(x).relu()))))
+        weights = self.first.weight, self.first.bias, self.second.weight, self.second.bias
+        wide = _Wide.apply(x, *weights, self.dropout.p if self.training else 0.0)
+        return self.norms[1](x + self.dropout(wide))
 
 
 class Pool(nn.Module):
@@ -292,7 +357,7 @@ class DrugMemory(nn.Module):
         self.nodes, self.bias = nn.Parameter(torch.empty(n_medications, size)), nn.Parameter(torch.empty(size))
         self.ehr, self.ddi = nn.Linear(size, size), nn.Linear(size, size)
         self.ddi_share = nn.Parameter(torch.empty(1))  # lambda
-        self.dropout, self.lambda_init = nn.Dropout(dropout), lambda_init
+        self.dropout, self.lambda_init = Dropout(dropout), lambda_init
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -322,7 +387,7 @@ class Decoder(nn.Module):
         self.codes = nn.ModuleDict({kind: Attention(size, n_heads, dropout) for kind in KINDS})
         self.first, self.second = nn.Linear(size, 2 * size), nn.Linear(2 * size, size)
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -357,6 +422,23 @@ class _Memory:
     past_visit: Tensor  # (N, P) at which visit each was given
     past_scores: Tensor  # (N, P) how much that visit resembles this one
     past_mask: Tensor  # (N, P)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Of all ``N`` visits of a batch, what their memories are made of; ``m`` medications can be copied by somebody."""
+
+    bank: Tensor  # (M + 2, d)
+    codes: dict[Kind, Tensor]  # (N, C, d) encoded diagnoses and procedures
+    masks: dict[Kind, Tensor]  # (N, C)
+    members: Tensor  # (m, d) encoded medications
+    ids: Tensor  # (m,)
+    given_at: Tensor  # (m,) number of the visit
+    index: Tensor  # (N, P) which of them each visit may copy
+    index_mask: Tensor  # (N, P)
+    patient: Tensor  # (N,)
+    visit: Tensor  # (N,)
+    scores: Tensor  # (B, T, T)
 
 
 @dataclass(frozen=True)
@@ -396,10 +478,10 @@ class COGNet(Recommender):
     config: COGNetConfig
     ehr: Tensor
     rank: Tensor
-    tunable = False
 
     def __init__(self, config: COGNetConfig, context: Context) -> None:
         super().__init__(config, context)
+        self.tunable = config.writing in ("chain", "samples")
         sizes, d, heads = context.sizes, config.size, config.n_heads
         self.n_medications = M = sizes["medication"]
         self.end, self.start = M, M + 1
@@ -413,7 +495,7 @@ class COGNet(Recommender):
         self.memory = DrugMemory(M, d, config.memory_dropout, config.lambda_init)
         self.decoder = Decoder(d, heads, config.layer_dropout)
         self.generate, self.copy, self.gate = nn.Linear(d, M + 1), nn.Linear(d, d), nn.Linear(d, 1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("ehr", torch.zeros(M, M, dtype=torch.bool))
         # Until they are counted: medications in the order of their ids.
         self.register_buffer("rank", torch.arange(M))
@@ -426,35 +508,31 @@ class COGNet(Recommender):
         self.ehr.copy_(torch.from_numpy(co_prescription(linked)))
         counted = (cohort if config.rare_first_from == "all" else own).codes["medication"]
         counts = np.bincount(counted.values, minlength=M)
-        order = np.argsort(-counts if config.order == "frequency" else counts, kind="stable")
-        rank = np.empty(M, dtype=np.int64)
-        rank[order] = np.arange(M)
-        self.rank.copy_(torch.from_numpy(rank))
+        self.rank.copy_(torch.from_numpy(ranks(counts, config.order)))
 
     # -- encoder
 
     def remember(self, batch: VisitBatch, context: Context) -> _Memory:
         """What stands before each real visit of the batch, ``N`` of them."""
+        known = self._encode(batch, context)
+        return self._memory(known, torch.arange(len(known.patient), device=known.patient.device))
+
+    def _encode(self, batch: VisitBatch, context: Context) -> _Known:
         at, sizes = batch.visit_mask, batch.sizes
         vectors: dict[Kind, Tensor] = {}
-        kept: dict[Kind, tuple[Tensor, ...]] = {}
+        encoded: dict[Kind, Tensor] = {}
         masks: dict[Kind, Tensor] = {}
         for kind in KINDS:
             ids = batch.codes[kind][at]
             mask = ids < sizes[kind]
             embedded = self.dropout(self.codes[kind](ids))
             members = self.encoders[kind](embedded, mask)
-            codes = torch.zeros_like(embedded).masked_scatter(mask[..., None], members)
-            vectors[kind] = _on_grid(self.pools[kind](codes, mask), at)
-            kept[kind], masks[kind] = cast(Attention, self.decoder.codes[kind]).keep(codes), mask
+            encoded[kind] = torch.zeros_like(embedded).masked_scatter(mask[..., None], members)
+            vectors[kind], masks[kind] = _on_grid(self.pools[kind](encoded[kind], mask), at), mask
         scores = visit_scores(vectors["diagnosis"], vectors["procedure"])
         bank = nn.functional.pad(self.memory(self.ehr, context.ddi), (0, 0, 0, 2))
-        return _Memory(bank, kept, masks, *self._past(batch, scores))
-
-    def _past(self, batch: VisitBatch, scores: Tensor) -> tuple[Tensor, ...]:
-        """Medications of earlier visits, for each visit; see :class:`_Memory`."""
-        at, ids = batch.visit_mask, batch.codes["medication"]
-        # Of a patient's last visit nothing can be copied.
+        # Medications of earlier visits. Of a patient's last visit nothing can be copied.
+        ids = batch.codes["medication"]
         followed = torch.cat([at[:, 1:], torch.zeros_like(at[:, :1])], dim=1)
         given = (ids < self.n_medications) & followed[..., None]
         rows = ids[followed]
@@ -468,10 +546,24 @@ class COGNet(Recommender):
         place = torch.arange(int(length.max()) if len(length) else 0, device=at.device)
         there = place < length[:, None]
         index = torch.where(there, start[:, None] + place, 0)
+        given_at = given.nonzero(as_tuple=True)[1]
         patient, visit = at.nonzero(as_tuple=True)
-        given_at = given.nonzero(as_tuple=True)[1][index]
-        similarity = scores[patient[:, None], visit[:, None], given_at]
-        return members[index], rows[mask][index], given_at, similarity, there
+        return _Known(bank, encoded, masks, members, rows[mask], given_at, index, there, patient, visit, scores)
+
+    def _memory(self, known: _Known, rows: Tensor) -> _Memory:
+        """Memories of some visits, padded no further than to the longest among them."""
+        kept: dict[Kind, tuple[Tensor, ...]] = {}
+        masks: dict[Kind, Tensor] = {}
+        for kind in KINDS:
+            masks[kind] = _trimmed(known.masks[kind][rows])
+            codes = known.codes[kind].index_select(0, rows)[:, : masks[kind].shape[1]]
+            kept[kind] = cast(Attention, self.decoder.codes[kind]).keep(codes)
+        there = _trimmed(known.index_mask[rows])
+        index = known.index[rows, : there.shape[1]]
+        given_at = known.given_at[index]
+        similarity = known.scores[known.patient[rows, None], known.visit[rows, None], given_at]
+        past = nn.functional.embedding(index, known.members)
+        return _Memory(known.bank, kept, masks, past, known.ids[index], given_at, similarity, there)
 
     # -- decoder
 
@@ -489,19 +581,44 @@ class COGNet(Recommender):
 
     def read(self, lists: Tensor, memory: _Memory) -> _Steps:
         """Predictions at each step if ``lists`` ``(N, K)`` are what has been written; negative places do not count."""
+        return self._output_head(self._states(lists, memory), memory)
+
+    def _states(self, lists: Tensor, memory: _Memory) -> Tensor:
+        """The decoder along lists ``(N, K)``, ``(N, K, d)``."""
         words = self._words(
             torch.cat([torch.full_like(lists[:, :1], self.start), lists[:, :-1]], 1).clamp(min=0), memory
         )
         before = torch.ones(words.shape[1], words.shape[1], dtype=torch.bool, device=words.device).tril()
         attended = self.decoder.own(words, self.decoder.own.keep(words), before)
-        return self._output_head(self.decoder(words, attended, memory.kept, memory.masks), memory)
+        return self.decoder(words, attended, memory.kept, memory.masks)
 
     def write(self, memory: _Memory) -> Tensor:
-        """The best list that beam search finds for each visit, ``(N, K)``: medications, the end sign, then -1.
+        """A list for each visit as ``writing`` says, ``(N, K)``: medications, the end sign, then -1.
 
         Only a list of ``max_len`` medications has no end sign.
         """
-        N, W, M, own = len(memory.past_mask), self.config.beam, self.n_medications, self.decoder.own
+        if self.config.writing in ("beam", "greedy"):
+            return self._search(memory, self.config.beam if self.config.writing == "beam" else 1)
+        sets = self._marginals(memory) >= self.config.threshold
+        listed = nn.functional.pad(in_order(sets, self.rank), (0, 1), value=self.end)
+        return torch.where((listed == self.end).cumsum(1) <= 1, listed, -1)
+
+    def _next(
+        self, word: Tensor, cache: tuple[Tensor, ...] | None, memory: _Memory
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Log-probabilities ``(N, W, M + 1)`` of what follows words ``(N, W)``, and keys and values up to them."""
+        own = self.decoder.own
+        x = self._words(word, memory)
+        new = own.keep(x[:, :, None])  # (N, W, n_heads, 1, d / n_heads) each
+        cache = new if cache is None else tuple(torch.cat(pair, dim=-2) for pair in zip(cache, new, strict=True))
+        everything = torch.ones(1, 1, dtype=torch.bool, device=word.device)
+        attended = own(x[:, :, None], cache, everything)[:, :, 0]
+        steps = self._output_head(self.decoder(x, attended, memory.kept, memory.masks), memory)
+        return steps.log_prob, cache
+
+    def _search(self, memory: _Memory, W: int) -> Tensor:
+        """The best list that beam search finds for each visit, ``(N, K)``."""
+        N, M = len(memory.past_mask), self.n_medications
         device = memory.past_mask.device
         lists = torch.empty(N, W, 0, dtype=torch.long, device=device)
         total = torch.full((N, W), -torch.inf, device=device)
@@ -509,14 +626,9 @@ class COGNet(Recommender):
         used = torch.zeros(N, W, M, dtype=torch.bool, device=device)
         ended = torch.zeros(N, W, dtype=torch.bool, device=device)
         word, cache = torch.full((N, W), self.start, device=device), None
-        everything = torch.ones(1, 1, dtype=torch.bool, device=device)
         for _ in range(min(self.config.max_len, M)):
-            x = self._words(word, memory)
-            new = own.keep(x[:, :, None])  # (N, W, n_heads, 1, d / n_heads) each
-            cache = new if cache is None else tuple(torch.cat(pair, dim=-2) for pair in zip(cache, new, strict=True))
-            attended = own(x[:, :, None], cache, everything)[:, :, 0]
-            steps = self._output_head(self.decoder(x, attended, memory.kept, memory.masks), memory)
-            total, origin, word = beam_step(total, steps.log_prob, used, ended)
+            log_prob, cache = self._next(word, cache, memory)
+            total, origin, word = beam_step(total, log_prob, used, ended)
 
             def follow(kept: Tensor, origin: Tensor = origin) -> Tensor:
                 return kept[torch.arange(N, device=device)[:, None], origin]
@@ -530,6 +642,46 @@ class COGNet(Recommender):
             used = nn.functional.pad(follow(used), (0, 1)).scatter(2, word[..., None], True)[..., :M]
             cache = tuple(follow(kept) for kept in cache)
         return lists[:, 0]
+
+    def _marginals(self, memory: _Memory) -> Tensor:
+        """Probabilities of medications as ``writing`` reads them, ``(N, M)``."""
+        return self._chain(memory) if self.config.writing == "chain" else self._samples(memory)
+
+    def _chain(self, memory: _Memory) -> Tensor:
+        """One question for each medication, in the fixed order; what is answered with yes is written."""
+        N, M, device = len(memory.past_mask), self.n_medications, memory.past_mask.device
+        scores = memory.past.new_zeros(N, M)
+        order, rows = self.rank.argsort(), torch.arange(N, device=device)
+        word, cache = torch.full((N, 1), self.start, device=device), None
+        asked = torch.zeros(N, dtype=torch.long, device=device)
+        while len(rows):
+            log_prob, cache = self._next(word, cache, memory)
+            prob = log_prob[:, 0].exp()
+            chance = chances(prob[:, order], prob[:, self.end])
+            answered, yes = ask(chance, asked, self.config.threshold)
+            scores[rows] = torch.where(answered, chance, scores[rows])
+            going = yes < M
+            if not going.all():
+                memory, cache = _those(memory, going), tuple(kept[going] for kept in cache)
+            rows, asked, word = rows[going], yes[going] + 1, order[yes[going]][:, None]
+        return scores[:, self.rank]  # so far in the order of the questions
+
+    def _samples(self, memory: _Memory) -> Tensor:
+        """How many of :data:`medrec.nn.lists.SAMPLES` drawn lists hold each medication."""
+        N, M, device = len(memory.past_mask), self.n_medications, memory.past_mask.device
+        noise = gumbel((M + 1, SAMPLES, M + 1)).to(memory.past)
+        used = torch.zeros(N, SAMPLES, M + 1, dtype=torch.bool, device=device)
+        word, cache = torch.full((N, SAMPLES), self.start, device=device), None
+        ended = torch.zeros_like(word, dtype=torch.bool)
+        for table in noise:
+            log_prob, cache = self._next(word, cache, memory)
+            word = (log_prob + table).masked_fill(used, -torch.inf).argmax(-1)
+            word = torch.where(ended, self.end, word)
+            ended = word == self.end
+            if ended.all():
+                break
+            used = used.scatter(2, word[..., None], ~ended[..., None])
+        return used[..., :M].to(memory.past.dtype).mean(1)
 
     def lists(self, batch: VisitBatch) -> Tensor:
         """What is to be written for each real visit, ``(N, K)``: medications in order, the end sign, then -1."""
@@ -547,23 +699,25 @@ class COGNet(Recommender):
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits of the scores of the written lists, ``(B, T, M)``."""
-        memory = self.remember(batch, context)
-        written = self.write(memory)
-        scores = list_scores(self.read(_with_end(written), memory).log_prob, written)
+        _, scores = self._written(self.remember(batch, context))
         return _on_grid(scores.logit(1e-6), batch.visit_mask)
 
     def decide(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor]:
         """Scores and written sets, both ``(B, T, M)``."""
-        memory, at = self.remember(batch, context), batch.visit_mask
+        written, scores = self._written(self.remember(batch, context))
+        return _on_grid(scores, batch.visit_mask), _on_grid(self.sets(written), batch.visit_mask)
+
+    def _written(self, memory: _Memory) -> tuple[Tensor, Tensor]:
+        """Lists ``(N, K)`` and scores ``(N, M)``."""
+        if self.tunable:
+            scores = self._marginals(memory)
+            return in_order(scores >= self.config.threshold, self.rank), scores
         written = self.write(memory)
-        scores = list_scores(self.read(_with_end(written), memory).log_prob, written)
-        return _on_grid(scores, at), _on_grid(self.sets(written), at)
+        return written, list_scores(self.read(_with_end(written), memory).log_prob, written)
 
     def sets(self, lists: Tensor) -> Tensor:
         """Medications on lists ``(N, K)``, as ``(N, M)`` bool; the end sign is none."""
-        there = (lists >= 0) & (lists < self.n_medications)
-        sets = torch.zeros(len(lists), self.n_medications + 1, dtype=torch.bool, device=lists.device)
-        return sets.scatter(1, torch.where(there, lists, self.n_medications), True)[:, :-1]
+        return in_sets(lists, self.n_medications)
 
     def explain(self, batch: VisitBatch, context: Context) -> pl.DataFrame:
         """For each medication on the list of one patient's last visit: was it written anew, or copied from where?
@@ -598,17 +752,52 @@ class COGNet(Recommender):
 
     def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Cross-entropy of the true lists, mean over all their words, end signs among them."""
-        memory, target = self.remember(batch, context), self.lists(batch)
-        return _mean_loss(self.read(target, memory).log_prob, target)
+        known, target = self._encode(batch, context), self.lists(batch)
+        length, past = (target >= 0).sum(1), known.index_mask.sum(1)
+        losses = []
+        for rows in _alike(past, length):
+            memory, lists = self._memory(known, rows), target[rows, : int(length[rows].max())]
+            losses.append(self._losses(self._states(lists, memory), lists, memory))
+        return torch.cat(losses).mean()
+
+    def _losses(self, states: Tensor, lists: Tensor, memory: _Memory) -> Tensor:
+        """Cross-entropy of each word of lists ``(N, K)``; of all words only the true ones are looked at."""
+        real = lists >= 0
+        true = lists[real]
+        written = -nn.functional.cross_entropy(self.generate(states[real]), true, reduction="none")
+        past = memory.past_mask.any(1, keepdim=True).expand_as(real)[real]
+        scores = self.copy(states) @ memory.past.transpose(1, 2) / states.shape[-1] ** 0.5
+        weights = copy_weights(scores, memory.past_scores[:, None], memory.past_mask[:, None])
+        copied = (weights * (memory.past_ids[:, None] == lists[..., None])).sum(-1)[real]
+        return -_mixed(written, copied, self.gate(states)[..., 0][real], past)
+
+
+def _alike(past: Tensor, length: Tensor) -> list[Tensor]:
+    """Groups of visits with pasts and lists of similar length, so that little is padded."""
+    by_past = past.argsort(stable=True)
+    first = int((past == 0).sum())
+    groups = []
+    for part in (by_past[:first], *by_past[first:].split(4 * GROUP)):
+        groups += part[length[part].argsort(stable=True)].split(GROUP)
+    return [rows for rows in groups if len(rows)]
+
+
+def _trimmed(mask: Tensor) -> Tensor:
+    """Without the columns behind the last one that holds anything; what is there stands in front."""
+    return mask[:, : int(mask.sum(1).max())] if len(mask) else mask
+
+
+def _those(memory: _Memory, keep: Tensor) -> _Memory:
+    """The memories of the visits where ``keep`` ``(N,)`` holds."""
+    kept = {kind: tuple(x[keep] for x in pair) for kind, pair in memory.kept.items()}
+    masks = {kind: mask[keep] for kind, mask in memory.masks.items()}
+    past = (memory.past, memory.past_ids, memory.past_visit, memory.past_scores, memory.past_mask)
+    return _Memory(memory.bank, kept, masks, *(x[keep] for x in past))
 
 
 def _with_end(lists: Tensor) -> Tensor:
     """One place more, so that there is a prediction after the last word too."""
     return nn.functional.pad(lists, (0, 1), value=-1)
-
-
-def _mean_loss(log_prob: Tensor, target: Tensor) -> Tensor:
-    return nn.functional.nll_loss(log_prob.transpose(1, 2), target, ignore_index=-1)
 
 
 def _on_grid(rows: Tensor, at: Tensor) -> Tensor:
@@ -640,8 +829,10 @@ SYSTEM = System(
             ("frequent-first", "frequent first", "paper", {"order": "frequency"}),
             ("record", "order of the record", "paper", {"order": "record"}),
             ("unset", "weight of interactions unset", "paper", {"lambda_init": "garbage"}),
-            ("greedy", "greedy", "paper", {"beam": 1}),
+            ("greedy", "greedy", "paper", {"writing": "greedy"}),
             ("official", "official", "official", {}),
+            ("chain", "chain of questions", "paper", {"writing": "chain"}),
+            ("class-code", "chain, class-code order", "paper", {"order": "class_code", "writing": "chain"}),
         )
     ),
 )

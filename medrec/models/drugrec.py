@@ -65,6 +65,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind, Vocabulary
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.dropout import Dropout
 from medrec.nn.gin import GIN
 
 Repair = Literal["none", "official", "greedy", "exact"]
@@ -293,7 +294,7 @@ class TextEncoder(nn.Module):
         self.positions = nn.Embedding(positions, d)
         self.segment = nn.Embedding(config.segments, d)
         self.norm = nn.LayerNorm(d)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         layers = [
             nn.TransformerEncoderLayer(d, config.n_heads, 4 * d, config.dropout, batch_first=True)
             for _ in range(config.n_layers)
@@ -301,6 +302,8 @@ class TextEncoder(nn.Module):
         for layer in layers:
             # Weights of attention are not dropped: without it they need not be kept, and an epoch takes a fifth less.
             layer.self_attn.dropout = 0.0
+            for name in ("dropout", "dropout1", "dropout2"):
+                setattr(layer, name, Dropout(config.dropout))
         self.layers = nn.ModuleList(layers)
         self.last_norm = nn.LayerNorm(d)
 

@@ -41,13 +41,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medrec.arguments import Dropout, Rate, Weight
+from medrec.arguments import Dropout as DropoutRate
+from medrec.arguments import Rate, Weight
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.derangement import derangement
+from medrec.nn.dropout import Dropout
 from medrec.nn.set_attention import masked_softmax
 
 Graph = Literal["observed", "lift", "empty", "complete", "shuffled"]
@@ -59,7 +61,7 @@ class GAMENetConfig(TrainingConfig):
 
     size: int = 64  # width of embeddings, queries and memory; released code
     dropout: float = 0.5  # on each code's embedding; the copy of the SafeDrug repository, 0.4 in its own
-    memory_dropout: Dropout = 0.3  # between the layers of the graph networks; released code
+    memory_dropout: DropoutRate = 0.3  # between the layers of the graph networks; released code
     ehr_from: Literal["train", "all"] = "train"  # visits that make the graph; released code: all
     graph: Graph = "observed"  # ours; see the module
     bce_weight: Weight = 0.9  # released code
@@ -193,7 +195,7 @@ class GraphNetwork(nn.Module):
         self.first_bias = nn.Parameter(torch.empty(width))
         self.second = nn.Parameter(torch.empty(width, width))
         self.second_bias = nn.Parameter(torch.empty(width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -251,7 +253,7 @@ class GAMENet(Recommender):
         self.ddi_share = nn.Parameter(torch.empty(1))  # lambda
         self.hidden = nn.Linear(3 * d, 2 * d)
         self.output = nn.Linear(2 * d, M)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("ehr", torch.zeros(M, M, dtype=torch.bool))
         self.register_buffer("temperature", torch.tensor(config.temperature))
         self.reset_parameters()

@@ -56,6 +56,8 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.dropout import Dropout
+from medrec.nn.segments import segment_sums
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,13 @@ def roc_thresholds(target: NDArray[np.bool_], prob: NDArray) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class _Reading:
-    """What one forward pass computed; the loss needs more of it than the logits."""
+    """What is said of ``V`` real visits, patient behind patient, and of the ``n`` of them that are not the first."""
 
-    logits: Tensor  # (B, T, M) base and all changes so far
-    direct: Tensor  # (B, T, M) from the visit alone
-    change: Tensor  # (B, T, M) residual; 0 at first visits
+    b: Tensor  # (V,) whose visit
+    t: Tensor  # (V,) which one
+    later: Tensor  # (n,) places in V; the visit before stands in front of it
+    direct: Tensor  # (V, M) logits from the visit alone
+    change: Tensor  # (n, M) residual
 
 
 class MICRON(Recommender):
@@ -214,7 +218,7 @@ class MICRON(Recommender):
         self.health = nn.Linear(2 * d, d)
         self.inner = nn.Linear(d, config.hidden)
         self.output = nn.Linear(config.hidden, sizes["medication"])
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("loss_weights", torch.full((4,), 0.25))
         self.register_buffer("loss_means", torch.zeros(4))
         self.register_buffer("n_losses", torch.zeros(()))
@@ -230,31 +234,37 @@ class MICRON(Recommender):
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits ``(B, T, M)``: those of the first visit, and the changes since."""
-        return self._read(batch).logits
+        found = self._read(batch)
+        first = found.t == 0
+        parts = torch.where(first[:, None], found.direct, 0.0).index_copy(0, found.later, found.change)
+        grid = parts.new_zeros(*batch.visit_mask.shape, parts.shape[-1])
+        return grid.index_put((found.b, found.t), parts).cumsum(1)
 
     def _read(self, batch: VisitBatch) -> _Reading:
+        b, t = batch.visit_mask.nonzero(as_tuple=True)
         health = self.health(self._embed(batch))
+        later = t.nonzero()[:, 0]
+        change = health.index_select(0, later) - health.index_select(0, later - 1)
         direct = self._prescribe(health, bias=True)
-        change = self._prescribe(health.diff(dim=1), bias=self.config.residual_bias)
-        change = torch.cat([torch.zeros_like(direct[:, :1]), change], dim=1)
-        return _Reading(direct[:, :1] + change.cumsum(1), direct, change)
+        return _Reading(b, t, later, direct, self._prescribe(change, bias=self.config.residual_bias))
 
     def _prescribe(self, health: Tensor, *, bias: bool) -> Tensor:
         b1, b2 = (self.inner.bias, self.output.bias) if bias else (None, None)
         return prescription(health, self.inner.weight, b1, self.output.weight, b2)
 
     def _embed(self, batch: VisitBatch) -> Tensor:
-        """Sums of the dropped-out embeddings of diagnoses and of procedures, ``(B, T, 2 d)``."""
-        B, T = batch.visit_mask.shape
-        sums, start = [], 0
-        for kind in KINDS:
-            ids = batch.codes[kind].reshape(B * T, -1)
-            real = ids < batch.sizes[kind]
-            rows = self.dropout(self.embedding(ids[real] + start))
-            empty = rows.new_zeros(B * T, self.config.size)
-            sums.append(empty.index_add(0, real.nonzero()[:, 0], rows).reshape(B, T, -1))
+        """Sums of the dropped-out embeddings of diagnoses and of procedures of each real visit, ``(V, 2 d)``."""
+        at, start, ids, owners = batch.visit_mask, 0, [], []
+        V = int(at.sum())
+        for number, kind in enumerate(KINDS):
+            codes = batch.codes[kind][at]
+            real = codes < batch.sizes[kind]
+            ids.append(codes[real] + start)
+            owners.append(real.nonzero()[:, 0] + number * V)
             start += batch.sizes[kind]
-        return torch.cat(sums, dim=-1)
+        # One look-up for both kinds, of real codes alone.
+        rows = self.dropout(self.embedding(torch.cat(ids)))
+        return torch.cat(segment_sums(rows, torch.cat(owners), len(KINDS) * V).split(V), dim=-1)
 
     def decide(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor]:
         """Probabilities and carried sets, both ``(B, T, M)``."""
@@ -277,7 +287,7 @@ class MICRON(Recommender):
         """
         reading = self._read(batch)
         T = int(batch.visit_mask[0].sum())
-        shares = torch.cat([reading.direct[0, :1], reading.change[0, 1:T]]).cpu().numpy()
+        shares = torch.cat([reading.direct[:1], reading.change[: T - 1]]).cpu().numpy()
         codes = context.vocab["medication"].codes
         return pl.DataFrame(
             {
@@ -293,26 +303,27 @@ class MICRON(Recommender):
     def loss(self, batch: VisitBatch, context: Context) -> Tensor:
         """Mean over scored visits of the four terms of the module's text."""
         reading, config = self._read(batch), self.config
-        now = self.scored(batch)[:, 1:]
-        if not now.any():
-            return reading.logits.sum() * 0
-        target, prob = batch.target, reading.direct.sigmoid()
+        later = reading.later
+        if not len(later):
+            return reading.direct.sum() * 0
+        target, prob = batch.target[reading.b, reading.t], reading.direct.sigmoid()
         bce = nn.functional.binary_cross_entropy_with_logits(
-            reading.direct, target.to(reading.direct.dtype), reduction="none"
+            reading.direct, target.to(prob.dtype), reduction="none"
         ).mean(-1)
         margin = margin_loss(prob, target)
-        rebuilt = (reading.direct[:, :-1] + reading.change[:, 1:]).sigmoid()
-        difference = (prob[:, 1:] - rebuilt).square().mean(-1)
-        interacting = ddi_loss(prob[:, 1:], context.ddi, 1 / prob.shape[-1])
-        unsafe = visit_ddi_rate(prob[:, 1:].detach() >= config.threshold, context.ddi) > config.target_ddi
+        now = prob.index_select(0, later)
+        rebuilt = (reading.direct.index_select(0, later - 1) + reading.change).sigmoid()
+        difference = (now - rebuilt).square().mean(-1)
+        interacting = ddi_loss(now, context.ddi, 1 / prob.shape[-1])
+        unsafe = visit_ddi_rate(now.detach() >= config.threshold, context.ddi) > config.target_ddi
 
         def with_previous(term: Tensor) -> Tensor:
-            return config.current_share * term[:, 1:] + (1 - config.current_share) * term[:, :-1]
+            return config.current_share * term[later] + (1 - config.current_share) * term[later - 1]
 
         terms = [with_previous(bce), config.margin_weight * with_previous(margin), interacting, difference]
-        weights = self._weigh(torch.stack([term[now].mean() for term in terms]).detach())
+        weights = self._weigh(torch.stack([term.mean() for term in terms]).detach())
         terms[2] = interacting * unsafe
-        return weights @ torch.stack([term[now].mean() for term in terms])
+        return weights @ torch.stack([term.mean() for term in terms])
 
     def _weigh(self, losses: Tensor) -> Tensor:
         """Weights of the four terms; while training they follow the losses."""

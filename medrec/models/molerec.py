@@ -51,6 +51,7 @@ from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.derangement import derangement
+from medrec.nn.dropout import Dropout
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 
@@ -170,7 +171,7 @@ class MoleRec(Recommender):
         self.fragment_attention = SetAttention(d, config.n_heads, feedforward=config.sab_feedforward)
         self.asking, self.asked = nn.Linear(d, d), nn.Linear(d, d)
         self.score = nn.Sequential(nn.Linear(d, d // 2), nn.ReLU(), nn.Linear(d // 2, 1))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         order = torch.arange(len(own), device=own.device)
         if config.mask == "shuffled":
             has = own.any(1).nonzero()[:, 0]

@@ -36,6 +36,8 @@ from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Kind
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.dropout import Dropout
+from medrec.nn.segments import segment_sums
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class RETAIN(Recommender):
         self.alpha_score = nn.Linear(d, 1)
         self.beta_score = nn.Linear(d, d)
         self.output = nn.Linear(d, sizes["medication"])
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -195,16 +197,50 @@ class RETAIN(Recommender):
         B, T, _ = batch.target.shape
         return alpha.new_zeros(B, T, T).index_put((sequences.b[k], sequences.t[k], sequences.place[k, l]), alpha[k, l])
 
+    def loss(self, batch: VisitBatch, context: Context) -> Tensor:
+        """Binary cross-entropy, mean over the scored visits and their medications; a scalar."""
+        sequences, alpha, beta, visits = self._read(batch)
+        logits = self.output(context_vector(alpha, beta, visits))
+        if not len(logits):
+            return logits.sum()
+        target = batch.target[sequences.b, sequences.t].to(logits.dtype)
+        return nn.functional.binary_cross_entropy_with_logits(logits, target)
+
     def _read(self, batch: VisitBatch) -> tuple[_Sequences, Tensor, Tensor, Tensor]:
         """Attention weights ``(K, L)``, ``(K, L, d)`` and visits ``(K, L, d)`` of every target."""
         sequences = self._sequences(batch)
-        visits = self._embed(batch)[sequences.source]
-        # Sequences start at place 0 and are padded behind, and a GRU only looks back: no packing is needed.
-        alpha_state, _ = self.alpha_gru(visits)
-        beta_state, _ = self.beta_gru(visits)
+        visits = self._embed(batch)
+        alpha_state, beta_state = self._states(visits, sequences)
         scores = self.alpha_score(alpha_state)[..., 0]
         alpha = visit_attention(scores, sequences.mask, self.config.alpha_axis)
-        return sequences, alpha, self.beta_score(beta_state).tanh(), visits
+        return sequences, alpha, self.beta_score(beta_state).tanh(), nn.functional.embedding(sequences.source, visits)
+
+    def _states(self, visits: Tensor, sequences: _Sequences) -> tuple[Tensor, Tensor]:
+        """What both GRUs say after each visit, ``(K, L, d)`` each, 0 at padding.
+
+        They read the same visits, so they are one GRU of two parts: each visit is multiplied once, however many
+        targets read it, and sequences that have ended are left out.
+        """
+        K, L, d = *sequences.mask.shape, self.config.size
+        # Of each GRU: input weights (3 d, d), state weights (3 d, d), and their biases.
+        both = zip(*(tuple(gru.parameters()) for gru in (self.alpha_gru, self.beta_gru)), strict=True)
+        w_input, w_state, b_input, b_state = (torch.stack(pair) for pair in both)
+        inputs = nn.functional.linear(visits, w_input.flatten(0, 1), b_input.flatten()).unflatten(1, (2, 3 * d))
+        recurrent, bias = w_state.transpose(1, 2), b_state[:, None]
+        longest_first = sequences.mask.sum(1).argsort(descending=True, stable=True)
+        source = sequences.source[longest_first]
+        going = sequences.mask.sum(0).tolist()
+        state, states = visits.new_zeros(2, K, d), []
+        for step, n in enumerate(going):
+            given = inputs.index_select(0, source[:n, step]).transpose(0, 1)
+            state = state[:, :n]
+            of_state = torch.baddbmm(bias, state, recurrent)
+            reset, update = (given[..., : 2 * d] + of_state[..., : 2 * d]).sigmoid().chunk(2, dim=-1)
+            new = (given[..., 2 * d :] + reset * of_state[..., 2 * d :]).tanh()
+            state = new + update * (state - new)
+            states.append(nn.functional.pad(state, (0, 0, 0, K - n)))
+        grid = torch.stack(states, dim=2)[:, longest_first.argsort()] if states else visits.new_zeros(2, K, L, d)
+        return grid[0], grid[1]
 
     def _sequences(self, batch: VisitBatch) -> _Sequences:
         B, T = batch.visit_mask.shape
@@ -224,21 +260,23 @@ class RETAIN(Recommender):
 
         For ``with_current`` another ``B T`` rows follow: the same visits without their medications.
         """
-        current = self._sum(batch, ("diagnosis", "procedure"))
-        past = current + self._sum(batch, ("medication",))
-        both = torch.cat([past, current]) if self.config.inputs == "with_current" else past
-        return both.reshape(-1, self.config.size)
-
-    def _sum(self, batch: VisitBatch, kinds: tuple[Kind, ...]) -> Tensor:
         B, T = batch.visit_mask.shape
-        total = self.embedding.weight.new_zeros(B * T, self.config.size)
-        for kind in kinds:
-            ids = batch.codes[kind].reshape(B * T, -1)
-            real = ids < batch.sizes[kind]
-            # Only real codes are looked up: rows are padded to the longest visit, most are far shorter.
-            rows = self.dropout(self.embedding(ids[real] + self.starts[kind]))
-            total = total.index_add(0, real.nonzero()[:, 0], rows)
-        return total
+        current = self.config.inputs == "with_current"
+        ids = torch.cat([batch.codes[kind] + self.starts[kind] for kind in self.kinds], dim=-1)
+        real = torch.cat([batch.codes[kind] < batch.sizes[kind] for kind in self.kinds], dim=-1)
+        if not current:
+            # Nobody reads a patient's last visit.
+            real[:, :-1] &= batch.visit_mask[:, 1:, None]
+            real[:, -1] = False
+        # Only real codes are looked up: rows are padded to the longest visit, most are far shorter.
+        ids = ids[real]
+        visit = real.reshape(B * T, -1).nonzero()[:, 0]
+        rows = self.dropout(self.embedding(ids))
+        past = segment_sums(rows, visit, B * T)
+        if not current:
+            return past
+        seen = ids < self.starts["medication"]
+        return torch.cat([past, segment_sums(rows[seen], visit[seen], B * T)])
 
 
 SYSTEM = System(

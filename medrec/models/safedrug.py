@@ -49,6 +49,7 @@ from medrec.data.cohort import Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.nn.derangement import derangement
+from medrec.nn.dropout import Dropout
 
 Clip = Literal["max", "min"]
 
@@ -271,7 +272,7 @@ class SafeDrug(Recommender):
         self.votes = nn.Parameter(torch.empty(S, M))
         if config.no_fragment == "constant":
             self.constant = nn.Parameter(torch.empty(M))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("order", derangement(M) if config.molecules == "shuffled" else torch.arange(M))
         self.reset_parameters()
         if config.molecule_encoder == "frozen_random":

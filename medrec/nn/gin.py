@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, embedding_bag
+from torch.nn.functional import embedding_bag
+
+from medrec.nn.dropout import dropout
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch

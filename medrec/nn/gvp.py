@@ -39,6 +39,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import layer_norm, linear
 
+from medrec.nn.dropout import Dropout, dropout, scaled_mask
+
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
 
@@ -215,7 +217,7 @@ def drop_vectors(V: Tensor, p: float, training: bool) -> Tensor:
     """Dropout of whole vectors ``(..., nu, 3)``: dropping single coordinates would favour the axes."""
     if not training or p == 0:
         return V
-    return V * torch.empty(V.shape[:-1], dtype=V.dtype, device=V.device).bernoulli_(1 - p).div_(1 - p)[..., None]
+    return V * scaled_mask(V.shape[:-1], p, V)[..., None]
 
 
 class Norm(nn.Module):
@@ -343,7 +345,7 @@ class GVPLayer(nn.Module):
         return self.norms[1](*self._add(s, V, change))
 
     def _add(self, s: Tensor, V: Tensor, change: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        scalars = nn.functional.dropout(change[0], self.dropout, self.training)
+        scalars = dropout(change[0], self.dropout, self.training)
         return s + scalars, V + drop_vectors(change[1], self.dropout, self.training)
 
 
@@ -384,7 +386,7 @@ class GVPEncoder(nn.Module):
         self.layers = nn.ModuleList(GVPLayer(node, edge, dropout) for _ in range(n_layers))
         self.readout = nn.ModuleList([Norm(scalars), GVP(node, (scalars, 0))])
         self.mlp = nn.Sequential(  # widths, slope and rate of the released code
-            nn.Linear(scalars, 1024), nn.LeakyReLU(inplace=True), nn.Dropout(0.25), nn.Linear(1024, out)
+            nn.Linear(scalars, 1024), nn.LeakyReLU(inplace=True), Dropout(0.25), nn.Linear(1024, out)
         )
 
     def reset_parameters(self) -> None:

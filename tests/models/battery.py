@@ -482,3 +482,23 @@ class RankerBattery(NetworkBattery):
         above = scores[:, :, None] > scores[:, None, :]
         pairs = given[:, :, None] & ~given[:, None, :]
         assert float(above[pairs].float().mean()) >= self.case.ordered
+
+
+def same_step(network, slow, context, batch):
+    """The loss and all gradients, as the network computes them and as a plain reference does."""
+    found = []
+    for loss in (network.loss(batch, context), slow):
+        network.zero_grad()
+        loss.backward()
+        gradients = {name: None if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
+        found.append((loss.detach(), gradients))
+    (loss, gradients), (expected, reference) = found
+    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=1e-6)
+    assert any(g is not None and g.abs().max() > 1e-3 for g in reference.values())
+    for name, gradient in reference.items():
+        if gradient is None:
+            assert gradients[name] is None or not gradients[name].any(), name
+        else:
+            torch.testing.assert_close(
+                gradients[name], gradient, atol=6e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from medrec.data.batch import VisitBatch
+from medrec.models import cognet
 from medrec.models.cognet import (
     Attention,
     SetEncoder,
@@ -19,7 +20,8 @@ from medrec.models.cognet import (
     visit_scores,
 )
 from medrec.models.registry import get
-from tests.models.battery import Battery, Case, output, recode
+from medrec.nn.dropout import scaled_mask
+from tests.models.battery import Battery, Case, output, recode, same_step
 from tests.toys import random_cohort
 
 
@@ -251,7 +253,15 @@ class TestAsRecorded(Battery):
 
 
 class TestGreedy(Battery):
-    case = case(beam=1)
+    case = case(writing="greedy")
+
+
+class TestChain(Battery):
+    case = case(writing="chain", order="class_code")
+
+
+class TestSamples(Battery):
+    case = case(writing="samples", order="class_code")
 
 
 def spread(network, seed=0):
@@ -460,11 +470,19 @@ def test_lists_are_no_longer_than_allowed():
     assert sets.sum(-1).max() == 2
 
 
+AS_IDS = (("record", np.zeros(9)), ("class_code", np.arange(9)))
+
+
 def test_true_lists_in_each_order():
     cohort = random_cohort(30, seed=5)
     counts = cohort.codes["medication"].multi_hot(9).sum(0)
     batch = VisitBatch.build(cohort, np.arange(30))
-    for order, key in (("rare_first", counts), ("frequency", -counts), ("record", np.zeros(9))):
+    for order, key in (
+        ("rare_first", counts),
+        ("frequency", -counts),
+        ("record", np.zeros(9)),
+        ("class_code", np.arange(9)),
+    ):
         lists = case(order=order).build(cohort).lists(batch)
         for row, visit in zip(lists.tolist(), batch.visits[batch.visit_mask].tolist(), strict=True):
             true = cohort.codes["medication"][visit].tolist()
@@ -589,3 +607,93 @@ def test_reasons_add_up():
 def test_official_is_the_three_switches():
     paper, official = get("cognet").configure("paper"), get("cognet").configure("official")
     assert official == replace(paper, ehr_from="all", rare_first_from="all", lambda_init="garbage")
+
+
+def test_a_step_is_that_of_the_whole_vocabulary(monkeypatch):
+    """All words of all lists at once, padded, with the wide layers in one piece."""
+    cohort = random_cohort(24, seed=11)
+    system = case(dropout=0.0)
+    network, context = spread(system.build(cohort)).train(), system.context(cohort)
+    batch = VisitBatch.build(cohort, np.arange(24))
+
+    def plain(x, w1, b1, w2, b2, p):
+        return nn.functional.linear(nn.functional.linear(x, w1, b1).relu(), w2, b2)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cognet._Wide, "apply", plain)
+        target = network.lists(batch)
+        log_prob = network.read(target, network.remember(batch, context)).log_prob
+        slow = nn.functional.nll_loss(log_prob.transpose(1, 2), target, ignore_index=-1)
+    monkeypatch.setattr(cognet, "GROUP", 5)
+    monkeypatch.setattr(cognet, "BLOCK", 7)
+    same_step(network, slow, context, batch)
+
+
+def test_dropout_between_the_wide_layers():
+    """What is kept is scaled up, and its gradient with it."""
+    torch.manual_seed(0)
+    weights = [torch.randn(*shape, dtype=torch.double) for shape in ((40, 3), (40,), (3, 40), (3,))]
+    weights = [w.requires_grad_() for w in weights]
+    x = torch.randn(300, 3, dtype=torch.double, requires_grad=True)
+    inputs = (x, *weights)
+    state = torch.get_rng_state()
+    found = cognet._Wide.apply(*inputs, 0.4)
+    torch.set_rng_state(state)
+    masks = torch.cat([scaled_mask((len(block), 40), 0.4, x) for block in x.split(cognet.BLOCK)])
+    w1, b1, w2, b2 = weights
+    expected = (masks * (x @ w1.T + b1).relu()) @ w2.T + b2
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(found)
+    for got, want in zip(
+        torch.autograd.grad((found * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, want)
+
+
+def test_the_chain_is_one_question_after_another():
+    """The lists so far are read anew for each question; chances from what is left of the probabilities."""
+    cohort = random_cohort(10, seed=2)
+    system = case(writing="chain", order="class_code", threshold=0.3)
+    network, context = spread(system.build(cohort)), system.context(cohort)
+    batch = VisitBatch.build(cohort, np.arange(10))
+    with torch.no_grad():
+        scores, sets = (x[batch.visit_mask] for x in network.decide(batch, context))
+        memory = network.remember(batch, context)
+        words = [[] for _ in scores]
+        for m in range(9):
+            lists = torch.full((len(words), 10), -1)
+            for row, listed in zip(lists, words, strict=True):
+                row[: len(listed)] = torch.tensor(listed, dtype=torch.long)
+            prob = network.read(lists, memory).log_prob.double().exp()
+            for n, listed in enumerate(words):
+                p = prob[n, len(listed)]
+                chance = float(p[m] / p[m:].sum())
+                assert float(scores[n, m]) == pytest.approx(chance, abs=1e-5)
+                if chance >= 0.3:
+                    listed.append(m)
+    assert [row.nonzero()[:, 0].tolist() for row in sets] == words
+    assert len({len(listed) for listed in words}) > 2
+    with torch.no_grad():
+        assert torch.equal(network.sets(network.write(memory)), sets)
+
+
+def test_drawn_lists_are_drawn_from_the_probabilities_of_the_first_word():
+    """With an end that nearly always follows, a score is the share of draws of one word."""
+    cohort = random_cohort(60, seed=3)
+    system = case(writing="samples")
+    network, context = system.build(cohort).eval(), system.context(cohort)
+    batch = VisitBatch.build(cohort, np.arange(60))
+    with torch.no_grad():
+        memory = network.remember(batch, context)
+        first = network.read(torch.full((len(memory.past), 1), -1), memory).log_prob[:, 0].exp()
+        scores = network.decide(batch, context)[0][batch.visit_mask]
+    assert torch.equal(scores * 16, (scores * 16).round())
+    assert (scores.mean(0) >= first[:, :9].mean(0) - 0.15).all()
+    assert scores.max() <= 1
+
+
+def test_which_ways_of_writing_have_a_threshold():
+    for writing, tunable in (("beam", False), ("greedy", False), ("chain", True), ("samples", True)):
+        assert case(writing=writing).build(random_cohort(3)).tunable == tunable

@@ -10,7 +10,7 @@ from medrec.data.batch import VisitBatch
 from medrec.models.leap import additive_scores, attend, linear_scores
 from medrec.models.registry import get
 from medrec.types import Ragged
-from tests.models.battery import Battery, Case, output
+from tests.models.battery import Battery, Case, output, recode, same_step
 from tests.toys import random_cohort
 
 E = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])
@@ -77,6 +77,14 @@ class TestOfficial(Battery):
 
 class TestRareFirst(Battery):
     case = Case("leap", {"order": "rare_first"}, **NOW)
+
+
+class TestChain(Battery):
+    case = Case("leap", {"order": "class_code", "writing": "chain"}, **NOW)
+
+
+class TestSamples(Battery):
+    case = Case("leap", {"order": "class_code", "writing": "samples"}, **NOW)
 
 
 def spread(network):
@@ -173,23 +181,29 @@ def test_lists_have_no_repeats_and_end():
     batch = VisitBatch.build(cohort, np.arange(20))
     with torch.no_grad():
         written = network.write(batch, batch.visit_mask)
-    ended = 0
-    for steps, chosen in zip(written.steps.tolist(), written.sets, strict=True):
+        sets = network.recommend(batch, Case("leap").context(cohort))[batch.visit_mask]
+    for steps, chosen in zip(written.lists.tolist(), sets, strict=True):
         listed = [m for m in steps if m < 9]
         assert len(listed) == len(set(listed))
         assert sorted(listed) == chosen.nonzero()[:, 0].tolist()
-        assert steps[: len(listed)] == listed
-        ended += 10 in steps
-        assert all(s == 11 for s in steps[len(listed) + 1 :])
-    assert ended
+        assert steps == listed + [9] * (len(steps) - len(listed))
+    assert len(set((written.lists == 9).sum(1).tolist())) > 2, "they end on their own, some sooner than others"
     assert (written.scores.sum(1) <= 1 + 1e-6).all()
+
+
+AS_IDS = (("record", np.zeros(9)), ("class_code", np.arange(9)))
 
 
 def test_true_lists_in_each_order():
     cohort = random_cohort(30, seed=5)
     counts = cohort.codes["medication"].multi_hot(9).sum(0)
     batch = VisitBatch.build(cohort, np.arange(30))
-    for order, key in (("frequency", -counts), ("rare_first", counts), ("record", np.zeros(9))):
+    for order, key in (
+        ("frequency", -counts),
+        ("rare_first", counts),
+        ("record", np.zeros(9)),
+        ("class_code", np.arange(9)),
+    ):
         case = Case("leap", {"order": order})
         network = case.build(cohort)
         network.prepare(cohort, np.arange(30), case.context(cohort))
@@ -246,16 +260,14 @@ def test_attention_looks_at_every_diagnosis_at_every_step():
         network = spread(case.build(cohort)).eval()
         batch = VisitBatch.build(cohort, np.arange(6))
         with torch.no_grad():
-            memory = network._remember(batch, batch.visit_mask)
-            token = network.tokens.weight[9].expand(len(memory.mask), -1)
-            state, first, memory_after = network._step(token, token, memory)
-            _, second, _ = network._step(token, state, memory_after)
-        assert first.shape == memory.mask.shape
-        assert second.shape == (memory.mask.shape if keep else (len(memory.mask), 1))
-        if keep:
-            several = memory.mask.sum(1) > 1
-            assert (first - second)[several].abs().max() > 1e-4
-            torch.testing.assert_close(second.sum(1), memory.mask.any(1).float())
+            words = network.write(batch, batch.visit_mask).lists
+            weights = network.attention(batch, batch.visit_mask, words)
+        mask = (batch.codes["diagnosis"] < batch.sizes["diagnosis"])[batch.visit_mask]
+        assert weights.shape == (*words.shape, mask.shape[1])
+        torch.testing.assert_close(weights.sum(-1), mask.any(1).float()[:, None].expand_as(words))
+        assert not weights[~mask[:, None].expand_as(weights)].any()
+        moved = (weights[:, 1] - weights[:, 0])[mask.sum(1) > 1].abs().max()
+        assert moved > 1e-4 if keep else moved == 0
 
 
 def test_a_ceiling_on_length_is_a_ceiling_on_jaccard():
@@ -293,3 +305,124 @@ def test_reasons_are_weights_of_the_diagnoses():
 def test_official_is_the_four_switches():
     paper, official = get("leap").configure("paper"), get("leap").configure("official")
     assert official == replace(paper, attention="linear", keep_attention=False, order="record", max_len=20)
+
+
+def padded_loss(network, batch):
+    """Teacher forcing on padded tensors, every visit going on to the end of the longest list."""
+    at, d = batch.visit_mask, network.config.size
+    target = network.lists(batch)[at]
+    ids = batch.codes["diagnosis"][at]
+    mask = ids < batch.sizes["diagnosis"]
+    codes = network.codes(ids.clamp(max=batch.sizes["diagnosis"] - 1))
+    written = torch.cat([torch.full_like(target[:, :1], network.start), target[:, :-1]], dim=1).clamp(min=0)
+    tokens = network.tokens(written)
+    state, logits, context = tokens[:, 0], [], None
+    for token in tokens.unbind(1):
+        if context is None or network.config.keep_attention:
+            if network.config.attention == "linear":
+                scores = linear_scores(state, codes, network.score.weight[0])
+            else:
+                scores = additive_scores(state, codes, network.inner.weight, network.score.weight[0])
+            context = attend(scores, codes, mask)[1]
+        state = network.cell(torch.cat([context, token], dim=-1), state)
+        logits.append(network.output(state.relu()))
+    assert d == state.shape[1]
+    logits = torch.stack(logits, 2)
+    losses = torch.nn.functional.cross_entropy(logits, target, ignore_index=-1, reduction="none")
+    return (losses.sum(1) / (target >= 0).sum(1)).mean()
+
+
+@pytest.mark.parametrize("settings", [{}, {"attention": "linear"}, {"keep_attention": False}, {"order": "class_code"}])
+def test_a_step_is_that_of_padded_tensors(settings):
+    cohort = random_cohort(12, seed=11, n_diagnoses=30)
+    case = Case("leap", {"dropout": 0.0, **settings})
+    network, context = spread(case.build(cohort)).train(), case.context(cohort)
+    network.prepare(cohort, np.arange(12), context)
+    batch = VisitBatch.build(cohort, np.arange(12))
+    same_step(network, padded_loss(network, batch), context, batch)
+
+
+def test_visits_without_diagnoses_attend_to_nothing():
+    cohort = recode(random_cohort(8, seed=2), "diagnosis", lambda rows: np.zeros_like(rows), np.arange(5))
+    case = Case("leap", {"dropout": 0.0})
+    network, context = case.build(cohort).train(), case.context(cohort)
+    batch = VisitBatch.build(cohort, np.arange(8))
+    same_step(network, padded_loss(network, batch), context, batch)
+    nothing = recode(cohort, "diagnosis", lambda rows: np.zeros_like(rows), np.arange(cohort.n_visits))
+    batch = VisitBatch.build(nothing, np.arange(8))
+    network.loss(batch, context).backward()
+    assert torch.isfinite(network.eval()(batch, context)).all()
+
+
+def next_word(network, codes, words):
+    """Probabilities of what follows the words, up to a factor."""
+    state, everything = network.tokens.weight[9][None], torch.ones(codes.shape[:2], dtype=torch.bool)
+    for word in (9, *words):
+        scores = additive_scores(state, codes, network.inner.weight, network.score.weight[0])
+        seen = attend(scores, codes, everything)[1]
+        state = network.cell(torch.cat([seen, network.tokens.weight[word][None]], 1), state)
+    return network.output(state.relu())[0].double().exp()
+
+
+def test_the_chain_is_one_question_after_another():
+    """One visit and one word at a time, the chance of each medication from what is left of the softmax."""
+    cohort = random_cohort(10, seed=2)
+    lengths = set()
+    for order in ("class_code", "frequency"):
+        case = Case("leap", {"writing": "chain", "order": order, "threshold": 0.3})
+        network, context = spread(case.build(cohort)).eval(), case.context(cohort)
+        network.prepare(cohort, np.arange(10), context)
+        batch = VisitBatch.build(cohort, np.arange(10))
+        asked = network.rank.argsort().tolist()
+        with torch.no_grad():
+            scores, sets = network.decide(batch, context)
+            for b, t in batch.visit_mask.nonzero().tolist():
+                ids = batch.codes["diagnosis"][b, t]
+                codes = network.codes(ids[ids < batch.sizes["diagnosis"]])[None]
+                words, found = [], {}
+
+                for place, m in enumerate(asked):
+                    p = next_word(network, codes, words)
+                    found[m] = float(p[m] / (p[asked[place:]].sum() + p[10]))
+                    if found[m] >= 0.3:
+                        words.append(m)
+                assert scores[b, t].tolist() == pytest.approx([found[m] for m in range(9)], abs=1e-5)
+                assert set(sets[b, t].nonzero()[:, 0].tolist()) == set(words)
+                lengths.add(len(words))
+    assert len(lengths) > 2
+
+
+def test_marginals_of_drawn_lists_come_near_the_exact_ones():
+    """Scores are sixteenths, the same in every company, and on the mean those of all lists together."""
+    cohort = random_cohort(20, seed=3, n_medications=6)
+    case = Case("leap", {"writing": "samples"})
+    network, context = case.build(cohort).eval(), case.context(cohort)
+    with torch.no_grad():
+        network.output.weight.mul_(3)
+        network.output.bias[3:6] = -50
+        network.output.bias[network.end] = 0.5
+        batch = VisitBatch.build(cohort, np.arange(20))
+        scores = network.decide(batch, context)[0][batch.visit_mask]
+        assert torch.equal(scores * 16, (scores * 16).round())
+        exact = torch.zeros_like(scores)
+        memory = network._remember(batch, batch.visit_mask)
+
+        def spell(word, at, mass, used):
+            logits, at = network._next(torch.full_like(at.rows, word), at)
+            logits[:, [network.start, *used]] = -torch.inf
+            prob = logits.softmax(-1) * mass[:, None]
+            for m in sorted({0, 1, 2} - set(used)):
+                exact[:, m] += prob[:, m]
+                spell(m, at, prob[:, m], [*used, m])
+
+        spell(network.start, network._begin(memory), torch.ones(len(scores)), [])
+    # Draws of one visit are those of the next, so that their mean has the spread of one visit's: of 16 draws, 1/8.
+    assert (scores.mean(0) - exact.mean(0)).abs().max() < 3 / 8
+    assert np.corrcoef(scores.flatten(), exact.flatten())[0, 1] > 0.6
+
+
+def test_greedy_has_no_threshold_and_the_others_have():
+    for writing, tunable in (("greedy", False), ("chain", True), ("samples", True)):
+        network = Case("leap", {"writing": writing}).build(random_cohort(3))
+        assert network.tunable == tunable
+        assert network.own_threshold == (network.config.threshold if tunable else None)

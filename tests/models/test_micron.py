@@ -8,9 +8,10 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, multilabel_margin_loss
 
 from medrec.data.batch import VisitBatch
+from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.micron import carried_sets, prescription, relative_weights, roc_thresholds
 from medrec.models.registry import get
-from tests.models.battery import Battery, Case, output, recode
+from tests.models.battery import Battery, Case, output, recode, same_step
 from tests.toys import random_cohort
 
 # A prescription network of one input, two hidden units and two medications.
@@ -168,7 +169,9 @@ def test_loss_is_the_four_terms_of_every_visit():
     with torch.no_grad():
         reading = network._read(batch)
         for b, t in network.scored(batch).nonzero().tolist():
-            z, last, change = reading.direct[b, t], reading.direct[b, t - 1], reading.change[b, t]
+            place = int(((reading.b == b) & (reading.t == t)).nonzero())
+            z, last = reading.direct[place], reading.direct[place - 1]
+            change = reading.change[int((reading.later == place).nonzero())]
             y, y_last = batch.target[b, t], batch.target[b, t - 1]
             bce = 0.75 * binary_cross_entropy_with_logits(z, y.float())
             bce += 0.25 * binary_cross_entropy_with_logits(last, y_last.float())
@@ -294,3 +297,37 @@ def test_shares_add_up_to_the_logit():
     assert shares.height == T * 9
     total = shares.group_by("medication", maintain_order=True).agg(total="weight").get_column("total").list.sum()
     np.testing.assert_allclose(total.to_numpy(), logits[0, T - 1].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_step_is_that_of_padded_tensors(bias):
+    """All places of the grid, padding among them, and a mean over those that are scored."""
+    cohort = random_cohort(15, seed=11)
+    case = Case("micron", {"dropout": 0.0, "residual_bias": bias, "adaptive_weights": False, "target_ddi": 0.0})
+    network, context = case.build(cohort).train(), case.context(cohort)
+    batch, config = VisitBatch.build(cohort, np.arange(15)), network.config
+    with torch.no_grad():
+        network.embedding.weight.mul_(10)
+    sums, start = [], 0
+    for kind in ("diagnosis", "procedure"):
+        present = batch.multi_hot(kind).float()
+        sums.append(present @ network.embedding.weight[start : start + batch.sizes[kind]])
+        start += batch.sizes[kind]
+    health = network.health(torch.cat(sums, -1))
+    weights = network.inner.weight, network.inner.bias, network.output.weight, network.output.bias
+    direct = prescription(health, *weights)
+    change = prescription(health.diff(dim=1), *(weights if bias else (weights[0], None, weights[2], None)))
+    target, prob = batch.target, direct.sigmoid()
+    bce = binary_cross_entropy_with_logits(direct, target.float(), reduction="none").mean(-1)
+    margin = margin_loss(prob, target)
+    difference = (prob[:, 1:] - (direct[:, :-1] + change).sigmoid()).square().mean(-1)
+    unsafe = visit_ddi_rate(prob[:, 1:] >= config.threshold, context.ddi) > 0
+    interacting = ddi_loss(prob[:, 1:], context.ddi, 1 / prob.shape[-1]) * unsafe
+
+    def both(term):
+        return 0.75 * term[:, 1:] + 0.25 * term[:, :-1]
+
+    now = batch.visit_mask[:, 1:]
+    terms = (both(bce), 0.05 * both(margin), interacting, difference)
+    assert 0 < unsafe[now].sum() < now.sum()
+    same_step(network, sum(term[now].mean() for term in terms) / 4, context, batch)

@@ -6,7 +6,7 @@ import torch
 
 from medrec.data.batch import VisitBatch
 from medrec.models.retain import context_vector, logit_shares, visit_attention
-from tests.models.battery import Battery, Case, output
+from tests.models.battery import Battery, Case, output, same_step
 from tests.toys import random_cohort
 
 # Three visits from oldest to latest.
@@ -164,3 +164,26 @@ def test_coded_context_grows_with_the_record():
     one = BETA[:, 0] * VISITS[:, 0]
     torch.testing.assert_close(context_vector(visit_attention(scores, mask), beta, visits), one)
     torch.testing.assert_close(context_vector(visit_attention(scores, mask, "features"), beta, visits), 20 * one)
+
+
+@pytest.mark.parametrize("inputs", ["past_only", "with_current"])
+@pytest.mark.parametrize("reverse", [True, False])
+def test_a_step_is_that_of_one_target_at_a_time(inputs, reverse):
+    cohort = random_cohort(15, seed=11)
+    case = Case("retain", {"dropout": 0.0, "inputs": inputs, "reverse_time": reverse})
+    network, context = case.build(cohort).train(), case.context(cohort)
+    batch = VisitBatch.build(cohort, np.arange(15))
+    losses = []
+    for b, t in network.scored(batch).nonzero().tolist():
+        seen = []
+        for j in range(t + (inputs == "with_current")):
+            kinds = ("diagnosis", "procedure") if j == t else network.kinds
+            visit = int(batch.visits[b, j])
+            ids = torch.cat([torch.from_numpy(cohort.codes[k][visit]) + network.starts[k] for k in kinds])
+            seen.append(network.embedding(ids).sum(0))
+        visits = torch.stack(seen[::-1] if reverse else seen)[None]
+        alpha = network.alpha_score(network.alpha_gru(visits)[0])[0, :, 0].softmax(0)
+        beta = network.beta_score(network.beta_gru(visits)[0])[0].tanh()
+        logits = network.output((alpha[:, None] * beta * visits[0]).sum(0))
+        losses.append(torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.target[b, t].float()))
+    same_step(network, torch.stack(losses).mean(), context, batch)

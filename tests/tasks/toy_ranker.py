@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from medrec.context import Context
 from medrec.graphs.interactions import Interactions
 from medrec.models.base import Ranker, System, TrainingConfig
+from medrec.nn.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ToyRanker(Ranker):
         graph = context.graph
         self.patients = nn.Embedding(graph.n_patients, config.size)
         self.medications = nn.Embedding(graph.n_medications, config.size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("share", torch.zeros(graph.n_medications))
 
     def prepare(self, data: Interactions, train: NDArray[np.integer], context: Context) -> None:
