@@ -166,17 +166,19 @@ def dynamic_read(weights: Tensor, given: Tensor, memory: Tensor) -> Tensor:
     return weights @ given.to(memory.dtype) @ memory
 
 
-def keep_probability(rate: Tensor, target_ddi: float, temperature: float | Tensor) -> Tensor:
-    r"""Chance that a visit is trained for accuracy, :math:`\min\{1, \exp((\varphi - \rho) / \tau)\}`.
+def safety_probability(rate: Tensor, target_ddi: float, temperature: float | Tensor) -> Tensor:
+    r"""Chance that a visit is trained for safety: :math:`\exp((\varphi - \rho) / \tau)` above the target, otherwise 0.
 
-    Source: GAMENet, annealed choice of the loss.
+    The chance falls as the temperature does, and with it the further a visit lies above the target: safety is trained
+    in the first epochs, and most on visits that are nearly safe.  Source: GAMENet, annealed choice of the loss; both
+    released repositories agree.
 
     Args:
         rate: :math:`\rho`, ``(...)``.
         target_ddi: :math:`\varphi`.
         temperature: :math:`\tau`.
     """
-    return torch.exp((target_ddi - rate) / temperature).clamp(max=1)
+    return torch.exp((target_ddi - rate) / temperature) * (rate > target_ddi)
 
 
 class GraphNetwork(nn.Module):
@@ -335,10 +337,10 @@ class GAMENet(Recommender):
         safety = ddi_loss(prob, context.ddi, 1 / len(self.ehr) ** 2)
         with torch.no_grad():
             rate = visit_ddi_rate(prob >= config.threshold, context.ddi)
-            keep = keep_probability(rate, config.target_ddi, self.temperature)
+            safe = safety_probability(rate, config.target_ddi, self.temperature)
             if self.training:
-                keep = keep.bernoulli()
-        return (keep * accuracy + (1 - keep) * safety).mean()
+                safe = safe.bernoulli()
+        return (safe * safety + (1 - safe) * accuracy).mean()
 
     def after_epoch(self, selected: float) -> None:
         """Cool."""

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from medrec.data.batch import VisitBatch
+from medrec.losses import ddi_loss, margin_loss
 from medrec.models.gamenet import (
     GraphNetwork,
     co_prescription,
     dynamic_read,
-    keep_probability,
     row_normalised,
+    safety_probability,
     static_read,
     visit_weights,
 )
@@ -114,10 +115,29 @@ def test_the_first_visit_has_no_past():
 
 def test_the_annealed_choice_cools():
     rate = torch.tensor(0.09)
-    chances = [float(keep_probability(rate, 0.06, 0.5 * 0.85**k)) for k in (0, 10, 20, 30)]
+    chances = [float(safety_probability(rate, 0.06, 0.5 * 0.85**k)) for k in (0, 10, 20, 30)]
     assert chances == pytest.approx([0.9418, 0.7373, 0.2127, 0.0004], abs=5e-5)
-    assert float(keep_probability(torch.tensor(0.06), 0.06, 0.5)) == 1
-    assert float(keep_probability(torch.tensor(0.01), 0.06, 0.5)) == 1
+    assert float(safety_probability(torch.tensor(0.06), 0.06, 0.5)) == 0
+    assert float(safety_probability(torch.tensor(0.01), 0.06, 0.5)) == 0
+
+
+def test_when_it_is_hot_visits_above_the_target_are_trained_for_safety_and_when_it_is_cold_for_accuracy():
+    """The released codes take the interaction loss alone with the chance exp((target - rate) / temperature)."""
+    cohort = random_cohort(20, seed=5)
+    context = replace(case().context(cohort), ddi=torch.ones(cohort.n_medications, cohort.n_medications))
+    batch = VisitBatch.build(cohort, np.arange(20))
+    losses = {}
+    for temperature in (1000.0, 1e-6):
+        network = case(temperature=temperature, threshold=0.0, dropout=0.0, memory_dropout=0.0).build(cohort)
+        with torch.no_grad():
+            losses[temperature] = float(network.eval().loss(batch, context))
+            prob = network(batch, context)[network.scored(batch)].sigmoid()
+    safety = float(ddi_loss(prob, context.ddi, 1 / cohort.n_medications**2).mean())
+    target = batch.target[network.scored(batch)]
+    bce = torch.nn.functional.binary_cross_entropy(prob, target.float())
+    accuracy = float(0.9 * bce + 0.1 * margin_loss(prob, target).mean())
+    assert losses[1000.0] == pytest.approx(safety, rel=2e-3)
+    assert losses[1e-6] == pytest.approx(accuracy, rel=1e-4)
 
 
 def test_graphs_of_medications():
