@@ -276,8 +276,14 @@ def require_aggregate(cohort: Cohort, frame: pl.DataFrame, *, groups: bool = Fal
         return
     _check_size(cohort, cohort.n_patients, LIMIT)
     for column, dtype in frame.schema.items():
-        if _ID_COLUMN.search(column) or dtype.is_nested() or dtype in (pl.Object, pl.Binary):
+        if _ID_COLUMN.search(column):
             raise _single(cohort, f"Column {column!r}", "Aggregate first.")
+        if dtype.is_nested() or dtype in (pl.Object, pl.Binary):
+            raise _single(
+                cohort,
+                f"Column {column!r} holds {str(dtype).partition('(')[0].lower()}s, and so",
+                "Aggregate first; a list that is of no patient is text: .list.join(', ').",
+            )
         if _are_ids(cohort, frame[column].drop_nulls().unique().to_list()):
             raise _single(cohort, f"Column {column!r} is made of ids and", "Aggregate first.")
         if dtype == pl.String:
