@@ -123,7 +123,10 @@ toy_reports = pl.DataFrame(
 show(
     page.table(
         pl.DataFrame(
-            {"complaint": list(reported), "drug pairs": list(reported.values())}
+            {
+                "complaint": list(reported),
+                "drug pairs": [", ".join(pairs) for pairs in reported.values()],
+            }
         ),
         caption="Eleven invented reports: four complaints, each with the pairs of drugs that were named together. "
         "Torsades is short for torsades de pointes, a dangerous rhythm of the heart.",
@@ -173,9 +176,9 @@ recorded = {  # name: (value, tolerance)
     "r01a": (163, 0), "r01a_ipratropium": (157, 0), "a03b": (18, 0), "a03b_atropine": (14, 0), "n07a": (22, 0),
     "n07a_neostigmine": (22, 0),
     "m3_ndc_tw": (0.0873, 5e-4), "m4_ndc_tw": (0.0814, 5e-4), "m3_first_tw": (0.0874, 2e-3),
-    "m4_first_tw": (0.0865, 2e-3), "m3_route_tw": (0.0772, 2e-3), "m4_route_tw": (0.0863, 2e-3),
+    "m4_first_tw": (0.0865, 2e-3), "m3_route_tw": (0.0818, 2e-3), "m4_route_tw": (0.0920, 2e-3),
     "m3_low": (0.076, 3e-3), "m3_high": (0.102, 5e-3), "m4_low": (0.077, 3e-3), "m4_high": (0.101, 5e-3),
-    "m3_route_own": (0.134, 4e-3), "m4_route_own": (0.117, 4e-3),
+    "m3_route_own": (0.140, 4e-3), "m4_route_own": (0.114, 4e-3),
 }  # fmt: skip
 known = {name: float(value) for name, (value, _) in recorded.items()}
 recomputed = set()
@@ -400,7 +403,7 @@ def by_rule(drug, route):
         "route": route,
         "first": options[0],
         "last": options[-1],
-        "all": options,
+        "all": ", ".join(options),
         "by route": chosen["atc3"][0],
     }
 

@@ -444,6 +444,10 @@ def test_chapter_takes_pairs(monkeypatch):
     assert printed == "out.ipynb\nout.html\n"
     rendered.return_value = None
     assert output("chapter", "02") == "out.ipynb\n"
+    executed.side_effect = medrec.MedrecError("The guard refuses it.")
+    before = rendered.call_count
+    assert "The guard refuses it." in mistake("chapter", "02")
+    assert rendered.call_count == before  # what may not be written is not rendered
     assert "give a name and a value" in mistake("chapter", "02", "-p", "cohort")
 
 

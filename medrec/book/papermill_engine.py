@@ -34,7 +34,7 @@ from papermill.exceptions import PapermillException
 from papermill.log import logger
 
 from medrec import paths
-from medrec.book import own_rows
+from medrec.book import footprint, own_rows
 from medrec.book.chapters import check_parameters, parameters_of
 from medrec.folders import notice
 from medrec.types import MedrecError
@@ -164,14 +164,14 @@ class GuardedEngine(NBClientEngine):
         progress_bar: Any = True,
         log_output: bool = False,
         autosave_cell_every: int = 30,
-        unchecked_cells: int = 0,
+        tells_footprint: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Execute a notebook.
 
         Args:
             nb, kernel_name, output_path, progress_bar, log_output, autosave_cell_every, kwargs: papermill's own.
-            unchecked_cells: at its end, which the caller has put there and will take out again.
+            tells_footprint: the last cell is :func:`medrec.book.footprint.cell`, which the caller will take out again.
         """
         _check_parameters(nb)
         _make_own_rows(nb)
@@ -192,7 +192,7 @@ class GuardedEngine(NBClientEngine):
                 manager.notebook_complete()
             if closed := guard.closed():
                 try:
-                    _keep_private(manager.nb, closed, guard.key, unchecked_cells)
+                    _keep_private(manager.nb, closed, guard.key, tells_footprint=tells_footprint)
                 except ChapterError:
                     manager.discard()
                     raise
@@ -276,7 +276,7 @@ def _named(nb: Any) -> list[str]:
     return []
 
 
-def _keep_private(nb: Any, closed: Sequence[str], key: bytes, unchecked: int) -> None:
+def _keep_private(nb: Any, closed: Sequence[str], key: bytes, *, tells_footprint: bool = False) -> None:
     """Refuse a notebook that shows more of closed records than aggregates, and leave in it what it shows alone.
 
     Raises:
@@ -290,8 +290,10 @@ def _keep_private(nb: Any, closed: Sequence[str], key: bytes, unchecked: int) ->
         error = next((output for output in cell.outputs if output.output_type == "error"), None)
         if error is not None or cell.metadata.get("papermill", {}).get("exception") is True:
             raise FailedCellError(closed, cell, error)
-    own = nb.cells[len(nb.cells) - unchecked :]
-    shown = {"metadata": nb.metadata, "cells": [cell for cell in nb.cells if not any(cell is one for one in own)]}
+    shown = {"metadata": nb.metadata, "cells": [dict(cell) for cell in nb.cells]}
+    if tells_footprint:
+        last = shown["cells"][-1]
+        last["outputs"] = [one for one in last["outputs"] if list(one.get("data", {})) != [footprint.MIME]]
     try:
         check_notebook(shown, "credentialed", key=key)
     except MedrecError as error:

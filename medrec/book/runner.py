@@ -111,7 +111,7 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
                 kernel_name="python3",
                 progress_bar={"disable": None if progress else True, "desc": source.stem},
                 config=config,
-                unchecked_cells=1,
+                tells_footprint=True,
             )
         except PapermillExecutionError as error:
             raise MedrecError(_failure(source, error)) from None

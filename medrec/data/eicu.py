@@ -53,7 +53,6 @@ def read(folder: Path) -> RawTables:
         "age",
         "hospitaladmitoffset",
         "hospitaldischargeyear",
-        "unitvisitnumber",
     ).select(
         unit_id=whole(pl.col("patientunitstayid")),
         visit_id=whole(pl.col("patienthealthsystemstayid")),
@@ -162,7 +161,7 @@ def read(folder: Path) -> RawTables:
         named_hicl=named_hicl,
         symptoms=symptoms,
         counts={
-            "unit_stays_of_two_hospital_stays": stays.filter(pl.col("visit_id").is_null()).select(pl.len()),
+            "unit_stays_without_a_hospital_stay": stays.filter(pl.col("visit_id").is_null()).select(pl.len()),
             "diagnosis_cells_of_another_form": cells.filter(_odd_cell()).select(pl.len()),
         },
     )

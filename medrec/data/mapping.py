@@ -362,9 +362,11 @@ _LOCAL: tuple[tuple[str, frozenset[str]], ...] = tuple(
         ("S01", "ophthalmic"),
         ("S02", "otic"),
         ("S03", "ophthalmic otic"),
+        ("V04C", ""),
     )
 )
-"""Classes of preparations that act where they are put, and the routes that put them there."""
+"""Classes of preparations that act where they are put, and the routes that put them there; diagnostic agents (a glucose
+tolerance test) are meant by no route."""
 
 
 def _fits(atc: str, group: str | None) -> bool:

@@ -1,8 +1,8 @@
 """Which closed records this process has opened, whatever its parameters say; told to whoever executes it.
 
 Our own doors to records announce what they open as an audit event of Python (:func:`medrec.paths.announce_opened`),
-and Python announces every file that it opens itself.  :func:`_hear` listens to both for as long as the process lives,
-and remembers what is not proven to be open (:mod:`medrec.data.proof`).  In a kernel that
+and Python announces every file that it opens itself and every command that it starts.  :func:`_hear` listens for as
+long as the process lives, and remembers what is not proven to be open (:mod:`medrec.data.proof`).  In a kernel that
 :mod:`medrec.book.papermill_engine` has started, the readers of polars, which open files behind Python's back, announce
 theirs too, and what was opened is also written at once to a file of the engine's, which outlives the kernel.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -33,7 +34,11 @@ CLOSED, KEY = "closed.jsonl", "key"
 DATABASES: tuple[str, ...] = get_args(Layout)
 DEMOS = tuple(f"{database}-demo" for database in DATABASES)
 
+COMMANDS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+"""Audit events of commands, which may name a table."""
+
 _closed: dict[str, None] = {}
+_at_start = os.environ.get(GUARD)
 _vouched: WeakValueDictionary[int, Vocabulary] = WeakValueDictionary()
 
 
@@ -54,10 +59,16 @@ def record(what: str) -> None:
     if what in _closed:
         return
     _closed[what] = None
-    if folder := os.environ.get(GUARD):
+    if folder := guard_folder():
         # Appended and closed at once: what a kernel has opened is on the disk before it can show any of it.
-        with open(Path(folder) / CLOSED, "a", encoding="utf-8") as file:
+        with open(folder / CLOSED, "a", encoding="utf-8") as file:
             file.write(json.dumps(what) + "\n")
+
+
+def guard_folder() -> Path | None:
+    """Folder of the engine that executes this kernel, as it was when the kernel began; ``None`` without one."""
+    folder = _at_start or os.environ.get(GUARD)
+    return Path(folder) if folder else None
 
 
 def told(folder: Path) -> list[str]:
@@ -107,7 +118,7 @@ def is_closed(cohort: Cohort) -> bool:
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
     """Audit hook; it must be quick, and never raise."""
-    if event not in ("open", OPENED) or proof.is_looking():
+    if event not in ("open", OPENED, *COMMANDS) or proof.is_looking():
         return
     with proof.unheard():
         try:
@@ -117,12 +128,30 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
                     record(what)
                 elif source is None and (known := _closed_table(_full(path), what)):
                     record(known)
+            elif event in COMMANDS:
+                for word in _words(args):
+                    _look_at(word)
             elif isinstance(args[0], str | bytes) and _reads(args[1], args[2]):
-                path = _full(os.fsdecode(args[0]))
-                if path.startswith(_watched(*_environment())) and (what := _closed_file(Path(path))):
-                    record(what)
+                _look_at(os.fsdecode(args[0]))
         except Exception as error:  # nothing that goes wrong here opens a door
             record(f"records that could not be judged ({type(error).__name__})")
+
+
+def _look_at(path: str) -> None:
+    full = _full(path)
+    if full.startswith(_watched(*_environment())) and (what := _closed_file(Path(full))):
+        record(what)
+
+
+def _words(thing: Any) -> Iterator[str]:
+    """What could be paths in the arguments of a command."""
+    if isinstance(thing, bytes):
+        thing = os.fsdecode(thing)
+    if isinstance(thing, str):
+        yield from (word for word in re.split(r"[\s'\"=;|<>]+", thing) if os.sep in word)
+    elif isinstance(thing, list | tuple):
+        for part in thing:
+            yield from _words(part)
 
 
 def _full(path: str) -> str:
@@ -211,8 +240,8 @@ def _is_drawn(path: Path) -> bool:
 @cache
 def _start() -> float:
     """When this process, or the engine that executes it, began: seconds since the epoch."""
-    folder = os.environ.get(GUARD)
-    return os.stat(Path(folder) / KEY).st_ctime if folder else psutil.Process().create_time()
+    folder = guard_folder()
+    return os.stat(folder / KEY).st_ctime if folder else psutil.Process().create_time()
 
 
 def _announcing(read: Callable[..., Any]) -> Callable[..., Any]:
@@ -231,7 +260,7 @@ def _announcing(read: Callable[..., Any]) -> Callable[..., Any]:
 
 def _listen() -> None:
     sys.addaudithook(_hear)
-    if GUARD in os.environ:
+    if _at_start:
         for name in [name for name in vars(pl) if name.startswith(("read_", "scan_"))]:
             setattr(pl, name, _announcing(getattr(pl, name)))
 

@@ -21,7 +21,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,6 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 
 from medrec.data import opened
 from medrec.data.cohort import IDS, LIMIT, Cohort, Source
-from medrec.paths import GUARD
 from medrec.types import MedrecError
 
 MARK = "medrec_patients"
@@ -66,8 +64,10 @@ _TAG = re.compile(r"<[^>]+>")
 _SHOWN = re.compile(r"text/(plain|html|latex|markdown)|image/(svg\+xml|png|jpeg)")
 """Kinds of data that an output may have: what a reader sees. Anything else is a hold for rows."""
 _CONTAINERS = (list, tuple, set, frozenset, dict, np.ndarray)
-_LIBRARIES = ("medrec", "matplotlib", "numpy", "rdkit", "torch")
+_OURS = ("medrec.book.page", "medrec.chem", "matplotlib", "rdkit")
+"""Modules whose objects are pictures, molecules and parts of pages; :class:`Cohort` and the like are none."""
 _WORDS = ("Markdown", "Latex", "Math")
+"""Texts of IPython."""
 
 
 def require_shareable(cohort: Cohort, what: str) -> None:
@@ -128,6 +128,8 @@ def release(
     _check_size(cohort, patients, limit)
     if isinstance(thing, pl.Series):
         thing = thing.to_frame()
+    if type(thing).__module__ == "torch":
+        thing = thing.detach().cpu().numpy()
     if isinstance(thing, pl.DataFrame):
         return _released(cohort, thing, counts, within, nested, limit)
     if isinstance(frame := getattr(thing, "frame", None), pl.DataFrame):
@@ -139,11 +141,12 @@ def release(
         _check_container(cohort, thing)
     elif isinstance(thing, str):
         _check_words(cohort, thing)
+    elif type(thing).__module__.startswith("IPython.") and type(thing).__name__ in _WORDS:
+        _check_words(cohort, thing.data)
     elif not (
         thing is None
         or isinstance(thing, bool | int | float | complex | np.generic)
-        or type(thing).__module__.partition(".")[0] in _LIBRARIES
-        or type(thing).__name__ in _WORDS
+        or f"{type(thing).__module__}.".startswith(tuple(f"{module}." for module in _OURS))
     ):
         raise _single(cohort, f"A {type(thing).__name__} can hold anything, and", "Show a table, a figure or a number.")
     return thing
@@ -187,7 +190,7 @@ def publish(
     from IPython.display import display
 
     marked = {**(metadata or {}), MARK: int(patients)}
-    folder = os.environ.get(GUARD)
+    folder = opened.guard_folder()
     formatter = InteractiveShell.instance().display_formatter if InteractiveShell.initialized() else None
     if folder and formatter is not None:
         if not raw:
@@ -195,7 +198,7 @@ def publish(
             data, about = formatter.format(thing)
             thing = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
             raw, marked = True, {**about, **marked}
-        marked[SEAL] = _seal((Path(folder) / opened.KEY).read_bytes(), thing, marked)
+        marked[SEAL] = _seal((folder / opened.KEY).read_bytes(), thing, marked)
     display(thing, metadata=marked, **({"raw": True} if raw else {}), **more)
 
 
@@ -273,8 +276,14 @@ def require_aggregate(cohort: Cohort, frame: pl.DataFrame, *, groups: bool = Fal
         return
     _check_size(cohort, cohort.n_patients, LIMIT)
     for column, dtype in frame.schema.items():
-        if _ID_COLUMN.search(column) or dtype.is_nested() or dtype in (pl.Object, pl.Binary):
+        if _ID_COLUMN.search(column):
             raise _single(cohort, f"Column {column!r}", "Aggregate first.")
+        if dtype.is_nested() or dtype in (pl.Object, pl.Binary):
+            raise _single(
+                cohort,
+                f"Column {column!r} holds {str(dtype).partition('(')[0].lower()}s, and so",
+                "Aggregate first; a list that is of no patient is text: .list.join(', ').",
+            )
         if _are_ids(cohort, frame[column].drop_nulls().unique().to_list()):
             raise _single(cohort, f"Column {column!r} is made of ids and", "Aggregate first.")
         if dtype == pl.String:

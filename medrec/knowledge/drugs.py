@@ -18,14 +18,16 @@ Four tables stand behind this module, each a CSV file in ``tables/``; ``|`` sepa
     * The class follows what the drug is usually given *for* in a hospital. Aspirin is an antithrombotic (B01AC06),
       whatever its dose; prednisone a systemic glucocorticoid, not an intestinal one; lidocaine injections are local
       anaesthetics, not antiarrhythmics; finasteride and ursodiol have one use each.
-    * An electrolyte that replaces a deficit is a mineral supplement (A12), swallowed or infused. The ATC index has a
-      second home for concentrates, B05XA, where potassium, magnesium and calcium would be one class together.
-      Phosphates and bicarbonate have no code in A12 and stay there. Glucose 50 % and glucose gel both are V06DC01.
+    * Where the index has one code for what is swallowed and one for what is infused, the route decides: potassium,
+      magnesium and calcium chloride, magnesium sulfate and bicarbonate are B05X in a vein, mineral supplements (A12),
+      laxatives or antacids by mouth; glucose is B05BA03 in a vein, V06DC01 as a gel. What has one code keeps it by
+      every route: calcium gluconate A12AA03, phosphates B05X. By an unknown route a drug is what it most often is.
     * The code is that of the ATC index of 2020, the version of the public code tables of the field: kinase
       inhibitors are L01XE, antibodies against cancer L01XC (today L01E and L01F).
 
     A few groups of the index end at level four (multivitamins A11BA, soft paraffin D02AC, parenteral iron B03AC ...);
-    their drugs carry a five-character code, see :data:`LEVEL_FOUR`.
+    their drugs carry a five-character code, see :data:`LEVEL_FOUR`. ``index_codes`` lacks two codes that name a group
+    and no ingredient: A02AH (bicarbonate by mouth) and B05BA03 (carbohydrates in a vein).
 ``combinations.csv``
     Fixed combinations, which have an ATC code of their own; ``ingredients`` may name drugs that are never given alone.
 ``carriers.csv``
@@ -61,6 +63,7 @@ ROUTES = (
 in the cheek and mouth rinses as mouth."""
 
 LEVEL_FOUR = (
+    "A02AH",
     "A03CB",
     "A07BB",
     "A11BA",

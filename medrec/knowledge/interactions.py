@@ -91,17 +91,36 @@ def systemic_classes() -> pl.DataFrame:
     )
 
 
+RETAINED = "delayed transit"
+"""Mechanism of what harms because a tablet stays too long in one place."""
+
+
+@cache
+def _swallowed_classes() -> pl.DataFrame:
+    """:func:`systemic_classes` without those in which a drug comes by other routes than the mouth."""
+    routes = pl.col("routes")
+    others = drug_atc().filter(routes.list.len() > 0, ~routes.list.contains("oral"))
+    return systemic_classes().join(others, on=["name", "atc3"], how="anti")
+
+
 def class_pairs(pairs: pl.DataFrame, classes: pl.DataFrame | None = None) -> pl.DataFrame:
     """Lift drug pairs to class pairs.
 
     Args:
-        pairs: columns ``drug_a``, ``drug_b``.
-        classes: ``name``, ``atc3``; a name may have several. By default :func:`systemic_classes`.
+        pairs: columns ``drug_a``, ``drug_b``, and perhaps ``mechanism``.
+        classes: ``name``, ``atc3``; a name may have several. By default :func:`systemic_classes`; where the mechanism
+            is :data:`RETAINED`, those of them that are swallowed: potassium in a vein does not lie in the stomach.
 
     Returns:
         ``atc3_1`` < ``atc3_2``, each unordered pair once; pairs within one class are gone (zero diagonal).
     """
-    classes = systemic_classes() if classes is None else classes
+    if classes is None:
+        classes = systemic_classes()
+        if "mechanism" in pairs.columns:
+            retained = pl.col("mechanism").eq_missing(pl.lit(RETAINED))
+            parts = ((pairs.filter(retained), _swallowed_classes()), (pairs.filter(~retained), classes))
+            lifted = pl.concat([class_pairs(part.drop("mechanism"), known) for part, known in parts])
+            return lifted.unique().sort("atc3_1", "atc3_2")
     lifted = pairs.join(classes.rename({"name": "drug_a", "atc3": "a"}), on="drug_a").join(
         classes.rename({"name": "drug_b", "atc3": "b"}), on="drug_b"
     )

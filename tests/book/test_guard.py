@@ -358,7 +358,7 @@ def test_the_state_of_widgets_is_refused():
 
 def kept(cells, metadata=None):
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata or {})
-    papermill_engine._keep_private(notebook, ["the cohort mimic3"], KEY, 0)
+    papermill_engine._keep_private(notebook, ["the cohort mimic3"], KEY)
     return notebook
 
 

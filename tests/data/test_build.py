@@ -207,9 +207,157 @@ def test_top_diagnoses_keeps_the_most_frequent(tmp_path):
     assert build(folder, mapper=by_letter, top_diagnoses=1).vocab["diagnosis"].codes == ("9:4019",)
 
 
-def test_an_admission_listed_twice_is_one_visit(tmp_path):
+# -- ids that are empty, repeated or contradict each other -------------------------------------------------------------
+
+
+def test_an_admission_listed_twice_is_one_visit_and_the_ledger_says_so(tmp_path):
     folder = write_mimic3(tmp_path, [ADMISSIONS[0], ADMISSIONS[0]], [TEN_ROWS[0]])
-    assert build(folder, mapper=by_letter).n_visits == 1
+    cohort = build(folder, mapper=by_letter)
+    assert cohort.n_visits == 1
+    assert steps(cohort, "visits")[0] == ("listed once", 1)
+    assert "visits_with_contradicting_rows" not in cohort.report.facts
+
+
+@pytest.mark.parametrize("nothing", ["", "NULL", "nan", r"\N", " ", None])
+@pytest.mark.parametrize("column", ["subject_id", "hadm_id"])
+def test_rows_without_an_id_are_nobody(tmp_path, toy, nothing, column):
+    path = toy / "ADMISSIONS.csv"
+    table = pl.read_csv(path, infer_schema=False)
+    missing = pl.int_range(pl.len()) < 2  # both admissions of the first patient
+    table.with_columns(pl.when(missing).then(pl.lit(nothing)).otherwise(column).alias(column)).write_csv(path)
+    cohort = build(toy, mapper=by_letter)
+    assert cohort.n_patients == 1
+    assert steps(cohort, "visits")[0] == ("has its ids", 2)
+    write_table(toy, "ADMISSIONS", table.with_columns(pl.lit(nothing).alias(column)).to_dicts())
+    with pytest.raises(MedrecError, match=r"'has its ids' left no visits of 4"):
+        build(toy, mapper=by_letter)
+
+
+def test_an_admission_of_two_patients_is_dropped_and_all_others_stay(tmp_path):
+    folder = write_mimic3(tmp_path, [*ADMISSIONS, (2, 203, "2150-01-05")], TEN_ROWS)
+    cohort = build(folder, mapper=by_letter)
+    assert sets(cohort) == [["A01A", "A07A"], ["C07A", "N02A"]]
+    assert steps(cohort, "visits")[0] == ("of one patient", 3)
+    assert steps(cohort, "rows")[0] == ("order of a known visit", 6)
+
+
+def test_of_two_admission_times_the_earlier_counts(tmp_path):
+    folder = write_mimic3(tmp_path, [*ADMISSIONS, (1, 203, "2150-02-09"), (1, 117, "2149-01-01")], TEN_ROWS)
+    cohort = build(folder, mapper=by_letter)
+    assert list(cohort.admit_time.astype("datetime64[D]").astype(str))[:2] == ["2149-01-01", "2150-01-05"]
+    assert cohort.report.facts["visits_with_contradicting_rows"] == 2
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_patient_of_two_sexes_or_births_has_neither(tmp_path, toy, turn):
+    rows = [
+        {"subject_id": 1, "gender": "F", "dob": "2090-06-01 00:00:00"},
+        {"subject_id": 1, "gender": "M", "dob": "2090-06-01 00:00:00"},
+        {"subject_id": 2, "gender": "M", "dob": "2090-06-01 00:00:00"},
+        {"subject_id": 2, "gender": "", "dob": "2010-06-01 00:00:00"},
+    ]
+    write_table(toy, "PATIENTS", rows[::turn])
+    cohort = build(toy, mapper=by_letter)
+    assert (list(cohort.sex), list(cohort.age_band)) == (["", "M"], ["50-59", ""])
+    facts = cohort.report.facts
+    assert facts["visits_with_contradicting_rows"] == 4
+    assert (facts["patients_without_a_sex"], facts["patients_without_an_age"]) == (1, 1)
+
+
+def test_a_patient_row_listed_twice_is_one(tmp_path, toy):
+    clean = build(toy, mapper=by_letter)
+    path = toy / "PATIENTS.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+    twice = build(toy, mapper=by_letter)
+    assert (twice.content, twice.report) == (clean.content, clean.report)
+
+
+# -- what cannot be ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("birth", "band"),
+    [
+        ("2150-01-05 00:00:00", "0-9"),
+        ("2150-01-06 00:00:00", "0-9"),  # born on the day after: the hour of birth is not known
+        ("2150-01-07 00:00:00", ""),
+        ("2160-01-05 00:00:00", ""),
+        ("2030-01-06 00:00:00", "90+"),
+        ("2028-01-05 00:00:00", ""),
+        ("1850-01-05 00:00:00", "90+"),  # moved back 300 years
+        ("0094-03-05 00:00:00", ""),
+        ("", ""),
+    ],
+)
+def test_an_age_that_nobody_has_is_unknown_and_counted(tmp_path, birth, band):
+    folder = write_mimic3(tmp_path, ADMISSIONS[:1], [TEN_ROWS[0]])
+    write_table(folder, "PATIENTS", [{"subject_id": 1, "gender": "F", "dob": birth}])
+    cohort = build(folder, mapper=by_letter)
+    assert list(cohort.age_band) == [band]
+    assert cohort.report.facts.get("patients_without_an_age", 0) == (not band)
+    assert cohort.report.facts.get("visits_of_impossible_ages", 0) == (not band and bool(birth))
+
+
+def test_a_visit_without_a_time_stands_last_and_is_counted(tmp_path, toy):
+    path = toy / "ADMISSIONS.csv"
+    path.write_text(path.read_text().replace("2150-01-05 10:00:00", "NULL").replace("2149-07-07", "0149-07-07"))
+    cohort = build(toy, mapper=by_letter)
+    assert sets(cohort)[:2] == [["A01A", "A07A"], ["A01A", "B01A"]]
+    assert np.isnat(cohort.admit_time[1])
+    assert np.isnan(cohort.days_since_previous[1])
+    facts = cohort.report.facts
+    assert (facts["visits_without_a_time"], facts["visits_of_impossible_times"]) == (2, 1)
+    assert (facts["patients_with_undecidable_order_read"], facts["patients_with_undecidable_order_kept"]) == (2, 1)
+
+
+def test_an_order_years_away_does_not_take_the_first_day(tmp_path, toy):
+    clean = build(toy, mapper=by_letter, window="first_day")
+    strange = [TEN_ROWS[1] | {"startdate": "1900-01-01 00:00:00"}, TEN_ROWS[1] | {"startdate": ""}]
+    cohort = build(
+        write_mimic3(tmp_path / "far", ADMISSIONS, [*TEN_ROWS, *strange]), mapper=by_letter, window="first_day"
+    )
+    assert cohort.content == clean.content
+    facts = cohort.report.facts
+    assert (facts["orders_a_year_from_their_visit"], facts["orders_without_a_time"]) == (1, 1)
+
+
+def test_what_is_read_but_not_understood_is_told_when_it_is_much(tmp_path, capsys):
+    diagnoses = [(203, i, f"{4000 + i}") for i in range(9)] + [(203, 9, "O38.9")]
+    codes = [{"icd9_code": code, "long_title": "A title"} for _, _, code in diagnoses[:9]]
+    orders = [TEN_ROWS[0] | {"ndc": f"0000000000{i}"} for i in range(9)] + [TEN_ROWS[0] | {"ndc": "A-1"}]
+    folder = write_mimic3(tmp_path, ADMISSIONS[:1], orders, diagnoses)
+    write_table(folder, "D_ICD_DIAGNOSES", codes)
+    facts = build(folder).report.facts
+    assert (facts["diagnosis_rows_without_title"], facts["orders_with_ndc_of_another_form"]) == (1, 1)
+    assert capsys.readouterr().err == ""
+    write_table(folder, "D_ICD_DIAGNOSES", codes[1:])
+    write_table(folder, "PRESCRIPTIONS", [ORDER | order | {"ndc": "1234567890"} for order in orders[:4]])
+    facts = build(folder).report.facts
+    assert (facts["diagnosis_rows_without_title"], facts["orders_with_ndc_of_another_form"]) == (2, 4)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition("the ")[0] for line in told] == ["medrec: toy: 20% of ", "medrec: toy: 100% of "]
+    assert not any(code in line for line in told for code in ("038", "1234567890"))
+
+
+def test_without_a_dictionary_codes_without_a_title_are_counted_but_not_told(tmp_path, capsys):
+    folder = write_mimic3(tmp_path, ADMISSIONS[:1], [TEN_ROWS[0]], [(203, 1, "99999")])
+    assert build(folder, mapper=by_letter).report.facts["diagnosis_rows_without_title"] == 1
+    assert "no dictionary" not in capsys.readouterr().err
+
+
+# -- one spelling ------------------------------------------------------------------------------------------------------
+
+
+def test_spellings_of_a_product_are_one_product(tmp_path):
+    spelt = [
+        {"ndc": "0409-6729-24", "drug": "Aspirin ", "route": " PO"},
+        {"ndc": "409672924.0", "drug": " Aspirin", "route": "PO"},
+        {"ndc": "00409672924", "drug": "Aspirin", "route": "PO\t"},
+        {"ndc": "nan", "drug": "NULL", "route": "None"},
+        {"ndc": None, "drug": "", "route": None},
+    ]
+    facts = build(write_mimic3(tmp_path, ADMISSIONS[:1], [TEN_ROWS[0] | row for row in spelt])).report.facts
+    assert (facts["distinct_products"], facts["orders_without_name"], facts["orders_without_ndc"]) == (2, 2, 2)
 
 
 # -- nothing left ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,27 @@ def test_both_versions_share_a_category(knowledge):
     assert dict(coding.ccs_map("procedure").iter_rows()) == {"9:3893": "ccs:54"}
 
 
+def test_the_table_may_spell_its_codes_as_it_likes(knowledge):
+    rows = [("icd9cm", "401.9", "98"), ("ICD-10-CM", " i10", "98.0"), ("ICD9CM", "'4280", " 108"), ("ICD9CM", "", "1")]
+    names = ("vocabulary", "code", "category_code")
+    write_table(knowledge, "ccs_dx", [dict(zip(names, row, strict=True)) for row in rows])
+    assert dict(coding.ccs_map("diagnosis").iter_rows()) == {
+        "9:4019": "ccs:98",
+        "10:I10": "ccs:98",
+        "9:4280": "ccs:108",
+    }
+    write_table(knowledge, "ccs_pr", [{"vocabulary": "ICD9PCS", "code": "38.93", "category_code": "54"}])
+    assert dict(coding.ccs_map("procedure").iter_rows()) == {"9:3893": "ccs:54"}
+
+
+def test_a_code_in_two_categories_is_refused(knowledge):
+    rows = [("ICD9CM", "401.9", "98"), ("ICD9CM", "4019", "99")]
+    names = ("vocabulary", "code", "category_code")
+    write_table(knowledge, "ccs_dx", [dict(zip(names, row, strict=True)) for row in rows])
+    with pytest.raises(MedrecError, match=r"ccs_dx\.csv puts 2 rows of one code into different categories"):
+        coding.ccs_map("diagnosis")
+
+
 def test_codes_become_categories_and_one_without_stays_itself(knowledge, hospital):
     cohort = build(hospital, mapper=by_letter, coding="ccs")
     assert sets(cohort, "diagnosis") == [["ccs:108", "ccs:98", "9:99999"]]

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from medrec.data import eicu
+from medrec.types import MedrecError
 from tests.data.conftest import build, sets, write_table
 
 
@@ -43,6 +44,14 @@ def test_codes_of_the_demo_by_version(demo_tables):
         ("E87.8", ["10:E878"]),
         ("V08", ["9:V08"]),
         ("i10", ["10:I10"]),
+        ("4019", ["9:4019"]),
+        ("I509, 4280", ["9:4280"]),
+        ("E8881", ["9:E8881"]),
+        ("v1582", ["9:V1582"]),
+        ("I2510", ["10:I2510"]),
+        ("NULL", ["path:renal|stones"]),
+        (" nan", ["path:renal|stones"]),
+        ("4O1.9", ["path:renal|stones"]),
         ("31.1", ["path:renal|stones"]),
         ("", ["path:renal|stones"]),
         (None, ["path:renal|stones"]),
@@ -147,6 +156,77 @@ def test_cancelled_orders_are_dropped_and_counted(tmp_path):
     assert (first["step"], first["before"], first["dropped"]) == ("not cancelled", 2, 1)
 
 
+@pytest.mark.parametrize(("word", "stands"), [("YES", False), ("true", False), ("1", False), (" no", True), ("", True)])
+def test_cancelled_in_other_words(tmp_path, word, stands):
+    orders = [{}, {"drugordercancelled": word, "drugname": "LISINOPRIL 10 MG PO TABS"}]
+    cohort = build(hospital(tmp_path, [{}], orders=orders), "eicu")
+    assert [len(row) for row in sets(cohort)] == [1 + stands]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "form"),
+    [
+        ("medication", "drugordercancelled", "perhaps", "Yes or No"),
+        ("patient", "age", "> 40", "a whole number of years, or > 89"),
+        ("patient", "age", "seventy", "a whole number of years, or > 89"),
+        ("patient", "hospitaladmitoffset", "-60.5", "a whole number"),
+    ],
+)
+def test_a_cell_that_cannot_be_read_is_refused(tmp_path, table, column, value, form):
+    folder = hospital(tmp_path, [{}])
+    path = folder / f"{table}.csv"
+    pl.read_csv(path, infer_schema=False).with_columns(pl.lit(value).alias(column)).write_csv(path)
+    with pytest.raises(MedrecError, match=rf"{table}\.csv: line 2: column '{column}' does not hold {form}") as caught:
+        build(folder, "eicu", window="first_day")
+    assert value not in str(caught.value).replace("> 89", "")
+
+
+def test_a_unit_stay_listed_twice_is_one(tmp_path):
+    clean = build(hospital(tmp_path / "clean", [{}]), "eicu")
+    folder = hospital(tmp_path / "twice", [{}])
+    write_table(folder, "patient", [UNIT, UNIT])
+    twice = build(folder, "eicu")
+    assert (twice.content, twice.report) == (clean.content, clean.report)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_unit_stay_of_two_hospital_stays_belongs_to_neither(tmp_path, turn):
+    second = {"patientunitstayid": 2, "patienthealthsystemstayid": 200, "uniquepid": "002-2"}
+    folder = hospital(tmp_path, [{}, second])
+    write_table(folder, "patient", [UNIT, UNIT | second, UNIT | second | {"patienthealthsystemstayid": 300}][::turn])
+    cohort = build(folder, "eicu")
+    assert cohort.n_visits == 1
+    assert cohort.report.facts["unit_stays_without_a_hospital_stay"] == 1
+    assert {step.dropped for step in cohort.report.steps if step.step == "order of a known visit"} >= {1}
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_unit_stays_that_contradict_each_other_leave_age_and_sex_unknown(tmp_path, turn):
+    units = [{}, {"patientunitstayid": 2, "unitvisitnumber": 2, "age": "50", "gender": "Male"}]
+    cohort = build(hospital(tmp_path, units[::turn]), "eicu")
+    assert (list(cohort.age_band), list(cohort.sex)) == ([""], [""])
+    assert cohort.report.facts["visits_with_contradicting_rows"] == 1
+
+
+def test_codes_of_no_version_are_counted_and_much_of_it_is_told(tmp_path, demo_cohort, capsys):
+    cohort = build(hospital(tmp_path, [{}], [{"icd9code": "401.9; I10"}, {"icd9code": "486"}]), "eicu")
+    assert sets(cohort, "diagnosis") == [["9:486", "path:cardiovascular|hypertension"]]
+    assert cohort.report.facts["diagnosis_cells_of_another_form"] == 1
+    assert "50% of the diagnosis rows hold a code of no ICD version" in capsys.readouterr().err
+    assert demo_cohort("eicu").report.facts["diagnosis_cells_of_another_form"] == 34
+
+
+def test_numbers_that_went_through_floats(tmp_path):
+    clean = build(hospital(tmp_path / "clean", [{}]), "eicu", window="first_day")
+    folder = hospital(tmp_path / "floats", [{}])
+    for path in folder.glob("*.csv"):
+        table = pl.read_csv(path, infer_schema=False)
+        numbers = [c for c in table.columns if table[c].str.contains(r"^-?\d+$").all()]
+        table.with_columns(pl.col(numbers) + ".0").write_csv(path)
+    floats = build(folder, "eicu", window="first_day")
+    assert (floats.content, floats.report) == (clean.content, clean.report)
+
+
 def test_padded_names_are_the_same_name(tmp_path):
     orders = [{"drugname": "ASPIRIN" + " " * 240}, {"drugname": "ASPIRIN"}, {"drugname": " " * 20}]
     read = eicu.read(hospital(tmp_path, [{}], orders=orders)).orders.collect()
@@ -190,7 +270,10 @@ def test_most_orders_of_the_demo_get_a_class(demo_cohort):
     assert mapped / mapping["rows"].sum() >= 0.78  # of all rows, cancelled ones and carriers included
 
 
-@pytest.mark.parametrize(("age", "band"), [("> 89", "90+"), ("89", "80-89"), ("", ""), ("0", "0-9")])
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [("> 89", "90+"), (">89", "90+"), ("89", "80-89"), ("", ""), ("0", "0-9"), ("-3", ""), ("130", ""), ("NULL", "")],
+)
 def test_age_may_be_text(tmp_path, age, band):
     assert list(build(hospital(tmp_path, [{"age": age}]), "eicu").age_band) == [band]
 

@@ -47,7 +47,28 @@ def one(name: str | None, route: str | None, **options) -> dict:
         ("Phenylephrine", "IV DRIP", "phenylephrine", "C01C"),
         ("Fluticasone Propionate 110mcg", "IH", "fluticasone", "R03B"),
         ("Fluticasone Propionate NASAL", "NU", "fluticasone", "R01A"),
-        ("Magnesium Sulfate", "IV", "magnesium sulfate", "A12C"),
+        ("Magnesium Sulfate", "IV", "magnesium sulfate", "B05X"),
+        ("Epsom Salt (Magnesium Sulfate)", "PO", "magnesium sulfate", "A06A"),
+        ("Magnesium Oxide", "PO", "magnesium oxide", "A12C"),
+        ("POTASSIUM CHLORIDE CRYS ER 20 MEQ PO TBCR", "PO", "potassium chloride", "A12B"),
+        ("potassium CHLORIDE 20 mEq in", "IVPB", "potassium chloride", "B05X"),
+        ("POTASSIUM CHLORIDE 20 MEQ PO PACK", "PER NG TUBE", "potassium chloride", "A12B"),
+        ("KLOR-CON", "See Instruct", "potassium chloride", "A12B"),
+        ("100 ML - POTASSIUM CHLORIDE 20 MEQ/100ML IV SOLN", None, "potassium chloride", "B05X"),
+        ("calcium chloride", "Intravenous", "calcium chloride", "B05X"),
+        ("Calcium Gluconate", "IV", "calcium gluconate", "A12A"),
+        ("magnesium chloride", "Oral", "magnesium chloride", "A12C"),
+        ("Sodium Bicarbonate", "PO/NG", "sodium bicarbonate", "A02A"),
+        ("Sodium Bicarbo", "NG", "sodium bicarbonate", "A02A"),
+        ("SODIUM BICARBONATE 8.4 % (1 MEQ/ML) IV SYRINGE : 50 ML SYRINGE", "IV", "sodium bicarbonate", "B05X"),
+        ("SODIUM BICARBONATE 8.4%", "DEVICE", "sodium bicarbonate", "B05X"),
+        ("Glucose Gel", "PO", "glucose", "V06D"),
+        ("GLUCOSE 40% 15 GRAM BQ GEL", None, "glucose", "V06D"),
+        ("DEXTROSE 50%", "DEVICE", "glucose", "B05B"),
+        ("D50", "IV", "glucose", "B05B"),
+        ("Isotretinoin", "PO", "isotretinoin", "D10B"),
+        ("Isotretinoin 0.05% Gel", "TP", "isotretinoin", "D10A"),
+        ("Tretinoin 0.1% Cream", "TP", "tretinoin", "D10A"),
         ("Timolol Maleate 0.5%", "OU", "timolol", "S01E"),
         # The form in the name stands in for a missing route.
         ("10 ML VIAL : FLUTICASONE NASAL", ".ROUTE", "fluticasone", "R01A"),
@@ -65,12 +86,12 @@ def one(name: str | None, route: str | None, **options) -> dict:
         ("DEXAMETHASONE SODIUM PHOSPHATE 4 MG/ML IJ SOLN", "IV", "dexamethasone", "H02A"),
         ("15 ml vial : sodium phosphate 3 mmole/ml iv soln", "IV", "sodium phosphate", "B05X"),
         ("VANCOMYCIN HCL IN DEXTROSE 1 GM/200ML IV SOLN", "IVPB", "vancomycin", "J01X"),
-        ("KCL IN DEXTROSE-NACL 20-5-0.45 MEQ/L-%-% IV SOLN", "IV", "potassium chloride", "A12B"),
+        ("KCL IN DEXTROSE-NACL 20-5-0.45 MEQ/L-%-% IV SOLN", "IV", "potassium chloride", "B05X"),
         ("Propra", "PO", "propranolol", "C07A"),
         ("Heparin Flush (10 units/ml)", "IV", "heparin", "B01A"),
         ("Sodium Chloride", "PO", "sodium chloride", "A12C"),
         ("23.4% Sodium Chloride", "IV", "sodium chloride", "B05X"),
-        ("DEXTROSE 50% VIAL", "IV", "glucose", "V06D"),
+        ("DEXTROSE 50% VIAL", "IV", "glucose", "B05B"),
         # Combinations, in any order of their parts, have a class of their own.
         ("Ipratropium-Albuterol Neb", "NEB", "ipratropium/albuterol", "R03A"),
         ("ALBUTEROL/IPRATROPIUM NEB 3ML", "NEB", "ipratropium/albuterol", "R03A"),
@@ -299,16 +320,70 @@ def test_main_rows_of_the_demos_get_a_class(database, main, mapped, carriers):
 
 @pytest.mark.parametrize("database", ["mimic3-demo", "mimic4-demo"])
 def test_class_is_among_those_of_the_product(database):
-    """Measured: 99.4 % and 99.5 %; the product's first code is ours in 80 % and 82 % only."""
+    """Measured: 99.4 % and 99.6 %; the product's first code is ours in 75 % and 79 % only.
+
+    Without glucose in a vein and bicarbonate by mouth: these codes are of groups, which the table of products lacks.
+    """
     products = orders_of(database).group_by("name", "route", "ndc").len("rows")
     result = agreement(products, demo_dir("knowledge"))
     assert result.both >= 5000
-    assert result.share >= 0.99
-    assert 0.75 <= result.first / result.both <= 0.85
+    of_groups = result.outside.filter(pl.col("ours").is_in(["A02A", "B05B"]))
+    assert set(of_groups["drug"]) <= {"glucose", "sodium bicarbonate", "amino acids"}
+    assert result.share + of_groups["rows"].sum() / result.both >= 0.99
+    assert 0.73 <= result.first / result.both <= 0.85
     assert result.differences["rows"].sum() == result.both - result.first
     assert result.outside["rows"].sum() == result.both - result.among
     aspirin = result.differences.filter(pl.col("drug") == "aspirin")
     assert set(aspirin["first_code"]) == {"A01A"}
+
+
+def drug_orders(database: str, drug: str) -> dict[tuple[str, str], int]:
+    """Orders of a drug in a demo by route group and class."""
+    if database == "eicu-demo":
+        file = demo_dir(database) / "medication.csv.gz"
+        orders = pl.read_csv(file, infer_schema=False).select(name="drugname", route="routeadmin")
+    else:
+        orders = orders_of(database).select("name", "route")
+    found = map_medications(orders.drop_nulls("name")).filter(pl.col("drug") == drug)
+    group = pl.col("route").map_elements(lambda route: route_group(route) or "unknown", return_dtype=pl.String)
+    counted = found.with_columns(group=group).group_by("group", "atc5").len()
+    return {(group, atc5): n for group, atc5, n in counted.iter_rows()}
+
+
+@pytest.mark.parametrize(
+    ("database", "drug", "orders"),
+    [
+        ("mimic3-demo", "potassium chloride", {("parenteral", "B05XA01"): 294, ("oral", "A12BA01"): 295}),
+        ("mimic4-demo", "potassium chloride", {("parenteral", "B05XA01"): 336, ("oral", "A12BA01"): 515}),
+        ("mimic3-demo", "glucose", {("parenteral", "B05BA03"): 28}),
+        ("mimic4-demo", "glucose", {("parenteral", "B05BA03"): 182, ("oral", "V06DC01"): 116}),
+        ("mimic3-demo", "sodium bicarbonate", {("parenteral", "B05XA02"): 86, ("oral", "A02AH"): 8}),
+        ("mimic4-demo", "sodium bicarbonate", {("parenteral", "B05XA02"): 37, ("oral", "A02AH"): 9}),
+        ("mimic3-demo", "magnesium sulfate", {("parenteral", "B05XA05"): 206}),
+        ("mimic4-demo", "magnesium sulfate", {("parenteral", "B05XA05"): 402}),
+        ("mimic3-demo", "calcium chloride", {("parenteral", "B05XA07"): 7}),
+        ("mimic4-demo", "calcium chloride", {("parenteral", "B05XA07"): 2}),
+        ("mimic3-demo", "calcium gluconate", {("parenteral", "A12AA03"): 147}),
+    ],
+)
+def test_the_route_decides_where_the_index_has_two_codes(database, drug, orders):
+    assert drug_orders(database, drug) == orders
+
+
+@pytest.mark.parametrize(
+    ("drug", "vein", "mouth"),
+    [
+        ("potassium chloride", "B05XA01", "A12BA01"),
+        ("glucose", "B05BA03", "V06DC01"),
+        ("sodium bicarbonate", "B05XA02", "A02AH"),
+        ("magnesium chloride", "B05XA11", "A12CC01"),
+        ("magnesium sulfate", "B05XA05", "A06AD04"),
+    ],
+)
+def test_no_order_of_the_third_demo_is_swallowed_into_a_vein(drug, vein, mouth):
+    for (group, atc5), n in drug_orders("eicu-demo", drug).items():
+        if group in ("parenteral", "oral"):
+            assert atc5 == {"parenteral": vein, "oral": mouth}[group], (drug, group, n)
 
 
 def test_first_code_by_ndc_sends_every_aspirin_to_the_mouth():

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from medrec.data import mimic3
+from medrec.types import MedrecError
 from tests.conftest import demo_dir
 from tests.data.conftest import build, sets, write_mimic3, write_table
 
@@ -51,6 +52,102 @@ def test_case_of_headers_and_file_names_and_compression_do_not_matter(tmp_path, 
 def test_codes_keep_leading_zeros_and_carry_their_version(tmp_path):
     folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{}], [(203, 1, "0389"), (203, 2, "V1582")])
     assert sets(build(folder), "diagnosis") == [["9:0389", "9:V1582"]]
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "NULL", "nan", "NaN", r"\N", "None", "."])
+def test_an_empty_code_is_no_code(tmp_path, nothing):
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{}], [(203, 1, nothing), (203, 2, "4019")])
+    cohort = build(folder)
+    assert sets(cohort, "diagnosis") == [["9:4019"]]
+    assert [s.dropped for s in cohort.report.steps if (s.unit, s.step) == ("diagnosis rows", "has a code")] == [1]
+
+
+def test_codes_of_the_tables_and_of_the_dictionaries_may_be_spelt_differently(tmp_path):
+    diagnoses = [(203, 1, "038.9"), (203, 2, " v15.82"), (203, 3, "4019.0"), (203, 4, "401.9"), (203, 5, "e888.1")]
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{}], diagnoses)
+    write_table(folder, "PROCEDURES_ICD", [{"hadm_id": "203.0", "seq_num": "1.0", "icd9_code": "966.0"}])
+    titles = [("0389", "A"), ("V15.82", "B"), (" 401.9", "C"), ("E8881 ", "D")]
+    write_table(folder, "D_ICD_DIAGNOSES", [{"icd9_code": c, "long_title": t} for c, t in titles])
+    write_table(folder, "D_ICD_PROCEDURES", [{"icd9_code": "96.6", "long_title": " Feeding "}])
+    cohort = build(folder)
+    assert sets(cohort, "diagnosis") == [["9:0389", "9:V1582", "9:4019", "9:E8881"]]
+    assert dict(zip(cohort.vocab["diagnosis"].codes, cohort.vocab["diagnosis"].titles, strict=True)) == {
+        "9:0389": "A",
+        "9:V1582": "B",
+        "9:4019": "C",
+        "9:E8881": "D",
+    }
+    assert (cohort.vocab["procedure"].codes, cohort.vocab["procedure"].titles) == (("9:966",), ("Feeding",))
+
+
+def test_of_two_titles_the_order_of_rows_does_not_choose(tmp_path):
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{}])
+    rows = [{"icd9_code": "4019", "long_title": title} for title in ("NULL", "Hypertension", "High pressure")]
+    for some in (rows, rows[::-1]):
+        write_table(folder, "D_ICD_DIAGNOSES", some)
+        assert build(folder).vocab["diagnosis"].titles == ("High pressure",)
+
+
+SAME_TIME = [
+    "2150-01-05T10:00:00",
+    "2150-01-05T10:00:00Z",
+    "2150-01-05 10:00:00 UTC",
+    "2150-01-05 10:00:00.000",
+    "2150-01-05 10:00:00+00:00",
+    "2150-01-05 10:00",
+    " 2150-01-05 10:00:00 ",
+]
+
+
+@pytest.mark.parametrize("time", SAME_TIME)
+def test_times_as_others_export_them(tmp_path, time):
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{"startdate": time}])
+    write_table(folder, "ADMISSIONS", [{"subject_id": "1.0", "hadm_id": "203.0", "admittime": time}])
+    write_table(folder, "PATIENTS", [{"subject_id": " 1", "gender": "f", "dob": time.replace("2150", "2089")}])
+    cohort = build(folder, window="first_day")
+    assert list(cohort.admit_time.astype(str)) == ["2150-01-05T10:00:00"]
+    assert (list(cohort.sex), list(cohort.age_band)) == (["F"], ["60-69"])
+    assert mimic3.read(folder).orders.collect()["time"].to_list() == [datetime(2150, 1, 5, 10)]
+
+
+def test_a_day_alone_is_its_midnight_and_much_of_it_is_told(tmp_path, capsys):
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{"startdate": "2150-01-05"}])
+    write_table(folder, "ADMISSIONS", [{"subject_id": 1, "hadm_id": 203, "admittime": "2150-01-05"}])
+    cohort = build(folder)
+    assert list(cohort.admit_time.astype(str)) == ["2150-01-05T00:00:00"]
+    assert cohort.report.facts["visits_at_midnight"] == 1
+    assert "at midnight, as if times were exported as days" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["94-03-05 10:00:00", "05/01/2150 10:00", "2150-01-05 10:00:00 EST", "2150-01-05 10:00:00+02:00", "2150-02-30"],
+)
+@pytest.mark.parametrize(("table", "column"), [("PATIENTS", "dob"), ("ADMISSIONS", "admittime")])
+def test_other_times_are_refused_and_the_form_is_named(tmp_path, time, table, column):
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{}])
+    path = folder / f"{table}.csv"
+    pl.read_csv(path, infer_schema=False).with_columns(pl.lit(time).alias(column)).write_csv(path)
+    with pytest.raises(MedrecError, match=rf"line 2: column '{column}' .* of the form YYYY-MM-DD HH:MM:SS") as caught:
+        build(folder)
+    assert time not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "sex"), [("f", "F"), ("Female", "F"), (" M", "M"), ("male", "M"), ("U", ""), ("", "")]
+)
+def test_sex_in_words(tmp_path, word, sex):
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05")], [{}])
+    write_table(folder, "PATIENTS", [{"subject_id": 1, "gender": word, "dob": "2090-06-01 00:00:00"}])
+    cohort = build(folder)
+    assert list(cohort.sex) == [sex]
+    assert cohort.report.facts.get("patients_without_a_sex", 0) == (not sex)
+
+
+def test_an_unlisted_patient_is_counted(tmp_path):
+    folder = write_mimic3(tmp_path, [(1, 203, "2150-01-05"), (2, 204, "2150-07-01")], [{}, {"hadm_id": 204}])
+    write_table(folder, "PATIENTS", [{"subject_id": 1, "gender": "M", "dob": "2090-01-01 00:00:00"}])
+    assert build(folder).report.facts["visits_without_a_patient_row"] == 1
 
 
 def test_ndc_zero_is_missing(tmp_path):

@@ -68,6 +68,53 @@ def test_one_string_in_two_versions_is_two_codes(tmp_path):
     assert len(cohort.vocab["diagnosis"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("nine", "ten"), [("9.0", "10.0"), (" 9", "10 "), ("ICD9", "icd-10"), ("ICD9CM", "ICD10PCS"), ("09", "10.00")]
+)
+def test_versions_and_codes_in_other_spellings(tmp_path, nine, ten):
+    folder = hospital(tmp_path, [(30, "401.9", nine), (30, "v15.82", nine), (31, "i50.9", ten), (31, " I509", ten)])
+    titles = [("4019", nine, "A"), ("V15.82", nine, "B"), ("I50.9 ", ten, "C")]
+    write_table(folder, "d_icd_diagnoses", [{"icd_code": c, "icd_version": v, "long_title": t} for c, v, t in titles])
+    cohort = build(folder, "mimic4")
+    assert sets(cohort, "diagnosis") == [["10:I509"], ["9:4019", "9:V1582"]]
+    assert cohort.vocab["diagnosis"].titles == ("C", "A", "B")
+    assert cohort.report.facts["diagnosis_rows_without_title"] == 0
+
+
+@pytest.mark.parametrize("version", ["11", "8", "", "NULL", None, "ten"])
+def test_a_code_of_no_version_is_no_code_and_counted(tmp_path, version):
+    cohort = build(hospital(tmp_path, [(30, "4019", 9), (31, "I10", 10), (31, "4280", version)]), "mimic4")
+    assert sets(cohort, "diagnosis") == [["10:I10"], ["9:4019"]]
+    assert [s.dropped for s in cohort.report.steps if (s.unit, s.step) == ("diagnosis rows", "has a code")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("anchor", "band"),
+    [
+        ({"anchor_age": "60.0", "anchor_year": " 2149"}, "60-69"),
+        ({"anchor_age": -5}, ""),
+        ({"anchor_age": 500}, ""),
+        ({"anchor_year": 2249}, ""),
+        ({"anchor_year": 49}, ""),
+        ({"anchor_age": None}, ""),
+    ],
+)
+def test_ages_that_nobody_has_are_unknown(tmp_path, anchor, band):
+    cohort = build(hospital(tmp_path, [(30, "4019", 9), (31, "I10", 10)], **anchor), "mimic4")
+    assert list(cohort.age_band) == [band]
+    assert cohort.report.facts.get("patients_without_an_age", 0) == (not band)
+    impossible = cohort.report.facts.get("visits_of_impossible_ages", 0)
+    assert impossible == (0 if band or anchor.get("anchor_age", 0) is None else 2)
+
+
+def test_orders_of_a_day_alone_are_counted_and_told(tmp_path, capsys):
+    folder = hospital(tmp_path, [(30, "4019", 9), (31, "I10", 10)])
+    path = folder / "prescriptions.csv"
+    pl.read_csv(path, infer_schema=False).with_columns(starttime=pl.lit("2150-01-05")).write_csv(path)
+    assert build(folder, "mimic4", window="first_day").report.facts["orders_at_midnight"] == 2
+    assert "the orders are of midnight" in capsys.readouterr().err
+
+
 def test_both_readings_occur_in_the_demo_and_many_more_in_the_dictionaries(demo_tables):
     tables = demo_tables("mimic4")
     assert {"9:E8881", "10:E8881"} <= set(tables.diagnoses.collect()["code"])

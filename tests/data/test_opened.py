@@ -90,6 +90,10 @@ WAYS = {
     "where a link leads": lambda path: read(path.parent.parent.parent / "elsewhere" / path.name),
     "the link": lambda path: read(path.parent.parent / "mimic4" / path.name),
     "tables of one's own": lambda path: read(path.parent.parent / "ours" / path.name),
+    "a command": lambda path: subprocess.run(["cat", str(path)], capture_output=True),
+    "a command of the shell": lambda path: os.system(f"head -1 {path} > /dev/null"),
+    "a command with quotes": lambda path: subprocess.run(f"cat '{path}'|tail -1", shell=True, capture_output=True),
+    "a command, relative": lambda path: subprocess.run(["cat", "data/mimic3/ADMISSIONS.csv"], capture_output=True),
     "a cohort": lambda path: load_cohort("mimic3"),
     "a cohort, cached": lambda path: (load_cohort("mimic3"), opened.forget(), load_cohort("mimic3")),
     "a cohort, saved elsewhere": stored_again,
@@ -115,6 +119,7 @@ def write_new(house):
 
 
 QUIET = {
+    "a command": lambda house: subprocess.run(["cat", str(house / "data" / "knowledge" / "map.csv")], check=True),
     "knowledge": lambda house: read(house / "data" / "knowledge" / "map.csv"),
     "a list of files": lambda house: sorted((house / "data").rglob("*")),
     "writing": write_new,
@@ -189,8 +194,10 @@ def test_what_a_kernel_opens_is_told_at_once_and_by_its_children_too(house, tmp_
         import os, subprocess, sys
         import polars as pl
         import medrec.data.opened
+        environment = dict(os.environ)
+        os.environ.pop("MEDREC_GUARD")  # too late
         read = "import polars as pl, medrec.data.opened; pl.read_csv(sys.argv[1] + '/data/ours/PATIENTS.csv')"
-        subprocess.run([sys.executable, "-c", "import sys; " + read, sys.argv[1]], check=True)
+        subprocess.run([sys.executable, "-c", "import sys; " + read, sys.argv[1]], check=True, env=environment)
         pl.scan_csv(sys.argv[1] + "/data/mimic3/PATIENTS.csv").collect()
         os._exit(9)
     """
