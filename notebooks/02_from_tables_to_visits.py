@@ -1681,7 +1681,7 @@ page.glue(
 # | class of a product | first code of the product number | drug by name, class by route |
 # | carriers | mapped like drugs (saline becomes a mineral supplement) | excluded and counted |
 # | two admissions | tested before mapping and joining | `min_visits`, tested last, off by default |
-# | classes without a molecule | dropped, insulin among them | kept |
+# | classes without a molecule | dropped, insulin among them | kept; dropped with `classes="with_structure"` |
 # | diagnoses | the 2 000 most frequent, counted on all records, test patients included | all; `top_diagnoses` on demand |
 # | order of visits | by admission identifier | by time of admission |
 # | ICD version | dropped | part of the key |

@@ -33,7 +33,8 @@ VISITS_SPREAD, VISITS_FRAILTY = 0.85, 0.25
 """Spread of the log of the further stays that a patient can expect, and what frailty adds to it."""
 
 VARIANT_SHARE = 0.14
-OMITTED = {True: 0.12, False: 0.06}
+OMITTED = {True: 0.25, False: 0.16}
+"""Chance that a chronic (``True``) or an acute condition is not coded, unless the patient came for it."""
 MISCODED = 0.03
 SECOND_CODE = 0.22
 TAIL_PER_STAY = 4.0
@@ -44,9 +45,9 @@ PREFERENCE = 1.0
 """Standard deviation of a patient's log preference over classes."""
 NEED_SHARPNESS, NEED_ODDS, SUPPORTIVE_ODDS = 1.9, 0.6, 1.0
 """Log-odds of a need = sharpness × log-odds in ``condition_needs.csv`` + shift: how consistently needs are met."""
-NEED_PERSISTENCE = 0.4
+NEED_PERSISTENCE = 0.45
 """Correlation, over the stays of one patient, of the propensity behind each need."""
-INTENSITY = 0.12
+INTENSITY = 0.18
 """Correlation of all needs of a stay, through its severity: sicker patients get more of everything."""
 CONTINUATION = 0.65
 """Probability that a need met before is met by the same class again."""
@@ -278,7 +279,8 @@ def _stay(
     main = main.argmax(1)
 
     burden = (x & acute).sum(1)
-    z = 0.5 * patient["frailty"][who] + 0.35 * (burden - ACUTE_PER_STAY) + 0.7 * rng.standard_normal(n)
+    # Frailty has no part in it: sizes of consecutive prescriptions would go together more than in the open records.
+    z = 0.35 * (burden - ACUTE_PER_STAY) + 0.86 * rng.standard_normal(n)
     x[:, 0] = True
     return x, main, ndtr(z)
 
