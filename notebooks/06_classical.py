@@ -52,7 +52,7 @@ from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
-from medrec.experiments import ladder
+from medrec.experiments import ladder as learnable
 from medrec.knowledge.interactions import default_ddi
 from medrec.lab import grids, published
 from medrec.models.ecc import ECC, ask_chains
@@ -1305,10 +1305,12 @@ page.glue(
 # These records were drawn by a program, and a program can be asked what it would say, told first the true conditions of a patient (coded or not), then also how ill the patient was, then also what served last time, then everything but the dice.
 # What it is not told it averages over ({py:func}`medrec.data.synthetic.model.expected`).
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot chart of a ladder of nine steps, Jaccard on the horizontal axis, one marker for first and one for later visits on each step, with 95 % intervals. Steps that read today's codes have both markers close together; the boosted trees on the past move the later visits to the right and leave the first ones where they were. The steps of the generator stand apart on the right, the last one far ahead."}, "figure": {"name": "fig-lr-ladder", "caption": "What each step of the ladder is worth (Jaccard, ↑ better), for a patient's first visit and for later ones. Test patients of {glue:text}`ladder_line`; bars: 95 % bootstrap intervals over patients. Lower part: learnt from training patients. Upper part: the generator's own probabilities. Notice which steps move only the later visits."}}
-told = ladder.read(records if records.source != "synthetic" else ladder.STORED[-1])
-rungs = told.table("ladder")
-names = rungs["step"].unique(maintain_order=True).to_list()
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot chart of a ladder of nine steps, Jaccard on the horizontal axis, one marker for first and one for later visits on each step, with 95 % intervals. Steps that read today's codes have both markers close together; the boosted trees on the past move the later visits to the right and leave the first ones where they were. The steps of the generator stand apart on the right, the last one far ahead."}, "figure": {"name": "fig-lr-ladder", "caption": "What each step of the ladder is worth (Jaccard, ↑ better), for a patient's first visit and for later ones. Test patients of {glue:text}`ladder_line`; bars: 95 % bootstrap intervals over patients. Lower part: learnt from training patients. Upper part: the generator's own probabilities. Notice which steps move only the later visits. {glue:text}`ladder_note`"}}
+kept_rungs = learnable.read(
+    records if records.source != "synthetic" else learnable.STORED[-1]
+)
+rungs = kept_rungs.table("ladder")
+steps = rungs["step"].unique(maintain_order=True).to_list()
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3.4))
 for visits, marker, color, shift in (
     ("first", "o", plotting.BLUE, 0.14),
@@ -1317,7 +1319,7 @@ for visits, marker, color, shift in (
     part = rungs.filter(scored=visits)
     ax.errorbar(
         part["Jaccard"],
-        [names.index(step) + shift for step in part["step"]],
+        [steps.index(step) + shift for step in part["step"]],
         xerr=[
             part["Jaccard"] - part["Jaccard low"],
             part["Jaccard high"] - part["Jaccard"],
@@ -1328,45 +1330,48 @@ for visits, marker, color, shift in (
         lw=1,
         label=f"{visits} visits",
     )
-if learnt := [name for name in names if name not in ladder.GENERATOR]:
+if learnt := [name for name in steps if name not in learnable.GENERATOR]:
     ax.axhline(len(learnt) - 0.5, color=plotting.INK, lw=0.8, ls=":")
-ax.set(xlabel="Jaccard ↑", yticks=range(len(names)), yticklabels=names)
+ax.set(xlabel="Jaccard ↑", yticks=range(len(steps)), yticklabels=steps)
 ax.legend(loc="lower right")
 show(fig)
 
 # %% tags=["remove-cell"]
-worth = {(row["step"], row["scored"]): row for row in rungs.iter_rows(named=True)}
+rung_of = {(row["step"], row["scored"]): row for row in rungs.iter_rows(named=True)}
 
 
 def over_lr(step, visits):
     """Difference of Jaccard to the tuned LR, with its interval."""
-    row = worth[step, visits]
-    return f"{row['over LR']:+.3f} [{row['over LR low']:+.3f}, {row['over LR high']:+.3f}]"
+    row = rung_of[step, visits]
+    return (
+        f"{row['over LR']:+.3f} [{row['over LR low']:+.3f}, {row['over LR high']:+.3f}]"
+    )
 
 
 learners = [name for name in learnt if name not in ("LR", "LR as published")]
 best_first, best_later = (
-    max(learners, key=lambda name: worth[name, visits]["Jaccard"])
+    max(learners, key=lambda name: rung_of[name, visits]["Jaccard"])
     for visits in ("first", "later")
 )
 page.glue(
-    ladder_line=f"{told.cohort} ({told.source}), {worth['LR', 'all']['patients']} patients, {worth['LR', 'all']['visits']} visits",
-    ladder_note=told.note,
+    ladder_line=f"{kept_rungs.cohort} ({kept_rungs.source}), {page.thousands(rung_of['LR', 'all']['patients'])} patients, "
+    f"{page.thousands(rung_of['LR', 'all']['visits'])} visits",
+    ladder_note=kept_rungs.note,
     published_loss=over_lr("LR as published", "all"),
-    ladder_first=worth["LR", "first"]["Jaccard"],
+    ladder_first=rung_of["LR", "first"]["Jaccard"],
     best_first=best_first,
     best_first_gain=over_lr(best_first, "first"),
     best_later=best_later,
     best_later_gain=over_lr(best_later, "later"),
     hidden_later=over_lr("one hidden layer", "later"),
 )
-upper = [name for name in names if name in ladder.GENERATOR]
+upper = [name for name in steps if name in learnable.GENERATOR]
 page.glue(
     upper_lines="The records of this page have no generator that could be asked, so the ladder ends here."
     if not upper
     else f"Told the true conditions, the generator stands {over_lr(upper[0], 'first')} above LR on first visits: conditions that nobody coded, and rare ones that training shows too seldom. "
-    f"How ill the patient was and what served last time add {worth[upper[2], 'later']['Jaccard'] - worth[upper[0], 'later']['Jaccard']:.3f} on later visits. "
-    f"The last step, to {worth[upper[3], 'all']['Jaccard']:.3f} over all visits, is what stays with a patient and shows in no code: a long past hints at it, a first visit cannot. "
+    f"How ill the patient was and what served last time add {rung_of[upper[2], 'later']['Jaccard'] - rung_of[upper[0], 'later']['Jaccard']:.3f} on later visits. "
+    f"The last step, to {rung_of[upper[3], 'all']['Jaccard']:.3f} over all visits, is what stays with a patient and shows in no code: a long past hints at it, a first visit cannot. "
     f"What is missing to 1 are dice.",
 )
 
@@ -1388,24 +1393,24 @@ show(
             [
                 {
                     "step": name,
-                    "is told": ladder.STEPS[name],
+                    "is told": learnable.STEPS[name],
                     **{
                         f"{visits} visits": Interval(
                             *(
-                                worth[name, visits][f"Jaccard{end}"]
+                                rung_of[name, visits][f"Jaccard{end}"]
                                 for end in ("", " low", " high")
                             ),
                             np.nan,
                         ).format(3)
                         for visits in ("all", "first", "later")
                     },
-                    "PRAUC, all": f"{worth[name, 'all']['PRAUC']:.3f}",
+                    "PRAUC, all": f"{rung_of[name, 'all']['PRAUC']:.3f}",
                 }
-                for name in names
+                for name in steps
             ]
         ),
         caption="The ladder in numbers: Jaccard with 95 % bootstrap intervals over patients, and PRAUC. "
-        f"{told.cohort} ({told.source}), cut and penalty from validation patients in all rows but the first. {told.note}",
+        f"{kept_rungs.cohort} ({kept_rungs.source}), cut and penalty from validation patients in all rows but the first. {kept_rungs.note}",
     )
 )
 
