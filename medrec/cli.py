@@ -535,6 +535,14 @@ def synthesize(
 
 
 @data.command()
+def calibrate() -> None:
+    """Put the generator beside the open demos, like for like; print and keep the table."""
+    from medrec.experiments.calibration import main
+
+    main()
+
+
+@data.command()
 def describe(
     name: Annotated[str, typer.Argument(help="A cohort, e.g. mimic4-demo.")],
     option: Options = [],

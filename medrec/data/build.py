@@ -23,6 +23,7 @@ from medrec.data.mapping import map_medications, names_by_hicl
 from medrec.data.tables import PRODUCT, VISITS, RawTables, check_form, explained, spelled_products
 from medrec.folders import notice
 from medrec.knowledge.classes import atc3
+from medrec.knowledge.structures import structures
 from medrec.types import MedrecError, Ragged
 
 Mapper = Callable[..., pl.LazyFrame]
@@ -61,6 +62,8 @@ class Options:
             Published scripts ask for two before mapping and joining, so single-visit patients come back.
         top_diagnoses: keep only the most frequent diagnosis codes (published: 2000). Frequencies are those of all
             visits, test patients included: a leak, if a small one.
+        classes: ``"all"``, or ``"with_structure"``: orders of classes none of whose drugs has a structure (insulins
+            and other proteins, vitamins by the bottle) are left out, as in the published pipelines.
     """
 
     window: Literal["whole_stay", "first_day"] = "whole_stay"
@@ -71,6 +74,7 @@ class Options:
     require: tuple[Kind, ...] | None = None
     min_visits: int | None = None
     top_diagnoses: int | None = None
+    classes: Literal["all", "with_structure"] = "all"
 
 
 CHECK = "Check the tables and the options of this step."
@@ -497,6 +501,11 @@ def _count_orders(
     note("order of a known visit", known, "visits without any order end here")
     mapped = known.filter(pl.col("atc3").is_not_null())
     note("mapped to a class", mapped, "fluids, carriers and unknown names end here: see the table 'mapping'")
+    if options.classes == "with_structure":
+        names = mapped["atc3"].unique().to_list()
+        drawn = [name for name, found in zip(names, structures(names), strict=True) if found]
+        mapped = mapped.filter(pl.col("atc3").is_in(drawn))
+        note("class with a structure", mapped, f"{len(names) - len(drawn)} of {len(names)} classes end here")
     if options.window == "first_day":
         mapped = mapped.filter(pl.col("inside"))
         note(

@@ -1,7 +1,8 @@
 """The synthetic cohort beside real records: is it as large, as varied and as hard as they are?
 
 :func:`calibrate` describes any cohort by the quantities to which the generator was tuned, :func:`compare` puts a
-synthetic cohort beside the open demos, :func:`learnable` measures how much of a prescription can be predicted.
+synthetic cohort beside the open demos.  A comparison of equal sizes is :mod:`medrec.experiments.calibration`, and what
+can be predicted of a prescription :mod:`medrec.experiments.ladder`.
 The demos are small and selected (all patients of the MIMIC-III demo have died), so agreement within a fifth of the
 range that the two demos span is what can be asked for; :data:`REASONS` says why a quantity departs on purpose.
 """
@@ -128,57 +129,3 @@ def _diagnoses_carried(cohort: Cohort, later: NDArray[np.int64]) -> float | None
         return None
     codes = rows.multi_hot(len(coding))
     return float((codes[later - 1] & codes[later]).sum() / codes[later].sum())
-
-
-def learnable(cohort: Cohort, *, seed: int = 0, penalty: float = 1.0, threshold: float = 0.5) -> dict[str, float]:
-    """Jaccard of logistic regression, one for each class, on held-out patients.
-
-    Args:
-        cohort: at least a few hundred patients.
-        seed: of the split, five sixths of the patients to fit.
-        penalty: weight of the squared coefficients (scikit-learn's ``1 / C``).
-        threshold: recommend what is at least as probable.
-
-    Returns:
-        ``codes`` (current diagnoses and procedures, all visits), ``codes_later`` (the same, later visits), ``history``
-        (with the last visit's classes, all visits), ``history_later``.
-    """
-    rng = np.random.default_rng(seed)
-    held_out = np.isin(cohort.patient_of_visit, rng.permutation(cohort.n_patients)[: max(cohort.n_patients // 6, 1)])
-    given = cohort.codes["medication"].multi_hot(cohort.n_medications)
-    codes = np.hstack([cohort.codes[kind].multi_hot(len(cohort.vocab[kind])) for kind in ("diagnosis", "procedure")])
-    codes = codes[:, codes[~held_out].sum(0) >= 2]
-    later = cohort.visit_number > 0
-    before = np.zeros_like(given)
-    before[later] = given[np.flatnonzero(later) - 1]
-    result = {}
-    for name, features in (("codes", codes), ("history", np.hstack([codes, before, later[:, None]]))):
-        probability = _logistic(features[~held_out], given[~held_out], features[held_out], penalty)
-        score = jaccard(probability >= threshold, given[held_out])
-        result[name] = float(score.mean())
-        result[f"{name}_later"] = float(score[later[held_out]].mean())
-    return result
-
-
-def _logistic(
-    x: NDArray[np.bool_], y: NDArray[np.bool_], x_new: NDArray[np.bool_], penalty: float
-) -> NDArray[np.float32]:
-    """All regressions in one L-BFGS: their losses add up, so the joint optimum is each one's own."""
-    import torch
-
-    features, targets = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
-    share = targets.mean(0).clamp(1e-4, 1 - 1e-4)
-    weight = torch.zeros(x.shape[1], y.shape[1], requires_grad=True)
-    bias = torch.logit(share).clone().requires_grad_(True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=60, history_size=5, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(features @ weight + bias, targets, reduction="sum")
-        loss = loss + penalty / 2 * weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    with torch.no_grad():
-        return torch.sigmoid(torch.from_numpy(x_new.astype(np.float32)) @ weight + bias).numpy()

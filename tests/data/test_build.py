@@ -10,6 +10,7 @@ import pytest
 from medrec.data import mimic3
 from medrec.data.build import Options, build_cohort
 from medrec.data.tables import RawTables
+from medrec.knowledge.structures import structures
 from medrec.types import MedrecError
 from tests.data.conftest import ORDER, READERS, build, by_letter, sets, write_mimic3, write_table
 
@@ -205,6 +206,29 @@ def test_top_diagnoses_keeps_the_most_frequent(tmp_path):
     folder = write_mimic3(tmp_path, ADMISSIONS[:2], [TEN_ROWS[0], TEN_ROWS[4]], diagnoses)
     assert build(folder, mapper=by_letter, top_diagnoses=2).vocab["diagnosis"].codes == ("9:0389", "9:4019")
     assert build(folder, mapper=by_letter, top_diagnoses=1).vocab["diagnosis"].codes == ("9:4019",)
+
+
+def test_classes_without_a_structure_can_be_left_out(tmp_path):
+    rows = [order(1, 203, None, "2150-01-05", "1", drug) for drug in ("insulin glargine", "furosemide")]
+    folder = write_mimic3(tmp_path, ADMISSIONS[:2], [*rows, order(1, 117, None, "2151-03-02", "1", "insulin glargine")])
+    everything = build(folder)
+    assert sets(everything) == [["A10A", "C03C"], ["A10A"]]
+    drawn = build(folder, classes="with_structure")
+    assert sets(drawn) == [["C03C"]]
+    step = drawn.report.frame().filter(pl.col("step") == "class with a structure")
+    assert dict(step.select("unit", "dropped").iter_rows()) == {"rows": 2, "visits": 1, "patients": 0}
+    assert set(step["note"]) == {"1 of 2 classes end here"}
+    assert "class with a structure" not in dict(steps(everything, "rows"))
+
+
+@pytest.mark.parametrize("layout", READERS)
+def test_classes_with_a_structure_are_those_that_have_a_molecule(demo_cohort, layout):
+    need = ("diagnosis", "medication")
+    everything, drawn = demo_cohort(layout, require=need), demo_cohort(layout, require=need, classes="with_structure")
+    codes = everything.vocab["medication"].codes
+    wanted = {code for code, found in zip(codes, structures(codes), strict=True) if found}
+    assert len(set(codes) - wanted) > 0
+    assert set(drawn.vocab["medication"].codes) == wanted
 
 
 # -- ids that are empty, repeated or contradict each other -------------------------------------------------------------

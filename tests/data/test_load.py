@@ -106,6 +106,14 @@ def test_options_reach_the_cohort(demo_data):
     assert cohort.n_patients <= 46
 
 
+def test_classes_without_a_structure_are_left_out_of_a_synthetic_cohort_too():
+    everything, drawn = load_cohort("synthetic"), load_cohort("synthetic", classes="with_structure")
+    left_out = set(everything.vocab["medication"].codes) - set(drawn.vocab["medication"].codes)
+    assert "A10A" in left_out
+    assert set(drawn.vocab["medication"].codes) < set(everything.vocab["medication"].codes)
+    assert drawn.options["classes"] == "with_structure"
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -139,6 +147,7 @@ def test_a_name_like_nothing_gets_the_list_alone():
         ({"min_visits": 1.5}, r"min_visits=1\.5 must be"),
         ({"min_visits": "2"}, r"min_visits='2' must be"),
         ({"top_diagnoses": True}, r"top_diagnoses=True must be"),
+        ({"classes": "with_structures"}, r"classes='with_structures' is not one of 'all', 'with_structure'"),
         ({"require": ("diagnoses", "medication")}, r"require=\['diagnoses', 'medication'\].*diagnosis, procedure"),
         ({"require": "diagnosis"}, r"require=\['diagnosis'\].*medication among them"),
         ({"seed": 1}, r"no option 'seed': its patients are what they are"),

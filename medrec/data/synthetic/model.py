@@ -8,11 +8,12 @@ vectorised over patients, and Python loops run only over conditions, visit numbe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.special import expit, ndtr, ndtri
 
 from medrec.data.synthetic.controls import similarity
@@ -33,7 +34,8 @@ VISITS_SPREAD, VISITS_FRAILTY = 0.85, 0.25
 """Spread of the log of the further stays that a patient can expect, and what frailty adds to it."""
 
 VARIANT_SHARE = 0.14
-OMITTED = {True: 0.12, False: 0.06}
+OMITTED = {True: 0.25, False: 0.16}
+"""Chance that a chronic (``True``) or an acute condition is not coded, unless the patient came for it."""
 MISCODED = 0.03
 SECOND_CODE = 0.22
 TAIL_PER_STAY = 4.0
@@ -44,9 +46,9 @@ PREFERENCE = 1.0
 """Standard deviation of a patient's log preference over classes."""
 NEED_SHARPNESS, NEED_ODDS, SUPPORTIVE_ODDS = 1.9, 0.6, 1.0
 """Log-odds of a need = sharpness × log-odds in ``condition_needs.csv`` + shift: how consistently needs are met."""
-NEED_PERSISTENCE = 0.4
+NEED_PERSISTENCE = 0.45
 """Correlation, over the stays of one patient, of the propensity behind each need."""
-INTENSITY = 0.12
+INTENSITY = 0.18
 """Correlation of all needs of a stay, through its severity: sicker patients get more of everything."""
 CONTINUATION = 0.65
 """Probability that a need met before is met by the same class again."""
@@ -68,6 +70,7 @@ class Stays:
         conditions: ``(V, C)`` bool, column 0 true everywhere; main: ``(V,)`` condition for which the patient came.
         diagnoses, procedures, symptoms, medications: ``Ragged`` over stays, most important first.
         oracle: ``(V, M)`` float32, probability of each class given all that the generator knows before it draws.
+        last: ``(V, N)`` sparse, 1 + the class that met each need when it was last met, before this stay; 0: never met.
     """
 
     female: NDArray[np.bool_]
@@ -84,7 +87,7 @@ class Stays:
     symptoms: Ragged
     medications: Ragged
     oracle: NDArray[np.float32]
-    extra: dict[str, Any] = field(default_factory=dict)
+    last: sparse.csr_matrix
 
 
 def stream(seed: int, stage: str, block: int) -> np.random.Generator:
@@ -118,6 +121,7 @@ def _block(
     given = np.zeros((total, M), dtype=bool)
     oracle = np.zeros((total, M), dtype=np.float32)
     order = np.full((total, M), np.iinfo(np.int16).max, dtype=np.int16)
+    last = np.full((total, len(world.need_p)), -1, dtype=np.int16)
 
     present = patient["chronic"].copy()
     before = np.zeros((n, C), dtype=bool)
@@ -132,7 +136,7 @@ def _block(
         x, m, s = _stay(world, patient, who, present, before, rng["visit"])
         before[who] = x
         so_far[who] |= x
-        conditions[rows], main[rows], severity[rows] = x, m, s
+        conditions[rows], main[rows], severity[rows], last[rows] = x, m, s, last_choice[who]
         drawn = _medications(
             world,
             x,
@@ -150,7 +154,7 @@ def _block(
     if history < 1:
         source = _exchange(offsets, patient["female"], patient["age"], 1 - history, rng["exchange"])
         conditions, main, severity = conditions[source], main[source], severity[source]
-        given, oracle, order = given[source], oracle[source], order[source]
+        given, oracle, order, last = given[source], oracle[source], order[source], last[source]
 
     visit, medication = np.nonzero(given)
     first = np.lexsort((medication, order[visit, medication], visit))
@@ -159,9 +163,9 @@ def _block(
     code = _codes(world, conditions, main, severity, rng["code"])
     length = np.exp(0.9 + 1.7 * severity + 0.45 * rng["visit"].standard_normal(total))
     gap = np.exp(4.9 + 1.4 * rng["visit"].standard_normal(total)) + 1
-    last = np.zeros(total, dtype=bool)
-    last[offsets[1:] - 1] = True
-    died = last & (rng["visit"].random(total) < 0.35 * severity**2)
+    final = np.zeros(total, dtype=bool)
+    final[offsets[1:] - 1] = True
+    died = final & (rng["visit"].random(total) < 0.35 * severity**2)
     return Stays(
         patient["female"],
         patient["age"],
@@ -175,6 +179,7 @@ def _block(
         *code,
         medications,
         oracle,
+        sparse.csr_matrix(last + 1),
     )
 
 
@@ -277,10 +282,20 @@ def _stay(
     main[:, 0] = -50.0
     main = main.argmax(1)
 
-    burden = (x & acute).sum(1)
-    z = 0.5 * patient["frailty"][who] + 0.35 * (burden - ACUTE_PER_STAY) + 0.7 * rng.standard_normal(n)
     x[:, 0] = True
-    return x, main, ndtr(z)
+    return x, main, _severity(world, x, rng)
+
+
+def _severity(world: World, conditions: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Drawn anew for each stay, ``(n,)`` in (0, 1), higher where more is acute.
+
+    Frailty has no part in it: sizes of consecutive prescriptions would go together more than in the open records.
+    """
+    acute = ~world.chronic
+    acute[0] = False
+    burden = (conditions & acute).sum(1)
+    severity: NDArray[np.float64] = ndtr(0.35 * (burden - ACUTE_PER_STAY) + 0.86 * rng.standard_normal(len(conditions)))
+    return severity
 
 
 # -- stage 4: codes ---------------------------------------------------------------------------------------------------
@@ -392,6 +407,52 @@ def _medications(
         ``(n, N)``.
     """
     n, M = len(conditions), len(world.classes)
+    v, need, option, p, choice = _needs(world, conditions, so_far, severity, preference, propensity, last_choice)
+    oracle = _marginals(world, v, option, p, choice, n)
+
+    given = np.zeros((n, M), dtype=bool)
+    order = np.full((n, M), np.iinfo(np.int16).max, dtype=np.int16)
+    last_choice = last_choice.copy()
+    avoid = _avoidance(world)
+    factor = np.ones((n, M), dtype=np.float32)
+    u_need, u_choice = rng.random(len(v)), rng.random(len(v))
+    starts = np.searchsorted(v, np.arange(n))
+    rank = np.arange(len(v)) - starts[v]
+    by_rank = np.argsort(rank, kind="stable")
+    bounds = np.searchsorted(rank[by_rank], np.arange(rank.max(initial=-1) + 2))
+    for r in range(len(bounds) - 1):
+        e = by_rank[bounds[r] : bounds[r + 1]]
+        ve, oe = v[e], option[e]
+        f = factor[ve[:, None], oe]
+        w = choice[e] * f
+        felt = u_need[e] < p[e] * np.where(choice[e] > 0, f, 0).max(1)
+        ve, oe, w, e = ve[felt], oe[felt], w[felt], e[felt]
+        cumulative = np.cumsum(w, axis=1)
+        pick = (u_choice[e, None] * cumulative[:, -1:] >= cumulative).sum(1)
+        taken = oe[np.arange(len(e)), np.minimum(pick, oe.shape[1] - 1)]
+        new = ~given[ve, taken]
+        given[ve, taken] = True
+        order[ve[new], taken[new]] = r
+        last_choice[ve, need[e]] = taken
+        factor[ve] = np.minimum(factor[ve], avoid[taken])
+    return given, oracle, order, last_choice
+
+
+def _needs(
+    world: World,
+    conditions: NDArray[np.bool_],
+    so_far: NDArray[np.bool_],
+    severity: NDArray[np.float64],
+    preference: NDArray[np.float32],
+    propensity: NDArray[np.float32],
+    last_choice: NDArray[np.int16],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """The needs of all stays, E in all, in the order in which they are met.
+
+    Returns:
+        stay ``(E,)``, need ``(E,)``, its options ``(E, K)``, the probability that it is felt ``(E,)`` and, if so, of
+        each option ``(E, K)``, interactions aside.
+    """
     # Supportive needs come last in a stay: turn column 0 to the end. Lasting needs stay when their condition is gone.
     lasting = np.zeros(conditions.shape[1], dtype=bool)
     lasting[np.repeat(np.arange(len(lasting)), world.need_of.lengths)[world.need_lasting[world.need_of.values]]] = True
@@ -428,35 +489,7 @@ def _medications(
     choice = (1 - keep) * choice + keep * again
     # What is contraindicated outright and has no substitute is mostly left out.
     p = p * (1 - 0.8 * (choice * forbidden[v[:, None], option]).sum(1))
-
-    oracle = _marginals(world, v, option, p, choice, n)
-
-    given = np.zeros((n, M), dtype=bool)
-    order = np.full((n, M), np.iinfo(np.int16).max, dtype=np.int16)
-    last_choice = last_choice.copy()
-    avoid = _avoidance(world)
-    factor = np.ones((n, M), dtype=np.float32)
-    u_need, u_choice = rng.random(len(v)), rng.random(len(v))
-    starts = np.searchsorted(v, np.arange(n))
-    rank = np.arange(len(v)) - starts[v]
-    by_rank = np.argsort(rank, kind="stable")
-    bounds = np.searchsorted(rank[by_rank], np.arange(rank.max(initial=-1) + 2))
-    for r in range(len(bounds) - 1):
-        e = by_rank[bounds[r] : bounds[r + 1]]
-        ve, oe = v[e], option[e]
-        f = factor[ve[:, None], oe]
-        w = choice[e] * f
-        felt = u_need[e] < p[e] * np.where(choice[e] > 0, f, 0).max(1)
-        ve, oe, w, e = ve[felt], oe[felt], w[felt], e[felt]
-        cumulative = np.cumsum(w, axis=1)
-        pick = (u_choice[e, None] * cumulative[:, -1:] >= cumulative).sum(1)
-        taken = oe[np.arange(len(e)), np.minimum(pick, oe.shape[1] - 1)]
-        new = ~given[ve, taken]
-        given[ve, taken] = True
-        order[ve[new], taken[new]] = r
-        last_choice[ve, need[e]] = taken
-        factor[ve] = np.minimum(factor[ve], avoid[taken])
-    return given, oracle, order, last_choice
+    return v, need, option, p, choice
 
 
 def _avoidance(world: World) -> NDArray[np.float32]:
@@ -495,6 +528,13 @@ def _marginals(
     return either(felt[:, None] * thinned / thinned.sum(1, keepdims=True)).astype(np.float32)
 
 
+def _unexplained(given: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of an order that nothing explains, in proportion to the square root of a class's popularity."""
+    popularity = np.sqrt(given + 1e-4)
+    p: NDArray[np.float64] = -np.expm1(-NOISE_PER_STAY * popularity / popularity.sum())
+    return p
+
+
 def _noise(
     world: World,
     given: NDArray[np.bool_],
@@ -502,14 +542,58 @@ def _noise(
     order: NDArray[np.int16],
     rng: np.random.Generator,
 ) -> None:
-    """Orders that nothing explains, drawn in proportion to the square root of popularity; changes its arguments."""
-    popularity = np.sqrt(given.mean(0) + 1e-4)
-    popularity /= popularity.sum()
-    p = -np.expm1(-NOISE_PER_STAY * popularity)
+    """Orders that nothing explains; changes its arguments."""
+    p = _unexplained(given.mean(0))
     extra = rng.random(given.shape) < p
     order[extra & ~given] = np.iinfo(np.int16).max - 1
     given |= extra
     oracle[:] = 1 - (1 - oracle) * (1 - p.astype(np.float32))
+
+
+def expected(
+    world: World,
+    stays: Stays,
+    rows: NDArray[np.integer],
+    *,
+    severity: bool,
+    last: bool,
+    structure: float = 0.0,
+    draws: int = 24,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Probability of each class for somebody who knows the generator and the true conditions of a patient so far.
+
+    What is not known (preference and propensity always) is drawn anew, ``draws`` times, and averaged over.
+
+    Args:
+        world: what the stays were drawn from.
+        stays: with ``history`` = 1.
+        rows: ``(n,)`` which stays.
+        severity: of the stay is known too.
+        last: what met each need when it was last met is known too.
+        structure: as the stays were drawn.
+        draws: how many.
+        seed: of the draws.
+
+    Returns:
+        ``(n, M)``; with everything known it would be :attr:`Stays.oracle`.
+    """
+    rng = np.random.default_rng([seed, len(STAGES) + 1])
+    of_patient = np.repeat(np.arange(len(stays.age)), np.diff(stays.visit_offsets))
+    ever = np.cumsum(stays.conditions, axis=0, dtype=np.int32)
+    start = stays.visit_offsets[:-1][of_patient[rows]]
+    so_far = ever[rows] > np.where(start[:, None] > 0, ever[start - 1], 0)
+    x = stays.conditions[rows]
+    last_choice = stays.last[rows].toarray() * np.int16(last) - np.int16(1)
+    total = np.zeros((len(rows), len(world.classes)))
+    for _ in range(draws):
+        latent = _preferences(world, len(rows), rng, structure)
+        how_ill = stays.severity[rows] if severity else _severity(world, x, rng)
+        v, _, option, p, choice = _needs(world, x, so_far, how_ill, latent["class"], latent["need"], last_choice)
+        total += _marginals(world, v, option, p, choice, len(rows))
+    given = np.bincount(stays.medications.values, minlength=total.shape[1]) / len(stays.severity)
+    found: NDArray[np.float32] = (1 - (1 - total / draws) * (1 - _unexplained(given))).astype(np.float32)
+    return found
 
 
 # -- the history knob -------------------------------------------------------------------------------------------------
@@ -553,6 +637,8 @@ def _concatenate(blocks: list[Stays]) -> Stays:
             fields[name] = ragged(name)
         elif name == "visit_offsets":
             fields[name] = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(b.visit_offsets) for b in blocks]))])
+        elif sparse.issparse(value):
+            fields[name] = sparse.vstack([getattr(b, name) for b in blocks], format="csr")
         elif isinstance(value, np.ndarray):
             fields[name] = np.concatenate([getattr(b, name) for b in blocks])
     return Stays(**fields)
