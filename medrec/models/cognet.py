@@ -820,6 +820,7 @@ SYSTEM = System(
     variants=VARIANTS,
     citation="wu2022cognet",
     seconds_per_epoch=12,
+    searched={"order": ("rare_first", "frequency", "class_code"), "writing": ("greedy", "chain")},
     rows=tuple(
         Row(key, label, "cognet", variant, SHORT | changed)
         for key, label, variant, changed in (

@@ -593,6 +593,7 @@ SYSTEM = System(
     variants=VARIANTS,
     citation="zhang2017leap",
     seconds_per_epoch=4,
+    searched={"order": ("frequency", "rare_first", "class_code"), "writing": ("greedy", "chain")},
     rows=(
         Row("leap", "LEAP", "leap"),
         Row("linear", "linear attention", "leap", settings={"attention": "linear"}),
