@@ -384,7 +384,7 @@ def chapter(
     ] = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="List what it takes, and execute nothing.")] = False,
 ) -> None:
-    """Execute one chapter."""
+    """Execute one chapter; beside the notebook lies a page to read, one HTML file."""
     if parameters:
         from medrec.book.chapters import find_chapter, parameters_of, read_chapter
 
@@ -392,9 +392,13 @@ def chapter(
         rows = [[found.name, found.type, repr(found.default), found.help] for found in declared]
         print(_aligned([["parameter", "type", "default", "meaning"], *rows]))
         return
+    from medrec.book.one_page import write_page
     from medrec.book.runner import run_chapter
 
-    print(run_chapter(which, _pairs(parameter, "-p"), output))
+    notebook = run_chapter(which, _pairs(parameter, "-p"), output)
+    print(notebook)
+    if page := write_page(notebook):
+        print(page)
 
 
 @app.command()

@@ -1888,7 +1888,7 @@ page.glue(
     ),
     n_alarms=len(alarms),
     backed_share=q,
-    n_serious=len(serious),
+    n_serious=privacy.count(records, len(serious), of=len(alarms)),
     serious_share=serious_share,
     nla_iii=nla["MIMIC-III"],
     nla_iv=nla["MIMIC-IV"],

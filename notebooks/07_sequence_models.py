@@ -1228,7 +1228,7 @@ page.glue(
     learns_word=page.about(records, learns.word, patients=n_later),
     learns_sentence=page.about(records, learns.sentence, patients=n_later),
     n_lists=len(different),
-    n_test_visits=test.n_visits,
+    n_test_visits=privacy.count(records, test.n_visits),
     commonest_list=float(how_often.max() / test.n_visits),
 )
 

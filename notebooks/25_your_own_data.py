@@ -592,7 +592,8 @@ visits = ledger.filter(pl.col("unit") == "visits")
 show(
     page.table(
         visits.select("step", "before", "kept", "dropped", "note"),
-        caption=f"Visits in the ledger of {page.cohort_line(records)}; exact counts.",
+        caption=f"Visits in the ledger of {page.cohort_line(records)}; exact counts."
+        + " A dash: too few were lost to tell." * bool(visits["dropped"].null_count()),
     )
 )
 
