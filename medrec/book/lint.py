@@ -273,7 +273,9 @@ def rows_are_declared(chapter: Chapter) -> Iterator[Complaint]:
     """What a chapter reads of the reader's own rows, its header names; else ``profile full`` would not make them."""
     declared = rows_of(chapter.notebook)
     if bool(declared) != any("default=" in cell.source and ".read(" in cell.source for cell in chapter.code):
-        yield chapter.complaint(None, "kept rows that are read with a default, and `medrec: rows:` in the header differ")
+        yield chapter.complaint(
+            None, "kept rows that are read with a default, and `medrec: rows:` in the header differ"
+        )
     for name in declared:
         if name not in grid_names() and not (paths.PACKAGE / "experiments" / f"{name}.py").is_file():
             yield chapter.complaint(None, f"`medrec: rows:` names {name!r}, which is no grid and no study")
