@@ -1,6 +1,6 @@
 """``medrec``: the commands. Thin: each one reads words, calls a room, and prints.
 
-A mistake of the user's is one line on standard error and exit status 1.
+A mistake of the user's is one line on standard error and exit status 1, Ctrl-C one line and status 130.
 """
 
 # Typer reads the empty lists below as defaults and copies them; nothing changes them.
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from medrec.tasks.evaluation import Interval
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 REASONS_SHOWN = 2
 """Reasons of one kind that ``medrec recommend`` prints for a medication."""
 PAIRS_SHOWN = 12
@@ -58,6 +60,14 @@ class Group(TyperGroup):
             path = getattr(getattr(error, "ctx", None), "command_path", "medrec")
             fail(f"{' '.join(error.format_message().split()).rstrip('.')}. `{path} --help` says what there is.")
         raise SystemExit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            said = str(stopped) or "interrupted. What was finished is kept: run it again, and it goes on from there."
+            print(f"medrec: {said}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         names = self.list_commands(ctx)
@@ -656,6 +666,7 @@ def _print_run(run: Run, protocol: Any = None) -> None:
     from medrec import tasks
     from medrec.lab.compare import table
     from medrec.models import registry
+    from medrec.progress import bar
     from medrec.tasks.evaluation import bootstrap
 
     entry, task = registry.get(run.config["system"]), tasks.get(run.config["task"])
@@ -664,10 +675,10 @@ def _print_run(run: Run, protocol: Any = None) -> None:
     kind: Any = getattr(rules, "bootstrap", "house")
     rows: dict[str, Mapping[str, Interval]] = {}
     evaluation = run.evaluation(protocol=rules)
-    for label, threshold in _cuts(run, rules, named=protocol is not None).items():
+    for label, threshold in bar(_cuts(run, rules, named=protocol is not None).items(), desc="intervals", unit="row"):
         rows[label] = bootstrap(run.evaluation(threshold, rules), kind=kind)
     if len(groups) > 1:
-        for group in groups:
+        for group in bar(groups, desc="intervals of groups", unit="row"):
             if (evaluation.per_patient["group"] == group).any():
                 rows[f"  {group} visits"] = bootstrap(evaluation, groups=(group,), kind=kind)
     counts = evaluation.summary()

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,15 +27,17 @@ from numpy.typing import NDArray
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
-from tqdm import tqdm
 
 from medrec.context import Context
 from medrec.folders import atomic_folder, damage, notice
 from medrec.models.base import Judgement, Network, TrainingConfig
-from medrec.types import MedrecError
+from medrec.progress import bar
+from medrec.types import Interrupted, MedrecError
 
 Judge = Callable[[Network], Judgement]
 CHECKPOINT_FORMAT = 3
+BEFORE = "before anything could be kept"
+"""Of a fit that was interrupted early, or that is done in one go."""
 
 
 @dataclass
@@ -102,46 +103,56 @@ def fit(
 
     Raises:
         MedrecError: the loss is no longer a number, or the disk is full.
+        Interrupted: somebody pressed Ctrl-C; it says how many epochs are kept.
     """
     config = network.config
     optimisers = network.optimisers()
     progress = checkpoint.resume(network, optimisers, device)
-    if progress.epoch == 0:
-        network.prepare(data, train, context)
-    if progress.best is None:
-        progress.best = _copied(network)
-    epochs = tqdm(
-        range(progress.epoch, config.epochs),
-        initial=progress.epoch,
-        total=config.epochs,
-        desc=label,
-        unit="epoch",
-        disable=None if sys.stderr is not None else True,
-    )
-    for epoch in epochs:
-        if progress.converged(config):
-            break
-        if until is not None and progress.steps >= until and progress.best_epoch is not None:
-            break
-        set_rates(optimisers, config, epoch)
-        begin = time.perf_counter()
-        network.before_epoch(epoch, context)
-        batches = network.batches(data, rows, [seed, epoch])
-        loss, steps = one_epoch(network, optimisers, batches, context, device, epoch)
-        found = judge(network)
-        progress.epoch, progress.steps = epoch + 1, progress.steps + steps
-        seconds = round(time.perf_counter() - begin, 3)
-        progress.history.append(
-            {"epoch": epoch, "steps": progress.steps, "loss": loss, **found.row, "seconds": seconds}
-        )
-        eligible = epoch >= min(1, config.epochs - 1)
-        if eligible and (progress.best_epoch is None or found.order > progress.best_order):
-            progress.best_epoch, progress.best_order, progress.best_steps = epoch, found.order, progress.steps
+    kept = progress.epoch
+    if kept and until is None:
+        notice(f"{label}: broken off earlier, goes on after epoch {kept} of {config.epochs} at most.")
+    shown = bar(desc=label, unit="epoch", leave=True, initial=kept, total=config.epochs)
+    try:
+        if not kept:
+            network.prepare(data, train, context)
+        if progress.best is None:
             progress.best = _copied(network)
-        network.after_epoch(found.selected)
-        epochs.set_postfix(loss=f"{loss:.4f}", validation=f"{found.selected:.4f}")
-        checkpoint.write(network, optimisers, progress, device)
-    epochs.close()
+        for epoch in range(kept, config.epochs):
+            if progress.converged(config):
+                break
+            if until is not None and progress.steps >= until and progress.best_epoch is not None:
+                break
+            set_rates(optimisers, config, epoch)
+            begin = time.perf_counter()
+            network.before_epoch(epoch, context)
+            batches = network.batches(data, rows, [seed, epoch])
+            loss, steps = one_epoch(network, optimisers, batches, context, device, epoch)
+            found = judge(network)
+            progress.epoch, progress.steps = epoch + 1, progress.steps + steps
+            seconds = round(time.perf_counter() - begin, 3)
+            progress.history.append(
+                {"epoch": epoch, "steps": progress.steps, "loss": loss, **found.row, "seconds": seconds}
+            )
+            eligible = epoch >= min(1, config.epochs - 1)
+            if eligible and (progress.best_epoch is None or found.order > progress.best_order):
+                progress.best_epoch, progress.best_order, progress.best_steps = epoch, found.order, progress.steps
+                progress.best = _copied(network)
+            network.after_epoch(found.selected)
+            shown.set_postfix(loss=f"{loss:.4f}", validation=f"{found.selected:.4f}", refresh=False)
+            checkpoint.write(network, optimisers, progress, device)
+            kept = progress.epoch
+            shown.update()
+        if progress.converged(config):
+            # A bar that stood still at a third of what was allowed would look as if something hung.
+            shown.total = progress.epoch
+            shown.set_postfix_str(f"converged, epoch {progress.best_epoch} is kept")
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        said = f"after epoch {kept} of {config.epochs}: run it again, and it goes on from there" if kept else BEFORE
+        raise Interrupted(f"{label}: interrupted {said}.") from None
+    finally:
+        shown.close()
     network.load_state_dict(progress.best)
     return progress
 

@@ -20,11 +20,12 @@ from medrec.arguments import checked_device, checked_file, checked_seed
 from medrec.context import Asked, Context
 from medrec.data.cohort import Cohort
 from medrec.data.load import given_cohort
-from medrec.fit import Checkpoint, Progress, fit, seeded
+from medrec.fit import BEFORE, Checkpoint, Progress, fit, seeded
 from medrec.models import registry
 from medrec.models.base import State, System
+from medrec.progress import working
 from medrec.runs import Run
-from medrec.types import MedrecError
+from medrec.types import Interrupted, MedrecError
 
 ROOMS = ("models", "nn", "chem", "text", "graphs", "losses")
 """Rooms whose code makes a system's numbers, as far as its module imports them."""
@@ -147,6 +148,12 @@ class Plan:
         content["context"] = context
         return {"key": key, **content, **names}
 
+    @property
+    def label(self) -> str:
+        """For progress bars, and for what is said of the training."""
+        seed = f", seed {self.seed}" if self.system.is_network else ""
+        return f"{self.system.label}, {self.cohort.name}{seed}"
+
     def folder_name(self) -> tuple[str, str, str]:
         """Cohort, system and variant, with whatever is not as usual, as folders are called."""
         plain = asdict(self.system.configure(self.variant, n_train=self.exam.n_train))
@@ -203,6 +210,7 @@ def train(
     Raises:
         MedrecError: an unknown system, cohort, variant, setting or device; a number out of its range; too few
             patients; a full disk.
+        Interrupted: somebody pressed Ctrl-C; it says what is kept.
     """
     device = checked_device(device)
     plan = Plan.of(
@@ -259,9 +267,11 @@ def fitted(plan: Plan, device: torch.device, checkpoint: Checkpoint, until: int 
         until: optimiser steps after which a network's training pauses; see :func:`medrec.fit.fit`.
     """
     system, exam = plan.system, plan.exam
-    context = contexts.build(system.needs, plan.asked)
+    with working(f"{system.label}: getting ready"):
+        context = contexts.build(system.needs, plan.asked)
     if not system.is_network:
-        return Fitted(exam.fit(system.create(plan.config, context, seed=plan.seed)), context, None)
+        with working(plan.label):
+            return Fitted(exam.fit(system.create(plan.config, context, seed=plan.seed)), context, None)
     there = context.to(device)
     with seeded(plan.seed, device):
         network = system.create(plan.config, there).to(device)
@@ -275,7 +285,7 @@ def fitted(plan: Plan, device: torch.device, checkpoint: Checkpoint, until: int 
             seed=plan.seed,
             device=device,
             checkpoint=checkpoint,
-            label=f"{system.label}, {plan.cohort.name}, seed {plan.seed}",
+            label=plan.label,
             until=until,
         )
     return Fitted(network, context, progress)
@@ -285,10 +295,19 @@ def _made(plan: Plan, resolved: dict[str, Any], place: runs.Place, device: torch
     start = time.perf_counter()
     exam = plan.exam
     checkpoint = Checkpoint(place.checkpoint, resolved["key"], fresh=again)
-    done = fitted(plan, device, checkpoint)
-    ddi = done.context.ddi.numpy()
-    answers = exam.answers(done.system, done.context, device)
-    metrics = exam.results(done.system, answers, ddi)
+    done = None
+    try:
+        done = fitted(plan, device, checkpoint)
+        ddi = done.context.ddi.numpy()
+        with working(f"{plan.label}: results"):
+            answers = exam.answers(done.system, done.context, device)
+            metrics = exam.results(done.system, answers, ddi)
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        trained = done is not None and done.progress is not None
+        said = "after the last epoch: run it again, and only the results are missing" if trained else BEFORE
+        raise Interrupted(f"{plan.label}: interrupted {said}.") from None
     run = runs.save(
         place.free(),
         config=resolved,

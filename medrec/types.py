@@ -17,6 +17,10 @@ class MedrecError(Exception):
     """
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody pressed Ctrl-C, and whoever was at work says what is kept and how it goes on: one or two sentences."""
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Lists of integer codes of different lengths, stored end to end.

@@ -1,6 +1,7 @@
 """The loop: resumable, repeatable, selected by rule, and it stops when there is nothing more to learn."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from medrec import fit as loop
 from medrec.context import Context
 from medrec.fit import Checkpoint, Progress, fit, seeded
 from medrec.models.base import Judgement, Network, TrainingConfig
+from medrec.types import Interrupted
+from tests.toys import watched
 
 
 class Line(Network):
@@ -211,6 +214,75 @@ def test_a_killed_training_goes_on_with_the_same_numbers(tmp_path):
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in found.history]
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in expected.history]
     assert (found.best_epoch, found.steps, found.best_steps) == (expected.best_epoch, expected.steps, 10)
+
+
+# -- what is seen of it ------------------------------------------------------------------------------------------------
+
+
+def last_bar(terminal):
+    """What a bar that is done has left on the screen."""
+    return [line for line in re.split(r"[\r\n]", terminal.getvalue()) if line.strip()][-1]
+
+
+def test_a_bar_counts_epochs_to_the_end(tmp_path, monkeypatch):
+    terminal = watched(monkeypatch)
+    run(tmp_path, [0.1, 0.2, 0.3, 0.4], epochs=4)
+    assert re.match(r"line: 100%\|█+\| 4/4 ", last_bar(terminal))
+    assert "validation=0.4000" in last_bar(terminal)
+
+
+def test_a_bar_that_ends_early_is_full_and_says_why(tmp_path, monkeypatch):
+    terminal = watched(monkeypatch)
+    run(tmp_path, [0.0, 0.5, 0.4], epochs=30)
+    assert re.match(r"line: 100%\|█+\| 5/5 ", last_bar(terminal))
+    assert "converged, epoch 1 is kept" in last_bar(terminal)
+
+
+def test_nothing_is_shown_where_nobody_watches(tmp_path, capsys):
+    run(tmp_path, [0.1, 0.2], epochs=2)
+    assert capsys.readouterr().err == ""
+
+
+def interrupted(tmp_path, epoch, values, **settings):
+    """What is said when Ctrl-C is pressed in this epoch."""
+    network = Line(TrainingConfig(**{"patience_steps": 0, "batch_size": 5, **settings}), Context({}, torch.zeros(1, 1)))
+    real = network.batches
+
+    def batches(data, rows, order):
+        if order[1] == epoch:
+            raise KeyboardInterrupt
+        return real(data, rows, order)
+
+    network.batches = batches
+    with pytest.raises(Interrupted) as raised:
+        run(tmp_path, values, network=network, **settings)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 5])
+def test_an_interrupt_says_what_is_kept_and_the_next_run_that_it_goes_on(tmp_path, capsys, epoch):
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    whole, expected, _ = run(tmp_path, values, epochs=6, folder="whole")
+    said = interrupted(tmp_path, epoch, values, epochs=6)
+    assert said == f"line: interrupted after epoch {epoch} of 6: run it again, and it goes on from there."
+    assert capsys.readouterr().err == ""
+    again, found, _ = run(tmp_path, values, epochs=6)
+    assert capsys.readouterr().err == f"medrec: line: broken off earlier, goes on after epoch {epoch} of 6 at most.\n"
+    assert again.weight.item() == whole.weight.item()
+    assert found.steps == expected.steps
+
+
+def test_an_interrupt_before_the_first_epoch_is_over_says_so(tmp_path, capsys):
+    assert interrupted(tmp_path, 0, [0.1], epochs=3) == "line: interrupted before anything could be kept."
+    network, _, _ = run(tmp_path, [0.1], epochs=3)
+    assert network.resumed == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_ends_the_line_of_the_bar(tmp_path, monkeypatch):
+    terminal = watched(monkeypatch)
+    interrupted(tmp_path, 2, [0.1, 0.2, 0.3], epochs=6)
+    assert terminal.getvalue().endswith("\n")
 
 
 DAMAGE = {

@@ -8,9 +8,9 @@ from medrec import keys, paths
 
 # fmt: off
 ROOMS = (
-    "types", "arguments", "paths", "folders", "keys", "losses", "metrics", "nn", "knowledge", "chem", "data", "text",
-    "graphs", "context", "models", "tasks", "fit", "runs", "training", "inference", "plotting", "lab", "experiments",
-    "book", "cli",
+    "types", "arguments", "progress", "paths", "folders", "keys", "losses", "metrics", "nn", "knowledge", "chem",
+    "data", "text", "graphs", "context", "models", "tasks", "fit", "runs", "training", "inference", "plotting", "lab",
+    "experiments", "book", "cli",
 )
 # fmt: on
 """In this order; a room imports from itself and from those before it."""

@@ -1,5 +1,7 @@
 """Small random cohorts for tests: structured enough to be learnt, made in milliseconds."""
 
+import io
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -108,3 +110,18 @@ def with_titles(cohort, ending=" (changed)"):
     diagnoses = cohort.vocab["diagnosis"]
     titles = (diagnoses.titles[0] + ending, *diagnoses.titles[1:])
     return replace(cohort, vocab={**cohort.vocab, "diagnosis": Vocabulary("diagnosis", diagnoses.codes, titles)})
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def watched(monkeypatch):
+    """Let standard error be a terminal, and return what takes down what is written to it.
+
+    To be called in the test itself: between setting up and calling a test pytest puts its own stream there.
+    """
+    found = _Terminal()
+    monkeypatch.setattr(sys, "stderr", found)
+    return found

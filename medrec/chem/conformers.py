@@ -20,8 +20,8 @@ What happens to what is not one ordinary organic molecule is policy, and every r
 
 Embedding is bounded by work: at most :data:`STARTS` starts a conformer, or what ``MEDREC_CONFORMER_STARTS`` or the
 argument ``starts`` says, so that a cage whose labels contradict each other ends, and ends alike on fast and slow
-machines.  (One attempt also ends after :data:`SECONDS`; no drug of the book comes near.)  What lasts is told while it
-lasts.
+machines.  What lasts is told while it lasts.  One attempt also ends after :data:`SECONDS`, to which no drug of the book
+comes near; as this depends on the machine, the note says so, and the result is not kept.
 
 One seed gives one geometry, the same on every run; 0 is refused, because RDKit then returns the same conformer again
 and again.  Results are kept in one file under ``MEDREC_CACHE_DIR``, by SMILES, seed, number and version of RDKit, each
@@ -68,6 +68,7 @@ STARTS = 24 * TRIES
 """Starts of all attempts together, where nobody asks for fewer."""
 SECONDS = 300
 """After which one attempt is given up, however fast the machine."""
+OUT_OF_TIME = f"an attempt was given up after {SECONDS} s"
 STEPS = 2000
 """Of the force field, at most."""
 ENOUGH = 32
@@ -149,7 +150,8 @@ def conformers(smiles: Sequence[str], *, n: int = 1, seed: int = 1, starts: int 
     missing = [s for s in wanted if s not in known]
     for made in _made(missing, n, seed, starts):
         known[made.smiles] = made
-        _store(made, n, seed, starts)
+        if OUT_OF_TIME not in made.note:
+            _store(made, n, seed, starts)
     return [known[s] for s in smiles]
 
 
@@ -393,13 +395,12 @@ def _only(whole: Mol, kept: NDArray[np.int64]) -> Mol:
 
 def _embed(molecule: Mol, n: int, seed: int, starts: int) -> tuple[list[int], list[str]]:
     """Embed in place; numbers of the conformers, and what had to be given up."""
-    from rdkit import Chem
     from rdkit.Chem import rdDistGeom
 
-    left = starts
+    left, late = starts, False
 
     def attempt(random: bool, tries: int = TRIES) -> list[int]:
-        nonlocal left
+        nonlocal left, late
         tries = min(tries, left)
         if not tries:
             return []
@@ -409,8 +410,19 @@ def _embed(molecule: Mol, n: int, seed: int, starts: int) -> tuple[list[int], li
         parameters.useRandomCoords = random
         parameters.maxIterations = tries
         parameters.timeout = SECONDS
-        # Out of time, RDKit answers with the one number -1.
-        return [i for i in rdDistGeom.EmbedMultipleConfs(molecule, n, parameters) if i >= 0]
+        ids = list(rdDistGeom.EmbedMultipleConfs(molecule, n, parameters))
+        late = late or -1 in ids  # RDKit's answer when it runs out of time
+        return [i for i in ids if i >= 0]
+
+    found, notes = _attempts(molecule, attempt)
+    if not found and not left and starts < STARTS:
+        notes = [f"not embedded in {starts} starts, as many as were allowed"]
+    return found, notes + ([OUT_OF_TIME] if late else [])
+
+
+def _attempts(molecule: Mol, attempt: Callable[..., list[int]]) -> tuple[list[int], list[str]]:
+    """One way after the other, until one of them gives conformers; what was given up on the way."""
+    from rdkit import Chem
 
     large = molecule.GetNumHeavyAtoms() >= LARGE
     if found := attempt(random=large):
@@ -432,8 +444,6 @@ def _embed(molecule: Mol, n: int, seed: int, starts: int) -> tuple[list[int], li
     Chem.RemoveStereochemistry(molecule)
     if found := attempt(random=True):
         return found, ["all stereo labels dropped"]
-    if not left and starts < STARTS:
-        return [], [f"not embedded in {starts} starts, as many as were allowed"]
     return [], ["not embedded, even without stereo labels"]
 
 

@@ -331,47 +331,49 @@ def _visits(tables: RawTables, options: Options, name: str, ledger: Ledger, odd:
     if not len(rows):
         raise MedrecError(f"{name}: {_names(tables, 'visits')} holds no visit. Check the tables.")
 
-    def keep(step: str, why: str, where: pl.Expr) -> None:
-        nonlocal rows
+    for step, why, where in (
+        ("has its ids", "rows without a visit or a patient", ~pl.any_horizontal(pl.col(*IDS).is_null())),
+        ("of one patient", "visits listed under two", pl.col("patient_id").n_unique().over("visit_id") == 1),
+    ):
         left = rows.filter(where)
         if len(left) < len(rows):
             ledger.note(step, why, visits=len(left), patients=left["patient_id"].drop_nulls().n_unique())
         rows = left
-
-    keep("has its ids", "rows without a visit or a patient", ~pl.any_horizontal(pl.col(*IDS).is_null()))
-    keep("of one patient", "visits listed under two", pl.col("patient_id").n_unique().over("visit_id") == 1)
-    found = (
+    # By what the order of visits is known.
+    clock, year = (
+        ("rank", pl.col("rank")) if tables.layout == "eicu" else ("admit_time", pl.col("admit_time").dt.year())
+    )
+    for what, column, possible in (
+        ("times", clock, year.is_between(*YEARS)),
+        ("ages", "age", pl.col("age").is_between(0, OLDEST)),
+    ):
+        odd[f"visits_of_impossible_{what}"] = rows.filter(~possible)["visit_id"].n_unique()
+        rows = rows.with_columns(pl.when(possible).then(column))
+    visits = (
         rows.unique()
         .group_by("visit_id")
         .agg(
             pl.col("patient_id").first(),
-            pl.col("admit_time").min(),
-            pl.col("rank").min(),
+            pl.col("admit_time", "rank").min(),
             sex=_agreed(pl.col("sex").replace("", None)).fill_null(""),
             age=_agreed(pl.col("age")),
             rows=pl.len(),
         )
     )
-    if len(found) < len(rows):
-        ledger.note("listed once", "repeats are one visit", visits=len(found), patients=found["patient_id"].n_unique())
-    calendar = tables.layout != "eicu"
-    year = pl.col("admit_time").dt.year() if calendar else pl.col("rank")
-    possible = (year.is_between(*YEARS), pl.col("age").is_between(0, OLDEST))
-    odd["visits_with_contradicting_rows"] = int((found["rows"] > 1).sum())
-    for what, where in zip(("times", "ages"), possible, strict=True):
-        odd[f"visits_of_impossible_{what}"] = len(found.filter(~where))
-    found = found.with_columns(
-        pl.when(possible[0]).then("admit_time" if calendar else "rank"), pl.when(possible[1]).then("age")
-    )
-    odd["visits_without_a_time"] = found["admit_time" if calendar else "rank"].null_count()
-    if calendar:
-        odd["visits_at_midnight"] = int((found["admit_time"].dt.time() == time()).sum())
+    if len(visits) < len(rows):
+        ledger.note(
+            "listed once", "repeats are one visit", visits=len(visits), patients=visits["patient_id"].n_unique()
+        )
+    odd["visits_with_contradicting_rows"] = int((visits["rows"] > 1).sum())
+    odd["visits_without_a_time"] = visits[clock].null_count()
+    if clock == "admit_time":
+        odd["visits_at_midnight"] = int((visits["admit_time"].dt.time() == time()).sum())
     order = (
         ["patient_id", "admit_time", "rank", "visit_id"]
         if options.visit_order == "time"
         else ["patient_id", "visit_id"]
     )
-    return found.sort(order, nulls_last=True).select(
+    return visits.sort(order, nulls_last=True).select(
         *VISITS, visit=pl.int_range(pl.len(), dtype=pl.UInt32), patient=pl.col("patient_id").rle_id()
     )
 

@@ -274,7 +274,6 @@ def require_aggregate(cohort: Cohort, frame: pl.DataFrame, *, groups: bool = Fal
     """
     if not opened.is_closed(cohort):
         return
-    _check_size(cohort, cohort.n_patients, LIMIT)
     for column, dtype in frame.schema.items():
         if _ID_COLUMN.search(column):
             raise _single(cohort, f"Column {column!r}", "Aggregate first.")
@@ -295,6 +294,7 @@ def require_aggregate(cohort: Cohort, frame: pl.DataFrame, *, groups: bool = Fal
             f"A table of {len(frame)} rows, as many as there are patients or visits,",
             "Aggregate first; where its rows are groups, name the columns that count them: counts=[...].",
         )
+    _check_size(cohort, cohort.n_patients, LIMIT)
 
 
 def _released(
@@ -385,7 +385,6 @@ def _check_figure(cohort: Cohort, figure: Any) -> None:
     from matplotlib.collections import Collection, PathCollection
     from matplotlib.image import AxesImage
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
     from matplotlib.text import Text
 
     everybody = {n for n in (cohort.n_patients, cohort.n_visits) if n >= LIMIT}
@@ -395,7 +394,6 @@ def _check_figure(cohort: Cohort, figure: Any) -> None:
         sizes += [len(artist.get_xydata()) for artist in axes.findobj(Line2D)]
         sizes += [len(artist.get_paths()) for artist in axes.findobj(Collection)]
         sizes += [side for image in axes.findobj(AxesImage) for side in image.get_array().shape[:2]]
-        sizes += [len(patch.get_path().vertices) for patch in axes.findobj(Patch)]
         if alike := everybody & set(sizes):
             raise _single(
                 cohort,

@@ -28,6 +28,7 @@ from medrec.data.split import split_patients
 from medrec.lab.rows import settings_by_system
 from medrec.models import registry
 from medrec.models.base import Row, System
+from medrec.progress import bar
 from medrec.runs import Run
 from medrec.tasks import ranking
 from medrec.tasks.evaluation import Evaluation, Interval, bootstrap, paired_difference, shared_groups
@@ -79,7 +80,8 @@ class Comparison:
 
     @cached_property
     def _evaluations(self) -> dict[str, list[Evaluation]]:
-        return {label: [self._evaluated(run) for run in runs] for label, runs in self.runs.items()}
+        shown = bar(self.runs.items(), desc="results", unit="system")
+        return {label: [self._evaluated(run) for run in runs] for label, runs in shown}
 
     def evaluations(self, label: str) -> list[Evaluation]:
         """Results patient by patient of one system, one for each training seed."""
@@ -105,16 +107,17 @@ class Comparison:
         """All metrics of each system, over the visits that all score, or over all that the system itself scores."""
         kind: Literal["house", "field"] = getattr(self.protocol, "bootstrap", "house")
         groups = self.groups if shared else None
+        shown = bar(self._evaluations.items(), desc="intervals", unit="system")
         return {
-            label: bootstrap(found[0] if kind == "field" else found, groups=groups, kind=kind)
-            for label, found in self._evaluations.items()
+            label: bootstrap(found[0] if kind == "field" else found, groups=groups, kind=kind) for label, found in shown
         }
 
     def differences(self) -> dict[str, dict[str, Interval]]:
         """Each system minus the first one, paired by patient, over the visits that all score."""
         first, *others = self.runs
         base = self.evaluations(first)
-        return {label: paired_difference(base, self.evaluations(label), groups=self.groups) for label in others}
+        shown = bar(others, desc="differences", unit="system")
+        return {label: paired_difference(base, self.evaluations(label), groups=self.groups) for label in shown}
 
     @cached_property
     def anew(self) -> Comparison | None:

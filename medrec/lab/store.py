@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 import polars as pl
-from tqdm import tqdm
 
 from medrec import paths
+from medrec.progress import bar
 from medrec.runs import Run, all_runs
 from medrec.tasks.ranking import COLUMNS as RANKING_COLUMNS
 from medrec.tasks.ranking import SELECTION
@@ -38,7 +38,7 @@ def overview(*, stale: bool = False) -> pl.DataFrame:
         and ``score`` of the test patients (tuned threshold), ``made`` (local time), ``code`` (``"current"``, or
         ``"stale: "`` and the modules that changed), ``mib`` on disk.
     """
-    rows = [_row(run) for run in tqdm(all_runs(), desc="runs", unit="run", disable=None, leave=False)]
+    rows = [_row(run) for run in bar(all_runs(), desc="runs", unit="run")]
     found = pl.DataFrame(rows, schema=SCHEMA)
     return found.filter(pl.col("code") != CURRENT) if stale else found
 

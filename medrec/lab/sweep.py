@@ -21,7 +21,6 @@ from typing import Any
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm import tqdm
 
 from medrec import runs
 from medrec.arguments import checked_count, checked_device, checked_file, checked_seed, shown
@@ -30,8 +29,9 @@ from medrec.data.load import check_cohort, load_cohort
 from medrec.lab.rows import declared, with_shared
 from medrec.models import registry
 from medrec.models.base import Row
+from medrec.progress import bar
 from medrec.training import Plan, train
-from medrec.types import MedrecError
+from medrec.types import Interrupted, MedrecError
 
 PATIENTS = 6350
 """Of the cohort for which systems declare the seconds of an epoch."""
@@ -342,6 +342,7 @@ def sweep(
     Raises:
         MedrecError: an unknown grid, system, variant, setting, cohort or device, or a number out of its range, before
             anything is trained.
+        Interrupted: somebody pressed Ctrl-C; it says what is in the store.
 
     Example:
         >>> failed = [o for o in sweep("retain", "synthetic", jobs=2) if o.error]  # doctest: +SKIP
@@ -361,11 +362,18 @@ def carry_out(entries: Sequence[Entry], *, jobs: int = 1, device: str = "cpu") -
         for number, entry in enumerate(entries)
     }
     tasks = [(number, entries[number].training) for number in missing]
-    bar = tqdm(total=len(tasks), desc="sweep", unit="run", disable=None)
-    for number, outcome in _outcomes(tasks, jobs, device):
-        found[number] = outcome
-        bar.update()
-    bar.close()
+    done = 0
+    with bar(total=len(tasks), desc="sweep", unit="run", leave=True) as shown:
+        try:
+            for number, outcome in _outcomes(tasks, jobs, device):
+                found[number] = outcome
+                shown.update()
+                done += not outcome.error
+        except KeyboardInterrupt as stopped:
+            where = f" {stopped}" if isinstance(stopped, Interrupted) else " Run it again, and it goes on from there."
+            raise Interrupted(
+                f"sweep: interrupted; {done} of {len(tasks)} missing trainings are in the store now.{where}"
+            ) from None
     return [found[number] for number in range(len(entries))]
 
 

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from tqdm import tqdm
 
 from medrec import keys, paths, tasks
 from medrec.arguments import checked_count, checked_device, checked_seed
@@ -33,6 +32,7 @@ from medrec.lab import kept
 from medrec.lab.collect import chosen_by
 from medrec.models import registry
 from medrec.models.base import System
+from medrec.progress import bar
 from medrec.training import Plan, fitted, train
 from medrec.types import MedrecError
 
@@ -202,8 +202,8 @@ def _halving(plans: list[Plan], steps: int, device: torch.device) -> list[list[d
     """Rows of each rung."""
     going, rungs = list(enumerate(plans)), []
     for rung, share in enumerate(SHARES):
-        bar = tqdm(going, desc=f"tune {plans[0].system.label}, rung {rung + 1} of {len(SHARES)}", disable=None)
-        rows = [_trained(number, plan, rung, math.ceil(share * steps), device) for number, plan in bar]
+        shown = bar(going, desc=f"tune {plans[0].system.label}, rung {rung + 1} of {len(SHARES)}", unit="start")
+        rows = [_trained(number, plan, rung, math.ceil(share * steps), device) for number, plan in shown]
         rungs.append(rows)
         if rung + 1 < len(SHARES):
             left = max(LEAST, round(len(plans) * SHARES[0] / SHARES[rung]) // 3)
@@ -234,7 +234,7 @@ def _trained(number: int, plan: Plan, rung: int, until: int, device: torch.devic
 
 def _once(plans: list[Plan], device: str) -> list[list[dict[str, Any]]]:
     rows = []
-    for number, plan in enumerate(tqdm(plans, desc=f"tune {plans[0].system.label}", disable=None)):
+    for number, plan in enumerate(bar(plans, desc=f"tune {plans[0].system.label}", unit="start")):
         run = train(
             plan.reference, plan.cohort, variant=plan.variant, settings=_differing(plan), seed=plan.seed, device=device
         )

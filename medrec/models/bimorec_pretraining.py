@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -56,7 +57,8 @@ from medrec.folders import atomic_folder, damage, notice
 from medrec.nn.gin import GIN
 from medrec.nn.gvp import GVPEncoder
 from medrec.paths import cache_dir
-from medrec.types import MedrecError
+from medrec.progress import bar
+from medrec.types import Interrupted, MedrecError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,7 +252,9 @@ def pretrain(
 ) -> Pretrained:
     """Pre-train the encoders of molecules and of fragments, or load what an equal call has made before.
 
-    The result lies in ``<cache>/pretraining/<hash of all that went into it>``, written whole or not at all.
+    The result lies in ``<cache>/pretraining/<hash of all that went into it>``, written whole or not at all.  Until then
+    a checkpoint is kept after every epoch, from which a broken pre-training goes on with the very numbers it would have
+    had.
 
     Args:
         molecules: their graphs and fragments.
@@ -260,7 +264,8 @@ def pretrain(
         cache: False: neither read nor written.
 
     Raises:
-        MedrecError: fewer than two molecules or fragments have a second view.
+        MedrecError: fewer than two molecules or fragments have a second view; or the disk is full.
+        Interrupted: somebody pressed Ctrl-C; it says how many epochs are kept.
     """
     config = config or PretrainingConfig()
     folder = cache_dir() / "pretraining" / content_key(molecules, config, seed)
@@ -271,9 +276,11 @@ def pretrain(
         notice(f"the stored pre-training in {folder} is damaged ({reason}); it is made again")
     start = time.perf_counter()
     sides, histories = {}, []
+    checkpoints = {kind: Checkpoint(folder.with_name(f".{folder.name}-{kind}.checkpoint")) for kind in KINDS}
     for number, (kind, smiles) in enumerate(zip(KINDS, (molecules.smiles, molecules.fragments), strict=True)):
         graphs = (molecules.graphs, molecules.fragment_graphs)[number].to("cpu").to_data_list()
-        sides[kind] = contrast(kind, smiles, graphs, config, seed=2 * seed + number, device=device)
+        at = checkpoints[kind] if cache else None
+        sides[kind] = contrast(kind, smiles, graphs, config, seed=2 * seed + number, device=device, checkpoint=at)
         histories.append(pl.DataFrame({kind: sides[kind].losses}))
     history = pl.concat(histories, how="horizontal").with_columns(total=pl.sum_horizontal(*KINDS))
     done = Pretrained(
@@ -286,6 +293,8 @@ def pretrain(
     )
     if cache:
         _save(folder, done, config, seed)
+        for checkpoint in checkpoints.values():
+            checkpoint.remove()
     return done
 
 
@@ -318,6 +327,7 @@ def contrast(
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
 ) -> Side:
     """Minimise one term of eq. 11, that of molecules or that of fragments.
 
@@ -328,12 +338,13 @@ def contrast(
         config: settings.
         seed: of weights, dropout, batches and what is kept aside.
         device: where to train.
+        checkpoint: where to go on from, and to write to after every epoch; ``None``: nowhere.
 
     Raises:
         MedrecError: fewer than two items have a second view.
+        Interrupted: somebody pressed Ctrl-C; it says how many epochs are kept.
     """
-    from tqdm import trange
-
+    label = f"pre-training, {kind}s"
     device = torch.device(device)
 
     devices = [device] if device.type == "cuda" else []
@@ -352,29 +363,25 @@ def contrast(
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, config.decay_every, 0.1)
         size = config.batch_size or len(train)
         batches = _Batches(graphs, partner, device)
-        losses = []
-        bar = trange(config.epochs, desc=f"pre-training, {kind}s", unit="epoch", disable=None)
-        for _ in bar:
-            encoder.train()
-            partner.train()
-            order = train[torch.randperm(len(train))] if size < len(train) else train
-            # The last batch is spread over the others rather than left with a few negatives.
-            parts = order.tensor_split(max(len(order) // size, 1))
-            total = 0.0
-            for part in parts:
-                flat, solid = batches(part)
-                view = encoder(flat)
-                similarity = cosine_similarity(view, encoder(flat) if config.coords == "none" else partner(part, solid))
-                loss = nt_xent(similarity, config.temperature, config.nce_denominator)
-                if config.symmetric:
-                    loss = (loss + nt_xent(similarity.T, config.temperature, config.nce_denominator)) / 2
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                total += loss.item() * len(part) / len(order)
-            schedule.step()
-            losses.append(total)
-            bar.set_postfix(loss=f"{total:.3f}")
+        parts = _Parts(encoder, partner, optimiser, schedule)
+        losses = [] if checkpoint is None else checkpoint.resume(parts, device)
+        kept = len(losses)
+        if 0 < kept < config.epochs:
+            notice(f"{label}: broken off earlier, goes on after epoch {kept} of {config.epochs}.")
+        with bar(desc=label, unit="epoch", initial=kept, total=config.epochs) as shown:
+            try:
+                for _ in range(kept, config.epochs):
+                    losses.append(_one_epoch(parts, batches, train, size, config))
+                    if checkpoint is not None:
+                        checkpoint.write(parts, losses, device)
+                        kept = len(losses)
+                    shown.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+                    shown.update()
+            except KeyboardInterrupt:
+                said = f"after epoch {kept} of {config.epochs}: run it again, and it goes on from there"
+                raise Interrupted(
+                    f"{label}: interrupted {said if kept else 'before anything could be kept'}."
+                ) from None
         flat, solid = _embed(encoder, partner, graphs, batches, config)
     report = {"left_out": int((~partner.has).sum()), "left_out_smiles": _names(smiles, ~partner.has)}
     for name, rows in (("train", train), ("held_out", (partner.has & hidden).nonzero()[:, 0])):
@@ -382,6 +389,29 @@ def contrast(
     embeddings = {"2d": flat} if solid is None else {"2d": flat, "3d": solid}
     teacher = {} if partner.encoder is None else _detached(partner.encoder)
     return Side(_detached(encoder), teacher, losses, report, embeddings, hidden)
+
+
+def _one_epoch(parts: _Parts, batches: _Batches, train: Tensor, size: int, config: PretrainingConfig) -> float:
+    """One pass over the items that are learnt from; mean loss of an item."""
+    encoder, partner = parts.encoder, parts.partner
+    encoder.train()
+    partner.train()
+    order = train[torch.randperm(len(train))] if size < len(train) else train
+    total = 0.0
+    # The last batch is spread over the others rather than left with a few negatives.
+    for part in order.tensor_split(max(len(order) // size, 1)):
+        flat, solid = batches(part)
+        view = encoder(flat)
+        similarity = cosine_similarity(view, encoder(flat) if config.coords == "none" else partner(part, solid))
+        loss = nt_xent(similarity, config.temperature, config.nce_denominator)
+        if config.symmetric:
+            loss = (loss + nt_xent(similarity.T, config.temperature, config.nce_denominator)) / 2
+        parts.optimiser.zero_grad()
+        loss.backward()
+        parts.optimiser.step()
+        total += loss.item() * len(part) / len(order)
+    parts.schedule.step()
+    return total
 
 
 def _detached(module: nn.Module) -> dict[str, Tensor]:
@@ -509,6 +539,87 @@ def _names(smiles: Sequence[str], chosen: Tensor) -> list[str]:
 # -- store ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What a contrast changes from epoch to epoch, beside the random numbers."""
+
+    encoder: GIN
+    partner: _Partner
+    optimiser: torch.optim.Adam
+    schedule: torch.optim.lr_scheduler.StepLR
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a contrast after its last whole epoch.
+
+    Args:
+        folder: hidden, beside that of the result; its name holds the key of all that decides the numbers.
+    """
+
+    folder: Path
+
+    def write(self, parts: _Parts, losses: Sequence[float], device: torch.device) -> None:
+        """Store the state after a whole epoch.
+
+        Raises:
+            MedrecError: the disk is full or the folder cannot be written.
+        """
+        from safetensors.torch import save
+
+        optimiser = parts.optimiser.state_dict()
+        tensors = {f"encoder/{k}": v for k, v in parts.encoder.state_dict().items()}
+        tensors |= {f"partner/{k}": v for k, v in parts.partner.state_dict().items()}
+        tensors |= {f"moments/{i}/{k}": v for i, values in optimiser["state"].items() for k, v in values.items()}
+        tensors["random/cpu"] = torch.get_rng_state()
+        if device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+        stored = {"losses": losses, "groups": optimiser["param_groups"], "schedule": parts.schedule.state_dict()}
+        with atomic_folder(self.folder, what="the checkpoint of the pre-training") as tmp:
+            contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+            (tmp / "state.safetensors").write_bytes(save(contiguous))
+            (tmp / "state.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
+
+    def resume(self, parts: _Parts, device: torch.device) -> list[float]:
+        """Set everything to the last checkpoint, where there is one; the losses of its epochs.
+
+        One that is damaged is reported, and the pre-training begins anew.
+        """
+        from safetensors.torch import load
+
+        if not self.folder.is_dir():
+            return []
+        if reason := damage(self.folder):
+            notice(f"the checkpoint {self.folder} is damaged ({reason}); the pre-training begins anew.")
+            return []
+        stored = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        tensors = load((self.folder / "state.safetensors").read_bytes())
+        has_cuda = "random/cuda" in tensors
+        if has_cuda != (device.type == "cuda"):
+            return []
+        parts.encoder.load_state_dict(_below(tensors, "encoder"))
+        parts.partner.load_state_dict(_below(tensors, "partner"))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(tensors, "moments").items():
+            index, _, what = name.partition("/")
+            moments.setdefault(int(index), {})[what] = value
+        parts.optimiser.load_state_dict({"state": moments, "param_groups": stored["groups"]})
+        parts.schedule.load_state_dict(stored["schedule"])
+        torch.set_rng_state(tensors["random/cpu"])
+        if has_cuda:
+            torch.cuda.set_rng_state(tensors["random/cuda"], device)
+        losses: list[float] = stored["losses"]
+        return losses
+
+    def remove(self) -> None:
+        """Take it away."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
+
+
 def content_key(molecules: Molecules, config: PretrainingConfig, seed: int) -> str:
     """Hash of all that decides the result: structures, their features, settings, seed."""
     from medrec.chem.conformers import recipe
@@ -543,9 +654,5 @@ def _load(folder: Path) -> Pretrained:
     tensors = load((folder / "tensors.safetensors").read_bytes())
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     history = pl.read_csv(folder / "history.csv", glob=False)
-
-    def part(name: str) -> dict[str, Tensor]:
-        return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
-
-    parts = {name: part(name) for name in ("molecule_encoder", "fragment_encoder", "embeddings", "held_out")}
+    parts = {name: _below(tensors, name) for name in ("molecule_encoder", "fragment_encoder", "embeddings", "held_out")}
     return Pretrained(history=history, report={k: v for k, v in report.items() if k not in ("config", "seed")}, **parts)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 from scipy import sparse
@@ -33,12 +34,16 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from medrec.arguments import Count, Penalty
+from medrec.context import Context
 from medrec.data.cohort import Cohort
-from medrec.models.base import Estimator, State, System
+from medrec.models.base import Estimator, Prediction, State, System
 from medrec.models.lr import current_codes
+from medrec.progress import bar
 
 SMALL = 2_000_000
 """Regressions times visits up to which a second process costs more than it saves."""
+PLACES = 20
+"""Of a chain that are fitted at once: few enough that a bar moves, many enough that the design is not rebuilt often."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def ask_chains(evidence: NDArray, links: NDArray, orders: NDArray[np.integer]) -
     answers = np.zeros(evidence.shape)
     prob = np.zeros(evidence.shape)
     chains = np.arange(len(orders))
-    for asked in orders.T:
+    for asked in bar(orders.T, desc="asking the chains", unit="place"):
         added = (answers @ links[chains, asked][:, :, None])[..., 0]
         p = expit(evidence[chains, :, asked] + added)
         prob[chains, :, asked] = p
@@ -127,11 +132,20 @@ class ECC(Estimator):
             orders: ``(L, M)``, of the chains; drawn or counted if not given.
         """
         self.orders_ = self._orders(Y) if orders is None else np.asarray(orders)
-        chains = len(self.orders_)
+        L, (F, M) = len(self.orders_), (X.shape[1], Y.shape[1])
+        self.coef_, self.links_ = np.zeros((L, M, F), dtype=np.float32), np.zeros((L, M, M), dtype=np.float32)
+        self.intercept_ = np.zeros((L, M))
         # Processes are not worth their start for a few seconds of work.
-        jobs = 1 if chains * Y.shape[1] * len(Y) < SMALL else min(chains, cpu_count())
-        fitted = Parallel(n_jobs=jobs)(delayed(_fit_chain)(X, Y, order, self.C) for order in self.orders_)
-        self.coef_, self.links_, self.intercept_ = (np.stack(parts) for parts in zip(*fitted, strict=True))
+        jobs = 1 if L * M * len(Y) < SMALL else cpu_count()
+        parts = [(chain, places) for chain in range(L) for places in np.array_split(np.arange(M), -(-M // PLACES))]
+        pool = Parallel(n_jobs=jobs, return_as="generator")
+        fits = pool(delayed(_fit_part)(X, Y, self.orders_[chain], places, self.C) for chain, places in parts)
+        with bar(desc="ECC", unit="regression", total=L * M) as shown:
+            for (chain, places), (coef, links, intercept) in zip(parts, fits, strict=True):
+                asked = self.orders_[chain, places]
+                self.coef_[chain, asked], self.links_[chain, asked] = coef, links
+                self.intercept_[chain, asked] = intercept
+                shown.update(len(places))
         return self
 
     def _orders(self, Y: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -155,8 +169,16 @@ class ECC(Estimator):
         return self.chain_proba(cohort).mean(0)
 
     def predict(self, cohort: Cohort) -> NDArray[np.bool_]:
-        prob = self.chain_proba(cohort)
+        return self._decided(self.chain_proba(cohort))
+
+    def _decided(self, prob: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Sets from what each chain says, ``(L, V, M)``."""
         return (prob >= 0.5 if self.decision == "vote" else prob).mean(0) >= self.threshold
+
+    def predict_visits(self, cohort: Cohort, context: Context, device: torch.device | str = "cpu") -> Prediction:
+        """As of other estimators; the chains are asked once for both."""
+        prob = self.chain_proba(cohort)
+        return Prediction(prob.mean(0), self._decided(prob), self.scored(cohort), self.tunable)
 
     def state(self) -> State:
         return {"orders": self.orders_, "coef": self.coef_, "links": self.links_, "intercept": self.intercept_}
@@ -167,25 +189,26 @@ class ECC(Estimator):
         return self
 
 
-def _fit_chain(
-    X: sparse.csr_matrix, Y: NDArray[np.bool_], order: NDArray[np.integer], C: float
+def _fit_part(
+    X: sparse.csr_matrix, Y: NDArray[np.bool_], order: NDArray[np.integer], places: NDArray[np.integer], C: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
-    """Weights of codes ``(M, F)``, weights of answers ``(M, M)`` and intercepts ``(M,)`` of one chain.
+    """Weights of codes ``(K, F)``, weights of answers ``(K, M)`` and intercepts ``(K,)`` of ``K`` places in one chain.
 
     True answers are the inputs, so no regression waits for another.
     """
     F, M = X.shape[1], Y.shape[1]
-    coef, links = np.zeros((M, F), dtype=np.float32), np.zeros((M, M), dtype=np.float32)
-    share = Y.mean(0)
+    coef, links = np.zeros((len(places), F), dtype=np.float32), np.zeros((len(places), M), dtype=np.float32)
+    share = Y.mean(0)[order[places]]
     intercept = np.where(share > 0.5, np.inf, -np.inf)
     # By columns, so that the first F + k of them are a slice.
     design = sparse.hstack([X, sparse.csr_matrix(Y[:, order].astype(float))], format="csc")
     # Vectors this small are slower on several threads than on one.
     with threadpool_limits(limits=1):
-        for k, m in enumerate(order):
-            if 0 < share[m] < 1:
-                fit = LogisticRegression(C=C, max_iter=1000).fit(design[:, : F + k].tocsr(), Y[:, m])
-                coef[m], links[m, order[:k]], intercept[m] = fit.coef_[0, :F], fit.coef_[0, F:], fit.intercept_[0]
+        for row, k in enumerate(places):
+            if 0 < share[row] < 1:
+                fit = LogisticRegression(C=C, max_iter=1000).fit(design[:, : F + k].tocsr(), Y[:, order[k]])
+                coef[row], links[row, order[:k]] = fit.coef_[0, :F], fit.coef_[0, F:]
+                intercept[row] = fit.intercept_[0]
     return coef, links, intercept
 
 

@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from medrec.arguments import Penalty
 from medrec.data.cohort import Cohort, Kind
 from medrec.models.base import Estimator, State, System
+from medrec.progress import bar
 
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
 
@@ -83,7 +84,7 @@ class LR(Estimator):
         self.intercept_ = np.where(share > 0.5, np.inf, -np.inf)
         # Vectors this small are slower on several threads than on one: ten times, on a busy machine.
         with threadpool_limits(limits=1):
-            for m in np.flatnonzero((share > 0) & (share < 1)):
+            for m in bar(np.flatnonzero((share > 0) & (share < 1)), desc="LR", unit="medication"):
                 label = LogisticRegression(C=self.C, max_iter=1000).fit(X, Y[:, m])
                 self.coef_[m], self.intercept_[m] = label.coef_[0], label.intercept_[0]
         return self

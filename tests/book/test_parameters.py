@@ -3,9 +3,9 @@
 import click
 import papermill
 import pytest
-from papermill.engines import NBClientEngine
 
 from medrec.book.chapters import find_chapter
+from medrec.book.papermill_engine import QuietClient
 from medrec.book.runner import run_chapter
 from medrec.types import MedrecError
 
@@ -29,7 +29,7 @@ WRONG = [
 @pytest.fixture(autouse=True)
 def no_kernel(monkeypatch):
     """Whoever gets so far has checked nothing."""
-    monkeypatch.setattr(NBClientEngine, "execute_notebook", lambda *a, **k: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(QuietClient, "execute", lambda self: pytest.fail("a kernel was started"))
 
 
 def by_command(checkout, given):
@@ -63,7 +63,7 @@ def test_numbers_that_papermill_takes_as_text_are_not_run_as_text(checkout, give
 
 def test_text_is_text(checkout, monkeypatch):
     done = []
-    monkeypatch.setattr(NBClientEngine, "execute_notebook", lambda nb, *a, **k: done.append(nb) or nb)
+    monkeypatch.setattr(QuietClient, "execute", lambda client: done.append(client.nb))
     papermill.execute_notebook(
         f"jupytext://{find_chapter('0')}", None, {"cohort": "synthetic-6350", "seed": 3}, progress_bar=False
     )

@@ -278,7 +278,7 @@ def test_a_patient_of_two_sexes_or_births_has_neither(tmp_path, toy, turn):
         {"subject_id": 1, "gender": "F", "dob": "2090-06-01 00:00:00"},
         {"subject_id": 1, "gender": "M", "dob": "2090-06-01 00:00:00"},
         {"subject_id": 2, "gender": "M", "dob": "2090-06-01 00:00:00"},
-        {"subject_id": 2, "gender": "", "dob": "2010-06-01 00:00:00"},
+        {"subject_id": 2, "gender": "", "dob": "2050-06-01 00:00:00"},
     ]
     write_table(toy, "PATIENTS", rows[::turn])
     cohort = build(toy, mapper=by_letter)

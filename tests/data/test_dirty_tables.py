@@ -348,13 +348,18 @@ def fewer_cells(line: bytes, data: random.Random) -> bytes:
 
 
 def comma_inside(line: bytes, data: random.Random) -> bytes:
-    at = data.choice([i for i, mark in enumerate(line) if mark == ord(",")])
+    at = between_cells(line, data)
     return line[:at] + b", 5" + line[at:]
 
 
 def stray_mark(line: bytes, data: random.Random) -> bytes:
-    at = data.choice([i for i, mark in enumerate(line) if mark == ord(",")])
+    at = between_cells(line, data)
     return line[:at] + b'5"' + line[at:]
+
+
+def between_cells(line: bytes, data: random.Random) -> int:
+    """Place of a comma that ends a cell."""
+    return data.choice([i for i, mark in enumerate(line) if mark == ord(",") and line[:i].count(b'"') % 2 == 0])
 
 
 def zeros(line: bytes, data: random.Random) -> bytes:

@@ -233,10 +233,10 @@ def test_a_cohort_is_loaded_once(grid, cohort, monkeypatch):
     asked = []
     monkeypatch.setattr(room, "load_cohort", lambda name: asked.append(name) or cohort)
     room._loaded.cache_clear()
-    outcomes = sweep([grid, "popularity"], "somewhere")
+    outcomes = sweep([grid, "popularity"], "synthetic-6350")
     room._loaded.cache_clear()
     assert len(outcomes) == 4
-    assert asked == ["somewhere"]
+    assert asked == ["synthetic-6350"]
 
 
 @pytest.fixture

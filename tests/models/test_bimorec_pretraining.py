@@ -1,6 +1,7 @@
 """Stage 1 of BiMoRec: the contrast by hand, what each second view is, and what travels to stage 2."""
 
 import math
+import random
 from dataclasses import asdict, replace
 
 import polars as pl
@@ -28,7 +29,7 @@ from medrec.models.bimorec_pretraining import (
     wrong_partners,
 )
 from medrec.nn.gin import GIN
-from medrec.types import MedrecError
+from medrec.types import Interrupted, MedrecError
 
 SMALL = PretrainingConfig(width=16, gin_layers=2, gvp_scalars=8, gvp_vectors=4, gvp_layers=1, epochs=3)
 SMILES = (
@@ -344,6 +345,83 @@ def test_features_take_part_in_the_key(molecules):
         assert stage1.content_key(molecules, replace(SMALL, **{name: changed}), 0) != key, name
 
 
+class Killed(BaseException):
+    """As a process that dies: nothing in the package catches it."""
+
+
+def dies_after(monkeypatch, steps, error):
+    """The optimiser's step after so many raises."""
+    real, done = torch.optim.Adam.step, []
+
+    def step(self, *args, **more):
+        done.append(1)
+        if len(done) > steps:
+            raise error
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+
+
+def same(one, other):
+    for name in ("molecule_encoder", "fragment_encoder", "embeddings", "held_out"):
+        a, b = getattr(one, name), getattr(other, name)
+        if a.keys() != b.keys() or not all(torch.equal(a[k].nan_to_num(), b[k].nan_to_num()) for k in a):
+            return False
+    reports = [{k: v for k, v in found.report.items() if k != "seconds"} for found in (one, other)]
+    return one.history.equals(other.history) and reports[0] == reports[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"coords": "none", "batch_size": 4},
+        {"coords": "random", "batch_size": 4, "held_out": 0.2},
+        {"coords": "shuffled", "batch_size": 4, "symmetric": True, "decay_every": 2},
+    ],
+    ids=str,
+)
+def test_killed_at_any_step_it_goes_on_with_the_same_numbers(molecules, monkeypatch, tmp_path, capsys, change):
+    config = replace(SMALL, **{"epochs": 5, "dropout": 0.3, **change})
+    whole = pretrain(molecules, config=config, cache=False)
+    monkeypatch.setattr(stage1, "cache_dir", lambda: tmp_path)
+    draw, kills = random.Random(str(change)), 0
+    while True:
+        with monkeypatch.context() as patch:
+            dies_after(patch, draw.randint(1, 9), Killed)
+            try:
+                broken = pretrain(molecules, config=config)
+                break
+            except Killed:
+                kills += 1
+    assert kills > 0
+    assert same(broken, whole)
+    assert "goes on after epoch" in capsys.readouterr().err
+    assert list(tmp_path.rglob("*checkpoint*")) == []
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_an_interrupt_says_what_is_kept_and_a_damaged_checkpoint_is_reported(
+    molecules, monkeypatch, tmp_path, capsys, cache
+):
+    monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path))
+    config = replace(SMALL, coords="random")
+    with monkeypatch.context() as patch:
+        dies_after(patch, 2, KeyboardInterrupt)
+        with pytest.raises(Interrupted) as raised:
+            pretrain(molecules, config=config, cache=cache)
+    kept = "after epoch 2 of 3: run it again, and it goes on from there"
+    assert str(raised.value) == (
+        f"pre-training, molecules: interrupted {kept if cache else 'before anything could be kept'}."
+    )
+    assert bool(list(tmp_path.rglob("state.json"))) == cache
+    for file in tmp_path.rglob("state.json"):
+        file.write_text(file.read_text().replace("0", "1", 1))
+    again = pretrain(molecules, config=config, cache=cache)
+    assert ("the pre-training begins anew" in capsys.readouterr().err) == cache
+    assert same(again, pretrain(molecules, config=config, cache=False))
+
+
 def test_a_killed_run_leaves_nothing_and_a_damaged_one_is_made_again(molecules, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path))
     config = replace(SMALL, coords="random", epochs=1)
@@ -359,8 +437,9 @@ def test_a_killed_run_leaves_nothing_and_a_damaged_one_is_made_again(molecules, 
         patch.setattr(stage1.json, "dumps", _only_short(stage1.json.dumps))
         with pytest.raises(KeyboardInterrupt):
             pretrain(molecules, config=config)
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and "checkpoint" not in str(p)] == []
     whole = pretrain(molecules, config=config)
+    assert [p for p in tmp_path.rglob("*") if "checkpoint" in str(p)] == []
     for name in ("tensors.safetensors", "history.csv", "report.json"):
         (file,) = tmp_path.rglob(name)
         content = file.read_bytes()

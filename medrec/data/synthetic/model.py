@@ -18,6 +18,7 @@ from scipy.special import expit, ndtr, ndtri
 
 from medrec.data.synthetic.controls import similarity
 from medrec.data.synthetic.world import World
+from medrec.progress import bar
 from medrec.types import Ragged
 
 BLOCK = 8192
@@ -127,7 +128,7 @@ def _block(
     before = np.zeros((n, C), dtype=bool)
     so_far = np.zeros((n, C), dtype=bool)
     last_choice = np.full((n, len(world.need_p)), -1, dtype=np.int16)
-    for t in range(int(patient["visits"].max(initial=0))):
+    for t in bar(range(int(patient["visits"].max(initial=0))), desc=f"inventing {n} patients", unit="visit"):
         who = np.flatnonzero(patient["visits"] > t)
         rows = offsets[who] + t
         if t:

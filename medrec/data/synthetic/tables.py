@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from medrec.data.synthetic.model import Stays
 from medrec.data.synthetic.products import products
 from medrec.data.synthetic.world import World
+from medrec.progress import bar
 
 Draw = np.random.Generator
 
@@ -189,10 +190,15 @@ def _hashed_uniform(key: NDArray[np.uint64]) -> NDArray[np.float64]:
 def _save(path: Path, frames: pl.DataFrame | Iterable[pl.DataFrame], *, upper: bool = False) -> None:
     """CSV, gzip-compressed without a time stamp: same frames, same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as zipped:
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as zipped,
+        bar(desc=f"writing {path.name}", unit="row") as shown,
+    ):
         for i, frame in enumerate([frames] if isinstance(frames, pl.DataFrame) else frames):
             frame = frame.rename(str.upper) if upper else frame
             frame.write_csv(cast(IO[bytes], zipped), include_header=i == 0)
+            shown.update(len(frame))
 
 
 def _time(values: NDArray[np.datetime64]) -> pl.Series:
