@@ -124,7 +124,7 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
         try:
             if event == OPENED:
                 what, path, source = args
-                if source == "credentialed":
+                if source == "credentialed" or (source is not None and _is_foreign_cohort(_full(path))):
                     record(what)
                 elif source is None and (known := _closed_table(_full(path), what)):
                     record(known)
@@ -135,6 +135,16 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
                 _look_at(os.fsdecode(args[0]))
         except Exception as error:  # nothing that goes wrong here opens a door
             record(f"records that could not be judged ({type(error).__name__})")
+
+
+def _is_foreign_cohort(path: str) -> bool:
+    """Whether a folder holds a cohort that lies outside our cache: somebody may have saved it under another source."""
+    header = Path(path) / "cohort.json"
+    if not header.is_file() or any(
+        header.is_relative_to(root) for root in (_cohorts().absolute(), _cohorts().resolve())
+    ):
+        return False
+    return bool(_closed) or header.stat().st_ctime < _start()
 
 
 def _look_at(path: str) -> None:

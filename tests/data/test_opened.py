@@ -67,6 +67,13 @@ def stored_again(path):
     Cohort.load(path.parent.parent.parent / "saved")
 
 
+def saved_as_open(path):
+    """A closed cohort that calls itself a demo, loaded by a later execution."""
+    replace(load_cohort("mimic3"), source="demo").save(path.parent.parent.parent / "relabelled")
+    opened.forget()
+    Cohort.load(path.parent.parent.parent / "relabelled")
+
+
 def by_its_cache(path):
     folder = load_cohort("mimic3").folder
     opened.forget()
@@ -97,6 +104,7 @@ WAYS = {
     "a cohort": lambda path: load_cohort("mimic3"),
     "a cohort, cached": lambda path: (load_cohort("mimic3"), opened.forget(), load_cohort("mimic3")),
     "a cohort, saved elsewhere": stored_again,
+    "a cohort, saved as another": saved_as_open,
     "the file of a cohort": by_its_cache,
     "the folder": lambda path: tables_folder("mimic3"),
     "a reader": lambda path: mimic3.read(path.parent),
