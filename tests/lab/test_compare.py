@@ -126,14 +126,14 @@ def test_variants_and_settings_have_labels():
 
 def test_settings_that_are_named_win_over_a_variant():
     """As in ``medrec train --variant official --set ...``: they are what the user asks for."""
-    rows, *_ = prepared(["retain:official"], {"reverse_time": True})
+    rows, *_ = check(["retain:official"], settings={"reverse_time": True})
     (row,) = rows.values()
     assert registry.get("retain").configure(row.variant, row.settings).reverse_time is True
 
 
 def test_rows_of_a_grid_keep_their_labels_and_settings():
     picked = [row for row in rows_of("retain") if row.key in ("retain", "official")]
-    rows, *_ = prepared([*picked, Row("short", "short", "retain", settings={"epochs": 1})], {"retain.epochs": 3})
+    rows, *_ = check([*picked, Row("short", "short", "retain", settings={"epochs": 1})], settings={"retain.epochs": 3})
     assert {label: dict(row.settings) for label, row in rows.items()} == {
         "RETAIN": {"epochs": 3},
         "official": {"epochs": 3},
@@ -160,7 +160,7 @@ def test_rows_of_a_grid_keep_their_labels_and_settings():
 )
 def test_mistakes_are_found_before_the_tables_are_read(asked, said):
     with pytest.raises(MedrecError) as error:
-        prepared(**asked)
+        check(**asked)
     assert said in str(error.value)
 
 
@@ -212,7 +212,7 @@ def test_new_medications_are_a_table_of_their_own(mixed):
 
 
 def test_a_ranker_enters_the_visit_table_by_a_tuned_number(mixed, cohort):
-    found = Comparison(cohort, "visits", prepared(["lr"])[3], mixed.runs, 0)
+    found = Comparison(cohort, "visits", check(["lr"])[3], mixed.runs, 0)
     n_test = len(found.evaluations("repeat")[0].per_patient)
     for label in found.runs:
         counts = found.evaluations(label)[0].summary()
