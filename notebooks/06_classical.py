@@ -51,6 +51,7 @@ from torch.nn.functional import (
 from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
+from medrec.data.cohort import titled
 from medrec.data.split import split_patients
 from medrec.experiments import ladder as learnable
 from medrec.knowledge.interactions import default_ddi
@@ -1354,7 +1355,7 @@ best_first, best_later = (
     for visits in ("first", "later")
 )
 page.glue(
-    ladder_line=f"{kept_rungs.cohort} ({kept_rungs.source}), {page.thousands(rung_of['LR', 'all']['patients'])} patients, "
+    ladder_line=f"{titled(kept_rungs.cohort, kept_rungs.source)}, {page.thousands(rung_of['LR', 'all']['patients'])} patients, "
     f"{page.thousands(rung_of['LR', 'all']['visits'])} visits",
     ladder_note=kept_rungs.note,
     published_loss=over_lr("LR as published", "all"),
@@ -1378,7 +1379,7 @@ page.glue(
 # %% [markdown]
 # In one minute:
 #
-# - **A first visit shows how well a system reads today's codes, and nothing else.** The best step that learns more than LR is *{glue:text}`best_first`*, {glue:text}`best_first_gain` from the tuned LR. There is no past to use, and in log-odds these records are nearly additive; what open records there are give no sign that real ones differ. A system that leads here by much leads by its threshold, or by a leak.
+# - **A first visit shows how well a system reads today's codes, and nothing else.** The best step that learns more than LR is *{glue:text}`best_first`*, {glue:text}`best_first_gain` from the tuned LR. There is no past to use, and in log-odds these records are nearly additive; what open records there are give no sign that real ones differ. Where a system leads here by much, look for a threshold or a leak first.
 # - **A later visit shows whether a system uses the past.** *{glue:text}`best_later`* is worth {glue:text}`best_later_gain` over LR there; one hidden layer {glue:text}`hidden_later`. A system that sees past medications and does not get this far has left them lying.
 # - **Some of the distance is protocol.** LR as published tables run it differs from the tuned LR by {glue:text}`published_loss`, on all visits.
 # - **The rest is out of reach.** {glue:text}`upper_lines`
@@ -1410,7 +1411,7 @@ show(
             ]
         ),
         caption="The ladder in numbers: Jaccard with 95 % bootstrap intervals over patients, and PRAUC. "
-        f"{kept_rungs.cohort} ({kept_rungs.source}), cut and penalty from validation patients in all rows but the first. {kept_rungs.note}",
+        f"{titled(kept_rungs.cohort, kept_rungs.source)}, cut and penalty from validation patients in all rows but the first. {kept_rungs.note}",
     )
 )
 
