@@ -539,7 +539,7 @@ def _codes(
         found = (
             frame.join(index, on="visit_id", how="left")
             .group_by("visit", "code")
-            .agg(seq=pl.col("seq").min().cast(pl.Int64), rows=pl.len())
+            .agg(seq=pl.col("seq").min().cast(pl.Int64), rows=pl.len(), nowhere=pl.col("seq").is_null().sum())
             .collect(engine="streaming")
         )
     unit = f"{kind}_rows"
@@ -558,6 +558,9 @@ def _codes(
     ):
         found = found.filter(keep)
         note(step, "", int(found["rows"].sum()))
+    # Without a place a code stands behind all others of its visit.
+    if nowhere := int(found["nowhere"].sum()):
+        facts[f"{kind}_rows_without_a_place"] = float(nowhere)
     if kind != "symptom":
         titled = coding.titled(kind, dictionary).select("code")
         untitled = found.filter(~pl.col("code").str.starts_with("path:")).join(titled, on="code", how="anti")

@@ -90,8 +90,7 @@ def read(folder: Path) -> RawTables:
     rows = cells.select(
         unit_id=whole(pl.col("patientunitstayid")),
         # Billing order as far as it is known: primary before major before other, then by time of entry.
-        seq=pl.col("diagnosispriority").str.strip_chars().str.to_lowercase().replace_strict(PRIORITY, default=3) * 10**7
-        + whole(pl.col("diagnosisoffset")).clip(-1_000_000, 8_000_000),
+        seq=priority().fill_null(len(PRIORITY)) * 10**7 + whole(pl.col("diagnosisoffset")).clip(-1_000_000, 8_000_000),
         code=codes_of_cell(),
         path=filled(pl.col("diagnosisstring")),
     ).explode("code")
@@ -162,9 +161,16 @@ def read(folder: Path) -> RawTables:
         symptoms=symptoms,
         counts={
             "unit_stays_without_a_hospital_stay": stays.filter(pl.col("visit_id").is_null()).select(pl.len()),
+            "diagnosis_rows_without_a_priority": cells.filter(priority().is_null()).select(pl.len()),
             "diagnosis_cells_of_another_form": cells.filter(_odd_cell()).select(pl.len()),
         },
     )
+
+
+def priority() -> pl.Expr:
+    """Rank of the row's priority; null where it has none."""
+    word = pl.col("diagnosispriority").str.strip_chars().str.to_lowercase()
+    return word.replace_strict(PRIORITY, default=None, return_dtype=pl.Int64)
 
 
 def codes_of_cell() -> pl.Expr:

@@ -183,6 +183,7 @@ def test_codes_stand_in_billing_order_once_a_visit(tmp_path):
     assert sets(cohort, "diagnosis") == [["9:4280", "9:5849", "9:4019", "9:0389"]]
     assert cohort.vocab["diagnosis"].codes == ("9:0389", "9:4019", "9:4280", "9:5849")
     assert ("one row a code", 4) in steps(cohort, "diagnosis rows")
+    assert cohort.report.facts["diagnosis_rows_without_a_place"] == 1
 
 
 def test_rows_without_a_code_or_a_visit_are_counted(tmp_path):

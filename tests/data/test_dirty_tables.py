@@ -158,16 +158,16 @@ def text_of(table: Table) -> str:
 
 
 @functools.cache
-def clean_folder(layout: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"clean-{layout}-"))
+def clean_folder(layout: str) -> tempfile.TemporaryDirectory:
+    folder = tempfile.TemporaryDirectory()
     for name, table in clean_tables(layout).items():
-        (folder / f"{name}.csv").write_text(text_of(table), encoding="utf-8")
+        (Path(folder.name) / f"{name}.csv").write_text(text_of(table), encoding="utf-8")
     return folder
 
 
 @functools.cache
 def clean_cohort(layout: str, window: str = "whole_stay") -> Cohort:
-    return built(clean_folder(layout), layout, window=window)
+    return built(Path(clean_folder(layout).name), layout, window=window)
 
 
 def built(folder: Path, layout: str, **options: str) -> Cohort:
@@ -179,7 +179,7 @@ def build_with(layout: str, dirty: dict[str, bytes], **options: str) -> Cohort:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stems = {file.split(".")[0].lower() for file in dirty}
-        for path in clean_folder(layout).iterdir():
+        for path in Path(clean_folder(layout).name).iterdir():
             if path.stem.lower() not in stems:
                 (folder / path.name).symlink_to(path)
         for file, content in dirty.items():
@@ -547,6 +547,12 @@ def contradictions(layout: str) -> dict[str, Dirty]:
             "another sex": (visits, repeat(another("gender")), "visits_with_contradicting_rows"),
             "another year": (visits, repeat(another("hospitaldischargeyear")), "visits_with_contradicting_rows"),
             "two hospital stays": (visits, repeat(another(visit)), "unit_stays_without_a_hospital_stay"),
+            "no priority": (
+                diagnoses,
+                put("diagnosispriority", *NO_ID, "first", "1"),
+                "diagnosis_rows_without_a_priority",
+            ),
+            "no place": (diagnoses, put("diagnosisoffset", *NO_ID), "diagnosis_rows_without_a_place"),
             "no year": (visits, put("hospitaldischargeyear", *NO_ID), "visits_without_a_time"),
             "odd year": (visits, put("hospitaldischargeyear", "14", "20140"), "visits_of_impossible_times"),
             "ages": (visits, put("age", *AGES), "visits_of_impossible_ages"),
@@ -574,6 +580,7 @@ def contradictions(layout: str) -> dict[str, Dirty]:
         "odd admission time": (visits, put("admittime", "0094-10-23 21:09:00"), "visits_of_impossible_times"),
         "admission day": (visits, day_only("admittime"), "visits_at_midnight"),
         "no code": (diagnoses, put(code, *NO_ID, "."), "has a code"),
+        "no place": (diagnoses, put("seq_num", *NO_ID), "diagnosis_rows_without_a_place"),
         "no procedure": (procedures, put(code, *NO_ID), "has a code"),
         "unknown code": (
             diagnoses,

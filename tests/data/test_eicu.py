@@ -125,6 +125,18 @@ def test_findings_stand_by_priority_then_by_time(tmp_path):
     )
 
 
+def test_findings_without_a_priority_or_a_minute_are_counted(tmp_path):
+    findings = [
+        {"icd9code": "584.9", "diagnosispriority": " MAJOR"},
+        {"icd9code": "486", "diagnosispriority": "first"},
+        {"icd9code": "428.0", "diagnosisoffset": "NULL"},
+    ]
+    cohort = build(hospital(tmp_path, [{}], findings), "eicu")
+    assert sets(cohort, "diagnosis") == [["9:5849", "9:486", "9:4280"]]
+    facts = cohort.report.facts
+    assert (facts["diagnosis_rows_without_a_priority"], facts["diagnosis_rows_without_a_place"]) == (1, 1)
+
+
 def test_stays_follow_the_year_and_the_unknown_part_is_counted(tmp_path):
     units = [
         {"patientunitstayid": 1, "patienthealthsystemstayid": 300, "hospitaldischargeyear": 2014},
