@@ -227,14 +227,14 @@ def last_bar(terminal):
 def test_a_bar_counts_epochs_to_the_end(tmp_path, monkeypatch):
     terminal = watched(monkeypatch)
     run(tmp_path, [0.1, 0.2, 0.3, 0.4], epochs=4)
-    assert re.match(r"line: 100%\|█+\| 4/4 ", last_bar(terminal))
+    assert re.match(r"line: 100%\|[█#]+\| 4/4 ", last_bar(terminal))
     assert "validation=0.4000" in last_bar(terminal)
 
 
 def test_a_bar_that_ends_early_is_full_and_says_why(tmp_path, monkeypatch):
     terminal = watched(monkeypatch)
     run(tmp_path, [0.0, 0.5, 0.4], epochs=30)
-    assert re.match(r"line: 100%\|█+\| 5/5 ", last_bar(terminal))
+    assert re.match(r"line: 100%\|[█#]+\| 5/5 ", last_bar(terminal))
     assert "converged, epoch 1 is kept" in last_bar(terminal)
 
 
