@@ -517,6 +517,70 @@ def test_retain_on_open_records(store, monkeypatch):
     assert run_of(printed).config["cohort"]["source"] == "demo"
 
 
+# -- Ctrl-C ------------------------------------------------------------------------------------------------------------
+
+
+def interrupts(*_args, **_more):
+    raise KeyboardInterrupt
+
+
+def interrupted(*words):
+    """The one line that is left of a command after Ctrl-C."""
+    result = medrec_(*words)
+    assert result.exit_code == 130, result.output
+    assert re.fullmatch(r"medrec: [^\n]+\n", result.stderr), result.stderr
+    return result.stderr
+
+
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(store, tmp_path, monkeypatch):
+    words = ("--cohort", "tiny", "--set", "epochs=4", "--set", "size=8")
+    with monkeypatch.context() as patch:
+        patch.setattr("medrec.fit.one_epoch", interrupts)
+        line = interrupted("train", "retain", *words)
+        assert line == "medrec: RETAIN, tiny, seed 0: interrupted before anything could be kept.\n"
+    real = medrec.fit.one_epoch
+    with monkeypatch.context() as patch:
+        # Its last argument is the number of the epoch.
+        patch.setattr("medrec.fit.one_epoch", lambda *a: real(*a) if a[-1] < 2 else interrupts())
+        line = interrupted("train", "retain", *words)
+        assert line == (
+            "medrec: RETAIN, tiny, seed 0: interrupted after epoch 2 of 4: run it again, and it goes on from there.\n"
+        )
+    again = medrec_("train", "retain", *words)
+    assert again.exit_code == 0, again.output
+    assert again.stderr == "medrec: RETAIN, tiny, seed 0: broken off earlier, goes on after epoch 2 of 4 at most.\n"
+    grid = tmp_path / "mine.yaml"
+    grid.write_text("cohort: tiny\nrows:\n  - {key: a, system: popularity}\n  - {key: b, system: lr}\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("medrec.models.lr.LR.fit", interrupts)
+        line = interrupted("sweep", grid)
+        assert line == (
+            "medrec: sweep: interrupted; 1 of 2 missing trainings are in the store now. "
+            "LR, tiny: interrupted before anything could be kept.\n"
+        )
+        assert "LR, tiny: interrupted" in interrupted("compare", "popularity", "lr", "--cohort", "tiny")
+    assert "1 of 2 trainings are missing" in output("sweep", grid)
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("runs",), "medrec.lab.store.overview"),
+        (("cohorts",), "medrec.data.load.known_cohorts"),
+        (("data", "describe", "tiny"), "medrec.data.load.load_cohort"),
+        (("data", "fetch", "mimic4-demo"), "medrec.data.fetch.fetch"),
+        (("kept", "verify", "grids/retain/synthetic"), "medrec.lab.verify.verify"),
+        (("chapter", "00"), "medrec.book.runner.run_chapter"),
+        (("recommend", "--diagnoses", "428.0"), "medrec.inference.recommend"),
+    ],
+)
+def test_an_interrupt_of_any_command_is_one_line(words, place, monkeypatch):
+    monkeypatch.setattr(place, interrupts)
+    if place.endswith("load_cohort"):
+        monkeypatch.setattr("medrec.data.load_cohort", interrupts)
+    assert "run it again, and it goes on from there" in interrupted(*words)
+
+
 # -- a full disk; wrong words are in tests/test_mistakes.py -----------------------------------------------------------
 
 

@@ -1,11 +1,14 @@
 """Training: nothing is learnt, chosen or tuned on patients who are not there for it; runs are whole, and found."""
 
+import re
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from tqdm import tqdm
 
 from medrec import context as contexts
 from medrec.data.split import split_patients
@@ -17,8 +20,8 @@ from medrec.runs import Run
 from medrec.tasks.evaluation import bootstrap
 from medrec.tasks.visits import COLUMNS, HOUSE, PROTOCOLS, Protocol, predict
 from medrec.training import load_system, look_up, train
-from medrec.types import MedrecError, Ragged
-from tests.toys import random_cohort, real_classes
+from medrec.types import Interrupted, MedrecError, Ragged
+from tests.toys import random_cohort, real_classes, watched
 
 QUICK = {"epochs": 4, "size": 8, "batch_size": 8}
 VISIT_SYSTEMS = [name for name in registry.NAMES if registry.get(name).task == "visits"]
@@ -395,6 +398,65 @@ def test_a_killed_training_goes_on_with_the_same_numbers(cohort, store, monkeypa
     assert same_state(expected[0], resumed.state())
     assert expected[1].equals(resumed.history.drop("seconds"))
     assert expected[2] == resumed.metrics
+
+
+# -- while one waits -------------------------------------------------------------------------------------------------
+
+ESTIMATORS = [name for name in registry.NAMES if name not in NETWORKS]
+
+
+@pytest.mark.parametrize("name", [*ESTIMATORS, "retain", "safedrug"])
+def test_every_training_says_on_a_terminal_what_it_does(records, monkeypatch, name):
+    terminal = watched(monkeypatch)
+    train(name, records, settings=light(name, epochs=2))
+    label, said = registry.get(name).label, terminal.getvalue()
+    seed = ", seed 0" if name in NETWORKS else ""
+    for stage in (f"{label}: getting ready", f"{label}, random-toy{seed}", f"{label}, random-toy{seed}: results"):
+        assert stage in said
+    if name in NETWORKS:
+        assert "2/2" in said
+
+
+@pytest.mark.parametrize(("name", "unit"), [("lr", "medication"), ("ecc", "regression")])
+def test_regressions_are_counted_to_the_end(records, monkeypatch, name, unit):
+    terminal = watched(monkeypatch)
+    monkeypatch.setattr("medrec.progress.tqdm", partial(tqdm, mininterval=0))
+    train(name, records, settings=light(name))
+    counts = re.findall(rf"{name.upper()}: .* (\d+)/(\d+) .*{unit}", terminal.getvalue())
+    assert len(counts) > 1
+    assert counts[-1][0] == counts[-1][1]
+
+
+def test_nothing_is_said_where_nobody_watches(records, capsys):
+    for name in ("lr", "ecc", "retain"):
+        train(name, records, settings=light(name))
+    assert capsys.readouterr().err == ""
+
+
+def interrupts(*_args, **_more):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_an_interrupted_fit_says_that_nothing_is_kept(records, store, monkeypatch, name):
+    monkeypatch.setattr(registry.get(name).cls, "fit", interrupts)
+    with pytest.raises(Interrupted) as raised:
+        train(name, records)
+    label = registry.get(name).label
+    assert str(raised.value) == f"{label}, random-toy: interrupted before anything could be kept."
+    assert list(store.rglob("*.json")) == []
+
+
+def test_an_interrupt_after_the_last_epoch_costs_no_epoch(records, monkeypatch):
+    from medrec.tasks.visits import Exam
+
+    settings = light("retain")
+    with monkeypatch.context() as patch:
+        patch.setattr(Exam, "answers", interrupts)
+        with pytest.raises(Interrupted, match="after the last epoch: run it again, and only the results are missing"):
+            train("retain", records, settings=settings)
+    monkeypatch.setattr("medrec.fit.one_epoch", lambda *a: pytest.fail("an epoch was trained again"))
+    assert train("retain", records, settings=settings).metrics["epochs"] == settings["epochs"]
 
 
 # -- what has not learnt ---------------------------------------------------------------------------------------------
