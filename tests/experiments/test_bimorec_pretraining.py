@@ -141,6 +141,9 @@ def test_stored_values_belong_to_the_molecules_that_there_are():
     assert facts["listed"] == len(chapter.listed(molecules)) > facts["molecules"]
     assert facts["outsiders"] == len(others.smiles)
     assert not set(others.smiles) & set(molecules.smiles)
+    fingerprints = stored.table("areas").filter(encoder="Tanimoto")["area"].item()
+    area = chapter.class_area(tanimoto(others.smiles), chapter.same_class(others.names))
+    assert fingerprints == pytest.approx(area, abs=1e-3)
 
 
 def test_stored_tables_are_whole():
@@ -151,8 +154,3 @@ def test_stored_tables_are_whole():
     assert len(tables["terrain_map"]) == chapter.IN_PICTURE * (chapter.IN_PICTURE - 1) / 2
     share = tables["conformers"].group_by("seed", "pair").agg(pl.col("share").sum())
     assert share["share"].to_list() == pytest.approx([1.0] * len(share), abs=5e-3)
-    fingerprints = tables["areas"].filter(encoder="Tanimoto")["area"].item()
-    others = chapter.outsiders()
-    assert fingerprints == pytest.approx(
-        chapter.class_area(tanimoto(others.smiles), chapter.same_class(others.names)), abs=1e-3
-    )
