@@ -245,7 +245,7 @@ def broken(tmp_path):
         file = tmp_path / "broken.yaml"
         file.write_text(
             f"rows:\n  - {{key: broken, system: '{BROKEN}', settings: {{how: {how}}}}}\n"
-            "  - {key: wild, system: retain, settings: {epochs: 3, size: 8, learning_rate: 1.0e+30}}\n"
+            f"  - {{key: refuses, system: '{BROKEN}', settings: {{how: refuses}}}}\n"
             "  - {key: lr, system: lr}\n  - {key: popularity, system: popularity}\n"
         )
         return file
@@ -255,19 +255,19 @@ def broken(tmp_path):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_training_that_fails_does_not_stop_the_others(broken, cohort, jobs, store):
-    failing, wild, *others = sweep(broken("raises"), cohort, jobs=jobs)
+    failing, refusing, *others = sweep(broken("raises"), cohort, jobs=jobs)
     assert failing.error.startswith("ZeroDivisionError: nothing to share (")
     assert "toy_broken.py, line" in failing.error
-    assert "the loss is no longer a number" in wild.error
+    assert refusing.error == "These records are not for me. Take others."
     assert [(o.folder is not None, o.error) for o in others] == [(True, "")] * 2
     assert all(outcome.folder.is_relative_to(store) for outcome in others)
-    assert len(room.failures([failing, wild, *others])) == 2
+    assert len(room.failures([failing, refusing, *others])) == 2
 
 
 def test_a_process_that_is_ended_from_outside_takes_nobody_with_it(broken, cohort):
-    dying, wild, *others = sweep(broken("dies"), cohort, jobs=2)
+    dying, refusing, *others = sweep(broken("dies"), cohort, jobs=2)
     assert "ended from outside" in dying.error
-    assert "the loss is no longer a number" in wild.error
+    assert refusing.error == "These records are not for me. Take others."
     assert [(o.folder is not None, o.error) for o in others] == [(True, "")] * 2
 
 

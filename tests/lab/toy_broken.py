@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from medrec.data.cohort import Cohort
 from medrec.models.base import Estimator, State, System
+from medrec.types import MedrecError
 
 
 @dataclass(frozen=True)
 class BrokenConfig:
-    how: Literal["raises", "dies"] = "raises"
+    how: Literal["raises", "dies", "refuses"] = "raises"
 
 
 class Broken(Estimator):
@@ -28,6 +29,8 @@ class Broken(Estimator):
     def fit(self, cohort: Cohort) -> Broken:
         if self.how == "dies":  # as a process ends that the system wants out of memory
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "refuses":
+            raise MedrecError("These records are not for me. Take others.")
         raise ZeroDivisionError("nothing to share")
 
     def predict_proba(self, cohort: Cohort) -> NDArray[np.float64]:
