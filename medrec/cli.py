@@ -310,13 +310,12 @@ def tune(
     device: Device = "cpu",
 ) -> None:
     """Search the settings of a system on validation patients; resumable, and every trial is kept."""
-    from medrec.lab.tune import text
+    from medrec.lab.tune import check, text
     from medrec.lab.tune import tune as search
-    from medrec.models import registry
 
-    registry.get(system).configure(variant)  # a misspelt word should not wait for the tables
-    records = _load(cohort, option)
-    print(text(search(system, records, variant=variant, trials=trials, steps=steps, seed=seed, device=device)))
+    words: dict[str, Any] = {"variant": variant, "trials": trials, "steps": steps, "seed": seed, "device": device}
+    check(system, **words)  # a misspelt word should not wait for the tables
+    print(text(search(system, _load(cohort, option), **words)))
 
 
 @app.command()

@@ -111,7 +111,7 @@ def fit(
     kept = progress.epoch
     if kept and until is None:
         notice(f"{label}: broken off earlier, goes on after epoch {kept} of {config.epochs} at most.")
-    shown = bar(desc=label, unit="epoch", leave=True, initial=kept, total=config.epochs)
+    shown = bar(desc=label, unit="epoch", leave=until is None, initial=kept, total=config.epochs)
     try:
         if not kept:
             network.prepare(data, train, context)

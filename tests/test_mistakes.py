@@ -171,6 +171,18 @@ COMMANDS = [
     ("recommend --run run --diagnoses 428.0 --ddi nowhere.csv", "nowhere.csv does not exist"),
     ("recommend --run run --diagnoses nonsense", "nonsense"),
     ("recommend --diagnoses 428.0 --ddi nowhere.csv", "nowhere.csv does not exist"),
+    # tune
+    ("tune", "Missing argument"),
+    ("tune retian", "Did you mean 'retain'?"),
+    ("tune popularity", "no setting that could be searched"),
+    ("tune retain --variant offical", "Did you mean 'official'?"),
+    ("tune retain --trials 0", "trials is 0"),
+    ("tune retain --trials abc", "--trials"),
+    ("tune retain --steps -5", "steps is -5"),
+    ("tune retain --seed -1", "seed is -1"),
+    ("tune retain --device tpu", "no device 'tpu'"),
+    ("tune retain --cohort sinthetic", "Did you mean 'synthetic'?"),
+    ("tune retain --option widow=first_day", "Did you mean 'window'?"),
     # sweep
     ("sweep", "Missing argument"),
     ("sweep bimorec-tabel2", "Did you mean 'bimorec-table2'?"),
@@ -241,7 +253,7 @@ def test_a_wrong_command_is_one_line(places, words, said):
     import shlex
 
     words = shlex.split(words)
-    taken = words[0] in ("train", "compare") and "--cohort" not in words and len(words) > 1
+    taken = words[0] in ("train", "compare", "tune") and "--cohort" not in words and len(words) > 1
     more = TINY if taken and not any(word.startswith("seed=") for word in words) else ()
     assert said in refused(places, [*words, *more])
 

@@ -27,6 +27,7 @@ import torch
 from medrec import keys, paths, tasks
 from medrec.arguments import checked_count, checked_device, checked_seed
 from medrec.data.cohort import Cohort
+from medrec.data.load import given_cohort
 from medrec.fit import Checkpoint
 from medrec.lab import kept
 from medrec.lab.collect import chosen_by
@@ -34,10 +35,12 @@ from medrec.models import registry
 from medrec.models.base import System
 from medrec.progress import bar
 from medrec.training import Plan, fitted, train
+from medrec.training import check as check_training
 from medrec.types import MedrecError
 
 TRIALS = 12
 STEPS = 4000
+MOST_STEPS = 10**7
 SHARES = (1 / 9, 1 / 3, 1.0)
 """Of the budget, at which starts are compared."""
 LEAST = 2
@@ -113,9 +116,28 @@ def starts(system: System, trials: int, seed: int) -> list[Start]:
     return found
 
 
+def check(
+    model: str,
+    *,
+    variant: str = "paper",
+    trials: int = TRIALS,
+    steps: int = STEPS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[Start]:
+    """Refuse what :func:`tune` would refuse without having seen a patient; the starts.
+
+    Raises:
+        MedrecError: an unknown system, variant or device; a number out of its range; nothing to search.
+    """
+    check_training(model, variant=variant, seed=seed, device=device)
+    checked_count("steps", steps, MOST_STEPS)
+    return starts(registry.get(model), checked_count("trials", trials), checked_seed(seed))
+
+
 def tune(
     model: str,
-    cohort: Cohort,
+    cohort: Cohort | str,
     *,
     variant: str = "paper",
     trials: int = TRIALS,
@@ -127,7 +149,7 @@ def tune(
 
     Args:
         model: name of the system, see :mod:`medrec.models.registry`.
-        cohort: all patients; split as in the house protocol.
+        cohort: all patients, or the name of a cohort; split as in the house protocol.
         variant: whose switches stay as they are.
         trials: starts.
         steps: optimiser steps of the starts that get to the end.
@@ -138,10 +160,10 @@ def tune(
         MedrecError: an unknown system or variant, nothing to search, or a training whose loss is no number at every
             start.
     """
+    chosen = check(model, variant=variant, trials=trials, steps=steps, seed=seed, device=device)
+    system, cohort = registry.get(model), given_cohort(cohort)
     device, seed = checked_device(device), checked_seed(seed)
-    trials, steps = checked_count("trials", trials), checked_count("steps", steps, 10**7)
-    system = registry.get(model)
-    chosen = starts(system, trials, seed)
+    trials, steps = checked_count("trials", trials), checked_count("steps", steps, MOST_STEPS)
     plans = [_plan(model, cohort, variant, start, steps, seed) for start in chosen]
     rungs = _halving(plans, steps, torch.device(device)) if system.is_network else _once(plans, device)
     rows = [row for rung in rungs for row in rung]
