@@ -27,6 +27,17 @@ from unittest.mock import patch
 
 import click
 
+
+def __getattr__(name: str) -> Any:
+    """Papermill, imported below for the first time, asks at once for the engine that this module is about to define.
+
+    It is told that there is none; the last lines here put the engine in its place.
+    """
+    if name == "GuardedEngine":
+        return None
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 # Papermill imports this module while it is itself half imported: from these two modules, which are whole by then.
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
