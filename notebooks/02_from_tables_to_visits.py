@@ -1513,13 +1513,16 @@ page.glue(
     n_draws=comparison["draws"][0],
     n_lines=len(comparison),
     n_far=len(far),
-    far_lines="; ".join(
-        f"{line} ({', '.join(NAMES[name].removesuffix(' demo') for name in names)})"
-        for line, names in unmatched.group_by("line", maintain_order=True)
-        .agg(pl.col("demo"))
-        .iter_rows()
-    )
-    or "none",
+    far_lines=page.about(
+        records,
+        "; ".join(
+            f"{line} ({', '.join(NAMES[name].removesuffix(' demo') for name in names)})"
+            for line, names in unmatched.group_by("line", maintain_order=True)
+            .agg(pl.col("demo"))
+            .iter_rows()
+        )
+        or "none",
+    ),
 )
 show(
     page.table(

@@ -1354,26 +1354,31 @@ best_first, best_later = (
     max(learners, key=lambda name: rung_of[name, visits]["Jaccard"])
     for visits in ("first", "later")
 )
+aggregate = partial(page.about, records)
 page.glue(
-    ladder_line=f"{titled(kept_rungs.cohort, kept_rungs.source)}, {page.thousands(rung_of['LR', 'all']['patients'])} patients, "
-    f"{page.thousands(rung_of['LR', 'all']['visits'])} visits",
-    ladder_note=kept_rungs.note,
-    published_loss=over_lr("LR as published", "all"),
+    ladder_line=aggregate(
+        f"{titled(kept_rungs.cohort, kept_rungs.source)}, {page.thousands(rung_of['LR', 'all']['patients'])} patients, "
+        f"{page.thousands(rung_of['LR', 'all']['visits'])} visits"
+    ),
+    ladder_note=aggregate(kept_rungs.note),
+    published_loss=aggregate(over_lr("LR as published", "all")),
     ladder_first=rung_of["LR", "first"]["Jaccard"],
-    best_first=best_first,
-    best_first_gain=over_lr(best_first, "first"),
-    best_later=best_later,
-    best_later_gain=over_lr(best_later, "later"),
-    hidden_later=over_lr("one hidden layer", "later"),
+    best_first=aggregate(best_first),
+    best_first_gain=aggregate(over_lr(best_first, "first")),
+    best_later=aggregate(best_later),
+    best_later_gain=aggregate(over_lr(best_later, "later")),
+    hidden_later=aggregate(over_lr("one hidden layer", "later")),
 )
 upper = [name for name in steps if name in learnable.GENERATOR]
 page.glue(
-    upper_lines="The records of this page have no generator that could be asked, so the ladder ends here."
-    if not upper
-    else f"Told the true conditions, the generator stands {over_lr(upper[0], 'first')} above LR on first visits: conditions that nobody coded, and rare ones that training shows too seldom. "
-    f"How ill the patient was and what served last time add {rung_of[upper[2], 'later']['Jaccard'] - rung_of[upper[0], 'later']['Jaccard']:.3f} on later visits. "
-    f"The last step, to {rung_of[upper[3], 'all']['Jaccard']:.3f} over all visits, is what stays with a patient and shows in no code: a long past hints at it, a first visit cannot. "
-    f"What is missing to 1 are dice.",
+    upper_lines=aggregate(
+        "The records of this page have no generator that could be asked, so the ladder ends here."
+        if not upper
+        else f"Told the true conditions, the generator stands {over_lr(upper[0], 'first')} above LR on first visits: conditions that nobody coded, and rare ones that training shows too seldom. "
+        f"How ill the patient was and what served last time add {rung_of[upper[2], 'later']['Jaccard'] - rung_of[upper[0], 'later']['Jaccard']:.3f} on later visits. "
+        f"The last step, to {rung_of[upper[3], 'all']['Jaccard']:.3f} over all visits, is what stays with a patient and shows in no code: a long past hints at it, a first visit cannot. "
+        f"What is missing to 1 are dice."
+    ),
 )
 
 # %% [markdown]
