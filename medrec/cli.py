@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from medrec.arguments import checked_device, checked_output
-from medrec.types import MedrecError
+from medrec.types import Interrupted, MedrecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -404,7 +404,12 @@ def chapter(
     from medrec.book.one_page import write_page
     from medrec.book.runner import run_chapter
 
-    notebook = run_chapter(which, _pairs(parameter, "-p"), output)
+    try:
+        notebook = run_chapter(which, _pairs(parameter, "-p"), output)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"chapter {which}: interrupted. No page is written; what it has trained is kept for the next time."
+        ) from None
     print(notebook)
     if page := write_page(notebook):
         print(page)

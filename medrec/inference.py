@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from medrec.arguments import near, shown
+from medrec.arguments import checked_file, near, shown
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
@@ -169,6 +169,7 @@ def recommend(
         >>> medrec.recommend(diagnoses=["428.0"]).medications  # doctest: +SKIP
     """
     # A mistake should not wait for a training.
+    ddi = checked_file("ddi", ddi)
     if ddi is not None:
         read_list(ddi)
     given = {"diagnoses": diagnoses, "procedures": procedures, "symptoms": symptoms}

@@ -570,7 +570,6 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(store, tmp_path, monkey
         (("data", "describe", "tiny"), "medrec.data.load.load_cohort"),
         (("data", "fetch", "mimic4-demo"), "medrec.data.fetch.fetch"),
         (("kept", "verify", "grids/retain/synthetic"), "medrec.lab.verify.verify"),
-        (("chapter", "00"), "medrec.book.runner.run_chapter"),
         (("recommend", "--diagnoses", "428.0"), "medrec.inference.recommend"),
     ],
 )
@@ -579,6 +578,13 @@ def test_an_interrupt_of_any_command_is_one_line(words, place, monkeypatch):
     if place.endswith("load_cohort"):
         monkeypatch.setattr("medrec.data.load_cohort", interrupts)
     assert "run it again, and it goes on from there" in interrupted(*words)
+
+
+def test_an_interrupted_chapter_is_not_written(monkeypatch):
+    monkeypatch.setattr("medrec.book.runner.run_chapter", interrupts)
+    assert interrupted("chapter", "00") == (
+        "medrec: chapter 00: interrupted. No page is written; what it has trained is kept for the next time.\n"
+    )
 
 
 # -- a full disk; wrong words are in tests/test_mistakes.py -----------------------------------------------------------

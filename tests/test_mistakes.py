@@ -367,6 +367,7 @@ CALLS = [
     (lambda: medrec.recommend("run", diagnoses=None, history=5), "5"),
     (lambda: medrec.recommend("run", diagnoses=["428.0"], history=[{"meds": ["C03C"]}]), "'meds'"),
     (lambda: medrec.recommend("run", diagnoses=["428.0"], history=["C03C"]), "C03C"),
+    (lambda: medrec.recommend("run", diagnoses=["428.0"], ddi=["nowhere.csv"]), "ddi is ['nowhere.csv']"),
     (lambda: medrec.recommend("run"), "Nothing is said of the patient"),
 ]
 

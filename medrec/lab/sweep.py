@@ -363,7 +363,7 @@ def carry_out(entries: Sequence[Entry], *, jobs: int = 1, device: str = "cpu") -
     }
     tasks = [(number, entries[number].training) for number in missing]
     done = 0
-    with bar(total=len(tasks), desc="sweep", unit="run", leave=True) as shown:
+    with bar(total=len(tasks), desc="sweep", unit="run", leave=bool(tasks)) as shown:
         try:
             for number, outcome in _outcomes(tasks, jobs, device):
                 found[number] = outcome
