@@ -162,8 +162,8 @@ def test_compare_takes_variants_settings_thresholds_and_files(store, tmp_path):
     [
         (("compare", "lr", "last-vist"), "Did you mean 'last-visit'?"),
         (("compare", "lr", "repeat"), "say --task ranking or --task visits"),
-        (("compare", "lr", "--threshold", "high"), "give tuned, own, or a number from 0 to 1"),
-        (("compare", "lr", "--threshold", "1.5"), "give tuned, own, or a number from 0 to 1"),
+        (("compare", "lr", "--threshold", "high"), "it must be a number from 0 to 1"),
+        (("compare", "lr", "--threshold", "1.5"), "it must be a number from 0 to 1"),
         (("compare", "lr", "--protocol", "hous"), "Did you mean 'house'"),
         (("compare", "lr", "--set", "retain.size=8"), "no 'retain' here"),
         (("compare", "lr", "--cohort", "sinthetic"), "Did you mean 'synthetic'?"),
