@@ -289,9 +289,10 @@ def checked_threshold(value: Any) -> Any:
     Raises:
         MedrecError: it is something else.
     """
-    if isinstance(value, str) and value in ("own", "tuned"):
-        return value
-    return number("threshold, if not 'tuned' or 'own',", value, Range(0, 1), whole=False)
+    found = value if isinstance(value, str) and value in ("own", "tuned") else _real(value)
+    if isinstance(found, float) and found not in Range(0, 1):
+        raise MedrecError(f"threshold is {shown(value)}; it must be 'tuned', 'own' or a number from 0 to 1.")
+    return found
 
 
 def checked_mapping(name: str, value: Any) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -96,6 +97,8 @@ class Place:
             if reason := damage(folder):
                 notice(f"the run {folder} is damaged ({reason}) and is made again.")
                 continue
+            # Whoever was killed after the run was written and before this: a whole run needs no checkpoint.
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
             return Run.load(folder)
         return None
 

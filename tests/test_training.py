@@ -459,6 +459,18 @@ def test_an_interrupt_after_the_last_epoch_costs_no_epoch(records, monkeypatch):
     assert train("retain", records, settings=settings).metrics["epochs"] == settings["epochs"]
 
 
+def test_a_checkpoint_of_a_whole_run_is_taken_away(cohort, monkeypatch):
+    """As after a kill between writing the run and taking its checkpoint away."""
+    from medrec.fit import Checkpoint
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "remove", lambda self: None)
+        run = train("retain", cohort, settings=QUICK)
+    assert [p.name for p in run.folder.parent.iterdir() if p.name.startswith(".")]
+    assert train("retain", cohort, settings=QUICK).folder == run.folder
+    assert [p.name for p in run.folder.parent.iterdir()] == [run.folder.name]
+
+
 # -- what has not learnt ---------------------------------------------------------------------------------------------
 
 

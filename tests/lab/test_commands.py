@@ -155,24 +155,3 @@ def test_compare_takes_variants_settings_thresholds_and_files(store, tmp_path):
     ]
     assert (tmp_path / "out.svg").stat().st_size > 0
     assert len(runs_in(store)) == 5
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("compare", "lr", "last-vist"), "Did you mean 'last-visit'?"),
-        (("compare", "lr", "repeat"), "say --task ranking or --task visits"),
-        (("compare", "lr", "--threshold", "high"), "it must be a number from 0 to 1"),
-        (("compare", "lr", "--threshold", "1.5"), "it must be a number from 0 to 1"),
-        (("compare", "lr", "--protocol", "hous"), "Did you mean 'house'"),
-        (("compare", "lr", "--set", "retain.size=8"), "no 'retain' here"),
-        (("compare", "lr", "--cohort", "sinthetic"), "Did you mean 'synthetic'?"),
-        (("compare", "lr", "--ddi", "/nowhere.csv"), "/nowhere.csv"),
-        (("sweep", "bimorec-tabl2"), "Did you mean 'bimorec-table2'"),
-        (("sweep", "retain", "--set", "sice=3"), "Did you mean 'size'"),
-        (("sweep", "retain", "--device", "gpu"), "no device 'gpu'"),
-    ],
-)
-def test_mistakes_are_one_line(words, said, store):
-    assert said in mistake(*words)
-    assert not store.exists()
