@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from medrec.types import MedrecError
 
@@ -135,6 +135,16 @@ def setting(where: str, name: str, value: Any, hint: Any) -> Any:
             hinted = near(value, words) if isinstance(value, str) else ""
             raise MedrecError(f"{where}: {name} is {shown(value)}.{hinted} It must be {' or '.join(map(repr, words))}.")
     return value
+
+
+def check_settings(where: str, config: Any) -> None:
+    """All settings of a dataclass, as :func:`setting` checks each.
+
+    Raises:
+        MedrecError: one of them is of another kind, or out of its range.
+    """
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        setting(where, name, getattr(config, name), hint)
 
 
 def _of(name: str, hint: Any) -> tuple[Any, Range | None]:

@@ -29,7 +29,7 @@ from medrec.data.load import check_cohort, load_cohort
 from medrec.lab.rows import declared, with_shared
 from medrec.models import registry
 from medrec.models.base import Row
-from medrec.progress import bar
+from medrec.progress import bar, working
 from medrec.training import Plan, train
 from medrec.types import Interrupted, MedrecError
 
@@ -475,5 +475,6 @@ def keep_rows(wanted: Sequence[Training], seeds: int, *, device: str = "cpu") ->
     found = []
     for training in reversed(first.values()):
         cohort = _cohort(training)
-        found.append(grids.keep(collect(training.grid, cohort, seeds, device=device), cohort))
+        with working(f"{training.grid}: rows"):
+            found.append(grids.keep(collect(training.grid, cohort, seeds, device=device), cohort))
     return found

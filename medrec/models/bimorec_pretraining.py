@@ -52,7 +52,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from medrec.arguments import Count, Dropout, Few, Limit, Width
+from medrec.arguments import Count, Dropout, Few, Limit, Width, check_settings
 from medrec.folders import atomic_folder, damage, notice
 from medrec.nn.gin import GIN
 from medrec.nn.gvp import GVPEncoder
@@ -341,10 +341,11 @@ def contrast(
         checkpoint: where to go on from, and to write to after every epoch; ``None``: nowhere.
 
     Raises:
-        MedrecError: fewer than two items have a second view.
+        MedrecError: fewer than two items have a second view; or a setting is out of its range.
         Interrupted: somebody pressed Ctrl-C; it says how many epochs are kept.
     """
     label = f"pre-training, {kind}s"
+    check_settings(label, config)
     device = torch.device(device)
 
     devices = [device] if device.type == "cuda" else []

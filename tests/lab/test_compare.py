@@ -16,7 +16,7 @@ from medrec.tasks import ranking
 from medrec.tasks.evaluation import Interval, bootstrap, paired_difference
 from medrec.training import load_system, train
 from medrec.types import MedrecError, Ragged
-from tests.toys import random_cohort
+from tests.toys import random_cohort, watched
 
 TOY = "tests.models.toy_system:SYSTEM"
 TOY_RANKER = "tests.tasks.toy_ranker:SYSTEM"
@@ -338,3 +338,9 @@ def test_table_is_aligned():
     assert "0.500 [0.400, 0.600]" in lines[1]
     assert "0.5 [0.4, 0.6]" in lines[1]
     assert lines[1].split()[-4] == "-"
+
+
+def test_what_a_comparison_computes_is_shown_on_a_terminal(cohort, monkeypatch):
+    terminal = watched(monkeypatch)
+    compare(["popularity", "lr"], cohort).text()
+    assert all(f"{what}:" in terminal.getvalue() for what in ("results", "intervals", "differences"))

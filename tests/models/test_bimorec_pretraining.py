@@ -463,3 +463,14 @@ def _only_short(dumps):
         return dumps(content, **options)
 
     return wrapped
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": -3}, {"learning_rate": math.nan}, {"dropout": 1.0}, {"width": 0}, {"coords": "flatt"}],
+    ids=str,
+)
+def test_a_setting_out_of_its_range_is_refused(molecules, change):
+    (name,) = change
+    with pytest.raises(MedrecError, match=f"{name} is "):
+        pretrain(molecules, config=replace(SMALL, **change), cache=False)
