@@ -78,7 +78,7 @@ def visit_ddi_rate(recommended: Tensor, ddi: Tensor) -> Tensor:
     return pairs / (size * (size - 1)).clamp(min=1)
 
 
-def ddi_tolerance(rate: Tensor, target_ddi: float, temperature: float | Tensor) -> Tensor:
+def ddi_tolerance(rate: Tensor, target_ddi: float | Tensor, temperature: float | Tensor) -> Tensor:
     r"""Weight of accuracy against safety, :math:`\alpha`.
 
     Source: BiMoRec, eq. 31 (MoleRec and CausalMed use the same); book: :eq:`eq-alpha`.
@@ -102,7 +102,7 @@ def safe_recommendation_loss(
     ddi: Tensor,
     *,
     bce_weight: float = 0.95,
-    target_ddi: float = 0.06,
+    target_ddi: float | Tensor = 0.06,
     temperature: float | Tensor = 2.5,
     ddi_scale: float = 5e-4,
     bce_reduction: Literal["sum", "mean"] = "mean",

@@ -1457,7 +1457,7 @@ for system, grid in kept_rows.items():
         "change": [grids.words(row, "delta", 4) for row in jaccard.values()],
         "change of PRAUC": [grids.words(row, "delta", 4) for row in prauc.values()],
         "medications": [grids.words(row, digits=1) for row in size.values()],
-        "epoch kept": [epoch[label] for label in jaccard],
+        "best epoch": [epoch[label] for label in jaccard],
     }
     show(
         page.table(

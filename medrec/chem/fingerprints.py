@@ -11,8 +11,10 @@ depend on the order of the molecules, so give them in a fixed one.
 
 The released code has three defects, kept by ``official=True``:
 
-* it goes over the atoms *that have bonds*, in the order of their first bond.  In a salt the lone ion is missing, the
-  list is shorter than the molecule, the second round fails, and the molecule is silently left out;
+* it goes over the atoms *that have bonds*, in the order of their first bond.  In a salt the lone ion is missing, and
+  the list is shorter than the molecule.  Where the ion stands before atoms with bonds the second round fails, and the
+  molecule is silently left out; where all lone ions stand behind, or no atom has a bond, the missing places are filled
+  with the number 1, whatever it stands for;
 * in a molecule of several parts whose atoms all have bonds (a hydrochloride) numbers go to the wrong atoms;
 * one dictionary serves all rounds: numbers of the first rounds take rows of the table that no atom ever looks up, and
   two neighbourhoods of different depth could get one number.
@@ -34,6 +36,8 @@ from medrec.chem.graphs import parse
 
 Numbers = dict[Hashable, int]
 Neighbours = dict[int, list[tuple[int, int]]]
+FILLING = 1
+"""What the released code writes for atoms that it has forgotten."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,17 @@ def wl_fingerprints(smiles: Sequence[str], radius: int = 2, official: bool = Fal
     return Fingerprints(
         ids=tuple(ids),
         edge_index=tuple(p.reshape(-1, 2).T.astype(np.int64) for p in pairs),
-        size=len(last),
+        size=max(len(last), FILLING + 1) if official else len(last),
     )
 
 
 def _refined(
     colors: list[int], seen: Neighbours, labels: Sequence[Hashable], rounds: Sequence[tuple[Numbers, Numbers]]
 ) -> list[int] | None:
-    """Numbers after all rounds; None where an atom asks for a neighbour that has none, or atoms are left over."""
+    """Numbers after all rounds; None where an atom asks for a neighbour that has none.
+
+    Only the official rule forgets atoms; in their places, behind all others, it writes :data:`FILLING`.
+    """
     for nodes, edges in rounds:
         try:
             refined = [
@@ -109,7 +116,7 @@ def _refined(
         except IndexError:
             return None
         colors = refined
-    return colors if len(colors) == len(labels) else None
+    return colors + [FILLING] * (len(labels) - len(colors))
 
 
 def _number(key: Hashable, numbers: Numbers) -> int:

@@ -26,7 +26,8 @@ Where paper, released code and sense part ways.  Settings, ``paper`` → ``offic
 
 * eqs. 15 and 16, ``sab_feedforward``, one switch for both: the residual is on the input → on the projected queries; a
   perceptron with residual → one linear map without.
-* eq. 19, ``no_fragment_rows``: medications without fragments get a zero row → uniform attention over all fragments.
+* eq. 19, ``without_structure``: medications without a structure, which the published cohorts do not have, attend by a
+  learnt vector to all fragments → to all of them alike.  ``zero`` (ours): a zero row.
 * eqs. 23 and 26, ``share_current_mlp``: two perceptrons are printed → one vector serves as gate and as logit.
 * eq. 27, ``bce_reduction``: a sum over medications → a mean.  With the printed sum the margin and DDI terms are small
   beside the cross-entropy.
@@ -68,8 +69,10 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
+from medrec.nn.free_rows import FreeRows
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 from medrec.types import MedrecError
@@ -100,12 +103,13 @@ class BiMoRecConfig(TrainingConfig):
     gin_layers: int = 4  # paper, sec. 5.4.2
     dropout: float = 0.5  # released code, on each code's embedding and in GIN
     sab_feedforward: bool = True  # eq. 16
-    no_fragment_rows: Literal["zero", "uniform"] = "zero"  # ours; released code uniform
+    without_structure: Literal["learnt", "uniform", "zero"] = "learnt"  # ours; released code "uniform"
     share_current_mlp: bool = False  # eqs. 23 and 26 print two
     bce_weight: Share = 0.95  # paper, beta
     bce_reduction: Literal["sum", "mean"] = "sum"  # eq. 27
     ddi_scale: Weight = 5e-4  # released code; not printed
     target_ddi: Rate = 0.06  # paper, phi
+    ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     temperature: float = 2.5  # paper, tau
     tau_schedule: Literal["fixed", "validation"] = "fixed"  # paper
     threshold: float = 0.5  # paper, delta
@@ -132,7 +136,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "gvp_layers": 4,
         "center_coords": False,
         "sab_feedforward": False,
-        "no_fragment_rows": "uniform",
+        "without_structure": "uniform",
+        "ddi_target": "absolute",
         "share_current_mlp": True,
         "bce_reduction": "mean",
         "tau_schedule": "validation",
@@ -294,7 +299,8 @@ class BiMoRec(Recommender):
     Learnt: embeddings of diagnoses, procedures and medications; two graph networks, taken over from stage 1 in
     :meth:`prepare`; the selector of fragments ``(S, 3 d)`` by two layers; self-attention among fragments and among the
     molecules of a visit; queries and keys ``(d, d)``; the score, ``d`` to ``d / 2`` to ``d / 4`` to 1; the perceptrons
-    of gate and current visit, ``2 d`` to ``d`` to ``M``; a GRU of width ``M`` and the output layer ``(M, 2 M)``.
+    of gate and current visit, ``2 d`` to ``d`` to ``M``; a GRU of width ``M`` and the output layer ``(M, 2 M)``;
+    :class:`medrec.nn.free_rows.FreeRows`.
     Fixed: ``order``, whose molecules each medication has.  Moved where asked for: the temperature of the loss.
 
     Args:
@@ -323,6 +329,7 @@ class BiMoRec(Recommender):
         kinds = KINDS if config.history != "none" else KINDS[:2]
         self.embedding = nn.ModuleDict({kind: nn.Embedding(sizes[kind], d) for kind in kinds})
         self.dropout = Dropout(config.dropout)
+        self.ddi_target = DDITarget(config.target_ddi, config.ddi_target)
         self.current = _perceptron(2 * d, d, M)
         if molecular:
             molecules = molecules_of(context)
@@ -334,6 +341,8 @@ class BiMoRec(Recommender):
             self.score = nn.Sequential(nn.Linear(d, d // 2), nn.ReLU(), nn.Linear(d // 2, d // 4), nn.ReLU())
             self.score.append(nn.Linear(d // 4, 1))
             self.register_buffer("order", derangement(M) if config.molecules == "shuffled" else torch.arange(M))
+            average = molecules.average[self.order.to(molecules.average.device)]
+            self.free = FreeRows(average, d, config.without_structure == "learnt")
         if enhanced:
             if config.gate and not config.share_current_mlp:
                 self.gate = _perceptron(2 * d, d, M)
@@ -376,8 +385,12 @@ class BiMoRec(Recommender):
                 self.fragment_table.normal_()
 
     def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
-        """Stage 1: take over the encoders that were pre-trained on the two views, statistics included."""
+        """Stage 1: take over the encoders that were pre-trained on the two views, statistics included.
+
+        Before that, the rate of interactions that training prescriptions have.
+        """
         config = self.config
+        self.ddi_target.count(cohort.select(train).codes["medication"].multi_hot(cohort.n_medications), context.ddi)
         if not (self.molecular and config.pretrain) or config.molecules == "free":
             return
         from medrec.models.bimorec_pretraining import PretrainingConfig, pretrain
@@ -461,10 +474,15 @@ class BiMoRec(Recommender):
         weights = self.selector(visits.relu()).sigmoid()
         slots, real = fragment_slots(mask)
         Y, attention = aggregate(self.query(medications), self.key(fragments), fragments, weights, slots, real)
-        if self.config.no_fragment_rows == "uniform":
+        if self.config.without_structure == "uniform":
             # As released: all masked scores are equal, and the softmax spreads over all S fragments.
             everything = weights @ fragments / len(fragments)
             Y = torch.where(real.any(1)[:, None, None], Y, everything)
+        if self.free.vectors is not None:
+            # They attend to all fragments, and no visit changes how: their vectors are nobody's molecules.
+            scores = self.query(self.free.vectors) @ self.key(fragments).T / fragments.shape[1] ** 0.5
+            own = scores.softmax(1)[:, None] * weights  # (K, V, S)
+            Y = Y.index_copy(0, self.free.rows, own @ fragments)
         return Y, attention * weights.T[slots].transpose(1, 2)
 
     def _knowledge(self, context: Context) -> tuple[Tensor, Tensor]:
@@ -576,7 +594,7 @@ class BiMoRec(Recommender):
             batch.target[scored],
             context.ddi,
             bce_weight=config.bce_weight,
-            target_ddi=config.target_ddi,
+            target_ddi=self.ddi_target.rate,
             temperature=self.temperature,
             ddi_scale=config.ddi_scale,
             bce_reduction=config.bce_reduction,
@@ -624,7 +642,7 @@ SYSTEM = System(
     citation="mu2024bimorec",
     seconds_per_epoch=40,
     # Some switches one at a time, then everything that released code does otherwise. ``gvp_layers``,
-    # ``no_fragment_rows`` and ``tau_schedule`` are turned only in "official", ``coords`` there and among the controls.
+    # ``without_structure`` and ``tau_schedule`` are turned only in "official", ``coords`` there and among the controls.
     # The DDI factor and the denominator are the same in the first row and in "official": their rows take eq. 29 as
     # printed, also with the mean cross-entropy, and eq. 7 with its positive.
     rows=(

@@ -52,6 +52,7 @@ from medrec.data.cohort import Cohort, Kind
 from medrec.losses import safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
 from medrec.models.causal_graph import causal_graph
+from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
 
@@ -69,11 +70,12 @@ class CausalMedConfig(TrainingConfig):
     bce_weight: Share = 0.95  # released code
     ddi_scale: Weight = 5e-4  # released code
     target_ddi: Rate = 0.06  # released code
+    ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     temperature: float = 2.5  # released code
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
 
 
-VARIANTS = {"paper": {}, "official": {"roles": "official", "effects_min": 0.2}}
+VARIANTS = {"paper": {}, "official": {"roles": "official", "effects_min": 0.2, "ddi_target": "absolute"}}
 """Switches of each variant."""
 
 CAUSES: tuple[Kind, ...] = ("diagnosis", "procedure")
@@ -251,6 +253,7 @@ class CausalMed(Recommender):
         self.gru = nn.ModuleDict({kind: nn.GRU(d, d, batch_first=True) for kind in KINDS})
         self.output = nn.Linear(3 * d, M)
         self.dropout = Dropout(config.dropout)
+        self.ddi_target = DDITarget(config.target_ddi, config.ddi_target)
         for kind in CAUSES:
             self.register_buffer(f"effects_{kind}", torch.zeros(self.sizes[kind] + 1, M + 1, dtype=torch.float64))
         if config.roles == "train_global":
@@ -281,6 +284,7 @@ class CausalMed(Recommender):
         """Effects and causal graph of the training visits; for ``roles="official"`` their counts of pairs."""
         own = cohort.select(train)
         dense = {kind: own.codes[kind].multi_hot(self.sizes[kind]) for kind in KINDS}
+        self.ddi_target.count(dense["medication"], context.ddi)
         strata = commonest_strata(dense["diagnosis"]) if self.config.effects == "adjusted" else None
         for kind in CAUSES:
             effects, _ = risk_difference(dense[kind], dense["medication"], strata)
@@ -448,7 +452,7 @@ class CausalMed(Recommender):
             batch.target[scored],
             context.ddi,
             bce_weight=config.bce_weight,
-            target_ddi=config.target_ddi,
+            target_ddi=self.ddi_target.rate,
             temperature=config.temperature,
             ddi_scale=config.ddi_scale,
             threshold=config.threshold,

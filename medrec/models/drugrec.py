@@ -40,7 +40,7 @@ Deviations.  Attention in the text encoder has no dropout of its own.  The token
 (released: ClinicalBERT's, of which only the tokenizer is used).  Codes of a visit are read in the order of the
 vocabulary, so that the order of the record does not matter.  The released vectors of medications come from a frozen
 molecular language model that is not published with the code; here a graph network (:mod:`medrec.nn.gin`) is trained
-with the rest, and a medication without a structure has a free vector (released code leaves it out of the vocabulary).
+with the rest.  Released code leaves medications without a structure out of the vocabulary.
 Symptom counts come from training visits (released: all).  Pairs count as often joined from a share of training visits,
 not a number.  The rate is constant (released: warm-up and cosine), an optimiser step takes a batch of patients
 (released: one), the epoch of the best validation Jaccard is kept (released: of the mean of the last five).
@@ -65,7 +65,9 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind, Vocabulary
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.dropout import Dropout
+from medrec.nn.free_rows import FreeRows
 from medrec.nn.gin import GIN
 
 Repair = Literal["none", "official", "greedy", "exact"]
@@ -84,9 +86,11 @@ class DrugRecConfig(TrainingConfig):
     symptoms: Literal["structured", "none"] = "structured"  # ours; released code mines discharge summaries
     molecules_per_class: Limit = 3  # structures a medication; released code
     gin_layers: int = 4  # ours, as in MoleRec; released code has frozen vectors
+    without_structure: Literal["learnt", "zero"] = "learnt"  # ours; released code has no such medications
     margin_weight: Weight = 0.1  # released code
     ddi_weight: Weight = 0.5  # released code
     target_ddi: float = 0.05  # released code
+    ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     causal_weight: Weight = 5e-4  # released code
     causal_samples: Few = 5  # symptoms drawn a visit; released code
     pair_targets: Literal["medications", "positions"] = "medications"  # paper; released code: positions
@@ -101,7 +105,10 @@ class DrugRecConfig(TrainingConfig):
         check_heads("size", self.size, self.n_heads)
 
 
-VARIANTS = {"paper": {}, "official": {"pair_targets": "positions", "ddi_test": "visit_numbers"}}
+VARIANTS = {
+    "paper": {},
+    "official": {"pair_targets": "positions", "ddi_test": "visit_numbers", "ddi_target": "absolute"},
+}
 """Switches of each variant."""
 
 
@@ -404,8 +411,8 @@ class DrugRec(Recommender):
     :meth:`decide` mends the sets (:func:`coordinate`).
 
     Learnt: a :class:`TextEncoder` for diagnoses and procedures together and one for symptoms; a
-    :class:`VisitAttention` for each stream; the layers between them; the graph network of molecules; a free vector for
-    each medication without a structure; the perceptron :math:`g`.  Counted in :meth:`prepare`: which pairs are often
+    :class:`VisitAttention` for each stream; the layers between them; the graph network of molecules;
+    :class:`medrec.nn.free_rows.FreeRows`; the perceptron :math:`g`.  Counted in :meth:`prepare`: which pairs are often
     joined ``(M, M)``, how often each symptom occurs and which follow it.
 
     Args:
@@ -414,7 +421,6 @@ class DrugRec(Recommender):
     """
 
     config: DrugRecConfig
-    without_structure: Tensor
     frequent: Tensor
     symptom_share: Tensor
     symptom_next: Tensor
@@ -446,28 +452,27 @@ class DrugRec(Recommender):
         self.query = _feed_forward(len(self.kinds) * d, d)
         M = context.sizes["medication"]
         self.molecule_encoder = GIN(d, config.gin_layers, config.dropout)
-        bare = (molecules_of(context).average.sum(1) == 0).nonzero()[:, 0].cpu()
-        self.register_buffer("without_structure", bare, persistent=False)
-        self.free_vectors = nn.Parameter(torch.empty(len(bare), d)) if len(bare) else None
+        self.free = FreeRows(molecules_of(context).average, d, config.without_structure == "learnt")
+        self.ddi_target = DDITarget(config.target_ddi, config.ddi_target)
         self.medication = nn.Sequential(nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
         self.register_buffer("frequent", torch.zeros(M, M, dtype=torch.bool))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Everything as the libraries have it; free vectors on the scale of a batch-normalised read-out."""
+        """Everything as the libraries have it."""
         for module in self.modules():
             reset = getattr(module, "reset_parameters", None)
             if module is not self and reset is not None:
                 reset()
             elif isinstance(module, nn.MultiheadAttention):
                 module._reset_parameters()
-        if self.free_vectors is not None:
-            nn.init.normal_(self.free_vectors)
 
     def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
-        """From training visits: pairs of medications that are often joined, and how symptoms occur and co-occur."""
+        """From training visits: pairs often joined, their rate of interactions, how symptoms occur and co-occur."""
         own = cohort.select(train)
-        rows = own.codes["medication"].multi_hot(cohort.n_medications).astype(np.float64)
+        rows = own.codes["medication"].multi_hot(cohort.n_medications)
+        self.ddi_target.count(rows, context.ddi)
+        rows = rows.astype(np.float64)
         often = rows.T @ rows >= self.config.frequent_pair * max(len(rows), 1)
         np.fill_diagonal(often, False)
         self.frequent.copy_(torch.from_numpy(often))
@@ -525,10 +530,7 @@ class DrugRec(Recommender):
     def _medications(self, context: Context) -> Tensor:
         """``(M, d)``."""
         molecules = molecules_of(context)
-        vectors = molecules.average @ self.molecule_encoder(molecules.graphs)
-        if self.free_vectors is not None:
-            vectors = vectors.index_copy(0, self.without_structure, self.free_vectors)
-        return self.medication(vectors)
+        return self.medication(self.free(molecules.average @ self.molecule_encoder(molecules.graphs)))
 
     def decide(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor]:
         """Probabilities, and thresholded sets after :func:`coordinate`."""
@@ -555,7 +557,7 @@ class DrugRec(Recommender):
         total = bce.mean(-1) + config.margin_weight * margin_loss(prob, target)
         total = total + pair_loss(prob, target, config.pair_targets)
         unsafe = ddi_loss(prob, context.ddi, 1 / prob.shape[-1])
-        total = total + config.ddi_weight * (rate[at] > config.target_ddi) * unsafe
+        total = total + config.ddi_weight * (rate[at] > self.ddi_target.rate) * unsafe
         if self.training and self.has_symptoms:
             total = total + config.causal_weight * self._causal_loss(batch, reading)[at]
         return total.mean()

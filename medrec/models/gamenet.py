@@ -48,6 +48,7 @@ from medrec.data.batch import VisitBatch
 from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
 from medrec.nn.set_attention import masked_softmax
@@ -67,12 +68,13 @@ class GAMENetConfig(TrainingConfig):
     bce_weight: Weight = 0.9  # released code
     multi_weight: Weight = 0.1  # the copy of the SafeDrug repository; 0.01 in its own
     target_ddi: float = 0.06  # the copy of the SafeDrug repository; 0.05 in its own
+    ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     temperature: float = 0.5  # at the first epoch; its own repository, 2.0 in the copy
     decay: Rate = 0.85  # of the temperature, an epoch; released code
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 1e-4 and 2e-4, one visit a step
 
 
-VARIANTS = {"paper": {}, "official": {"ehr_from": "all", "multi_weight": 0.01}}
+VARIANTS = {"paper": {}, "official": {"ehr_from": "all", "multi_weight": 0.01, "ddi_target": "absolute"}}
 """Switches of each variant."""
 
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
@@ -166,7 +168,7 @@ def dynamic_read(weights: Tensor, given: Tensor, memory: Tensor) -> Tensor:
     return weights @ given.to(memory.dtype) @ memory
 
 
-def safety_probability(rate: Tensor, target_ddi: float, temperature: float | Tensor) -> Tensor:
+def safety_probability(rate: Tensor, target_ddi: float | Tensor, temperature: float | Tensor) -> Tensor:
     r"""Chance that a visit is trained for safety: :math:`\exp((\varphi - \rho) / \tau)` above the target, otherwise 0.
 
     The chance falls as the temperature does, and with it the further a visit lies above the target: safety is trained
@@ -256,6 +258,7 @@ class GAMENet(Recommender):
         self.hidden = nn.Linear(3 * d, 2 * d)
         self.output = nn.Linear(2 * d, M)
         self.dropout = Dropout(config.dropout)
+        self.ddi_target = DDITarget(config.target_ddi, config.ddi_target)
         self.register_buffer("ehr", torch.zeros(M, M, dtype=torch.bool))
         self.register_buffer("temperature", torch.tensor(config.temperature))
         self.reset_parameters()
@@ -274,7 +277,8 @@ class GAMENet(Recommender):
             layer.reset_parameters()
 
     def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
-        """Graph of the medications that were given together."""
+        """Graph of the medications that were given together, and the rate of interactions of training prescriptions."""
+        self.ddi_target.count(cohort.select(train).codes["medication"].multi_hot(len(self.ehr)), context.ddi)
         own = cohort if self.config.ehr_from == "all" else cohort.select(train)
         given = own.codes["medication"].multi_hot(len(self.ehr))
         kind: Graph = "observed" if self.config.graph == "shuffled" else self.config.graph
@@ -337,7 +341,7 @@ class GAMENet(Recommender):
         safety = ddi_loss(prob, context.ddi, 1 / len(self.ehr) ** 2)
         with torch.no_grad():
             rate = visit_ddi_rate(prob >= config.threshold, context.ddi)
-            safe = safety_probability(rate, config.target_ddi, self.temperature)
+            safe = safety_probability(rate, self.ddi_target.rate, self.temperature)
             if self.training:
                 safe = safe.bernoulli()
         return (safe * safety + (1 - safe) * accuracy).mean()

@@ -53,9 +53,10 @@ from torch import Tensor, nn
 from medrec.arguments import Share, Weight
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
-from medrec.data.cohort import Kind
+from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.dropout import Dropout
 from medrec.nn.segments import segment_sums
 
@@ -76,13 +77,14 @@ class MICRONConfig(TrainingConfig):
     current_share: Share = 0.75  # of the visit itself in both accuracy terms; released code
     margin_weight: Weight = 0.05  # of the margin term; released code
     target_ddi: float = 0.08  # DDI rate of a visit up to which its DDI term is left out; released code
+    ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     weight_decay: float = 1e-5  # released code
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 2e-4, one patient a step
 
 
 VARIANTS = {
     "paper": {},
-    "official": {"residual_bias": True, "copy_states": False, "adaptive_weights": False},
+    "official": {"residual_bias": True, "copy_states": False, "adaptive_weights": False, "ddi_target": "absolute"},
 }
 """Switches of each variant."""
 
@@ -219,6 +221,7 @@ class MICRON(Recommender):
         self.inner = nn.Linear(d, config.hidden)
         self.output = nn.Linear(config.hidden, sizes["medication"])
         self.dropout = Dropout(config.dropout)
+        self.ddi_target = DDITarget(config.target_ddi, config.ddi_target)
         self.register_buffer("loss_weights", torch.full((4,), 0.25))
         self.register_buffer("loss_means", torch.zeros(4))
         self.register_buffer("n_losses", torch.zeros(()))
@@ -229,6 +232,10 @@ class MICRON(Recommender):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for layer in (self.health, self.inner, self.output):
             layer.reset_parameters()
+
+    def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
+        """The rate of interactions that training prescriptions have."""
+        self.ddi_target.count(cohort.select(train).codes["medication"].multi_hot(cohort.n_medications), context.ddi)
 
     # -- output
 
@@ -315,7 +322,7 @@ class MICRON(Recommender):
         rebuilt = (reading.direct.index_select(0, later - 1) + reading.change).sigmoid()
         difference = (now - rebuilt).square().mean(-1)
         interacting = ddi_loss(now, context.ddi, 1 / prob.shape[-1])
-        unsafe = visit_ddi_rate(now.detach() >= config.threshold, context.ddi) > config.target_ddi
+        unsafe = visit_ddi_rate(now.detach() >= config.threshold, context.ddi) > self.ddi_target.rate
 
         def with_previous(term: Tensor) -> Tensor:
             return config.current_share * term[later] + (1 - config.current_share) * term[later - 1]

@@ -21,10 +21,10 @@ all closed have one and the same logit, :math:`\operatorname{MLP}(0)`.
 Switches (``paper`` → ``official``):
 
 * ``sab_feedforward``: attention among fragments with both residuals → a linear map in the place of the second;
-* ``no_fragment_rows`` (ours): ``uniform``, a medication without fragments attends to all of them, as in released code
-  where all masked scores are equal; the paper is silent.  ``zero`` is what a mask means, and leaves these medications
-  one constant logit for all patients, which is also that of every closed gate: several of them are among the most
-  frequent ones, so it costs far more than it mends;
+* ``without_structure``: ``learnt``, a medication without a structure has a vector of its own and attends to all
+  fragments by it → ``uniform``, to all of them alike, since all masked scores are equal, so that these medications
+  have one and the same logit.  ``zero`` (ours) is what a mask means, and leaves them one constant logit for all
+  patients, which is also that of every closed gate.  The published pipelines have no such medications;
 * ``fragments`` (ours): ``gin``, or ``free`` vectors;
 * ``mask`` (ours): ``own``; ``shuffled`` among the medications that have fragments, so that the others stay without;
 * ``brake`` (ours): ``full``; ``turn_down``, accuracy is weighted by :math:`\alpha` and the DDI loss left out;
@@ -40,18 +40,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medrec.arguments import Rate, Share, Weight, check_heads
 from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
-from medrec.data.cohort import Kind
+from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, safe_recommendation_loss
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
+from medrec.nn.free_rows import FreeRows
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import SetAttention, masked_softmax
 
@@ -65,13 +69,14 @@ class MoleRecConfig(TrainingConfig):
     gin_layers: int = 4  # released code
     n_heads: int = 2  # of the attention among fragments; released code
     sab_feedforward: bool = True  # as the Set Transformer has it; released code False
-    no_fragment_rows: Literal["uniform", "zero"] = "uniform"  # released code; see the module
+    without_structure: Literal["learnt", "uniform", "zero"] = "learnt"  # ours; released code "uniform"
     fragments: Literal["gin", "free"] = "gin"  # released code, where "free" is an option
     mask: Literal["own", "shuffled"] = "own"  # ours
     brake: Literal["full", "turn_down", "ddi_always", "none"] = "full"  # ours; see the module
     bce_weight: Share = 0.95  # released code
     ddi_scale: Weight = 5e-4  # released code
     target_ddi: Rate = 0.06  # released code
+    ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     temperature: float = 2.5  # released code
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
     learning_rate: float = 8e-3  # chosen on validation, grid `rates`; released code 5e-4, one visit a step
@@ -81,7 +86,10 @@ class MoleRecConfig(TrainingConfig):
         check_heads("size", self.size, self.n_heads)
 
 
-VARIANTS = {"paper": {}, "official": {"sab_feedforward": False}}
+VARIANTS = {
+    "paper": {},
+    "official": {"sab_feedforward": False, "without_structure": "uniform", "ddi_target": "absolute"},
+}
 """Switches of each variant."""
 
 KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
@@ -141,7 +149,8 @@ class MoleRec(Recommender):
     Learnt: embeddings of diagnoses and procedures, with a row for padding, and a GRU each; the query ``(d, 2 d)``;
     :math:`W_w` ``(S, d)``; two graph networks, for molecules and for fragments, or a free table ``(S, d)`` for the
     second; the self-attention among fragments; :math:`W_1` and :math:`W_2` ``(d, d)``; the perceptron, ``d`` to
-    ``d / 2`` to one logit.  Fixed: ``order``, whose fragments each medication has.
+    ``d / 2`` to one logit; :class:`medrec.nn.free_rows.FreeRows`.  Fixed: ``order``, whose fragments each medication
+    has.
 
     Args:
         config: its settings.
@@ -172,6 +181,8 @@ class MoleRec(Recommender):
         self.asking, self.asked = nn.Linear(d, d), nn.Linear(d, d)
         self.score = nn.Sequential(nn.Linear(d, d // 2), nn.ReLU(), nn.Linear(d // 2, 1))
         self.dropout = Dropout(config.dropout)
+        self.ddi_target = DDITarget(config.target_ddi, config.ddi_target)
+        self.free = FreeRows(molecules_of(context).average, d, config.without_structure == "learnt")
         order = torch.arange(len(own), device=own.device)
         if config.mask == "shuffled":
             has = own.any(1).nonzero()[:, 0]
@@ -193,15 +204,19 @@ class MoleRec(Recommender):
             if self.config.fragments == "free":
                 self.fragment_table.normal_()
 
+    def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
+        """The rate of interactions that training prescriptions have."""
+        self.ddi_target.count(cohort.select(train).codes["medication"].multi_hot(cohort.n_medications), context.ddi)
+
     def encoded(self, context: Context) -> tuple[Tensor, Tensor]:
         """Attention ``(M, S)`` and fragments ``(S, d)``; they depend on no patient."""
         molecules = molecules_of(context)
-        medications = molecules.average @ self.molecule_encoder(molecules.graphs)
+        medications = self.free(molecules.average @ self.molecule_encoder(molecules.graphs))
         free = self.config.fragments == "free"
         fragments = self.fragment_table if free else self.fragment_encoder(molecules.fragment_graphs)
         fragments = self.fragment_attention(fragments)
-        mask = molecules.fragment_mask[self.order]
-        empty = self.config.no_fragment_rows
+        mask = self.free.opened(molecules.fragment_mask[self.order])
+        empty: Literal["uniform", "zero"] = "zero" if self.config.without_structure == "zero" else "uniform"
         return masked_attention(self.asking(medications), self.asked(fragments), mask, empty), fragments
 
     def wanted_fragments(self, batch: VisitBatch) -> Tensor:
@@ -232,7 +247,7 @@ class MoleRec(Recommender):
         last = int(batch.visit_mask[0].sum()) - 1
         parts = attention * self.wanted_fragments(batch)[0, last]
         codes, fragments = context.vocab["medication"].codes, molecules_of(context).fragments
-        taken = attention.nonzero().tolist()
+        taken = (molecules_of(context).fragment_mask[self.order] & (attention > 0)).nonzero().tolist()
         found = [(codes[m], "fragment", fragments[s], parts[m, s].item()) for m, s in taken]
         frame = pl.DataFrame(
             found,
@@ -253,7 +268,7 @@ class MoleRec(Recommender):
             batch.target[scored],
             context.ddi,
             bce_weight=config.bce_weight,
-            target_ddi=config.target_ddi if weighted else 1.0,  # no rate lies above: alpha is 1
+            target_ddi=self.ddi_target.rate if weighted else 1.0,  # no rate lies above: alpha is 1
             temperature=config.temperature,
             ddi_scale=0.0 if config.brake == "turn_down" else config.ddi_scale,
             threshold=config.threshold,
@@ -283,7 +298,8 @@ SYSTEM = System(
         for key, label, variant, changed in (
             ("molerec", "MoleRec", "paper", {}),
             ("official", "linear set attention (official)", "official", {}),
-            ("zero", "zero without a fragment", "paper", {"no_fragment_rows": "zero"}),
+            ("uniform", "uniform without a structure", "paper", {"without_structure": "uniform"}),
+            ("zero", "zero without a structure", "paper", {"without_structure": "zero"}),
             ("free", "free fragments", "paper", {"fragments": "free"}),
             ("shuffled", "shuffled fragments", "paper", {"mask": "shuffled"}),
             ("turn-down", "turn down only", "paper", {"brake": "turn_down"}),

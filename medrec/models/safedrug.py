@@ -13,8 +13,8 @@ the mean of its molecules, and :math:`H` which fragments its molecules yield.  A
 two rounds of :math:`h \leftarrow \operatorname{ReLU}(W_l h),\ h \leftarrow h + A h`; atoms start from their
 Weisfeiler-Lehman numbers (:mod:`medrec.chem.fingerprints`), hydrogens included.
 
-The logit is a product.  Two negative factors make a positive one, and a medication without fragments has
-:math:`\ell = 0`, hence probability one half for everybody.
+The logit is a product.  Two negative factors make a positive one, and a medication without a structure has
+:math:`\ell = 0` as released, hence probability one half for everybody.
 
 Switches (``paper`` → ``official``):
 
@@ -24,8 +24,9 @@ Switches (``paper`` → ``official``):
   place of molecules.
 * ``beta_clip``: accuracy's weight beyond the target rate is at least 0 → at most 0, so that the brake first shuts
   accuracy off and then pays for errors; see :func:`brake`.
-* ``fingerprints``: every molecule → salts are left out.
-* ``no_fragment``: a learnt constant for medications without fragments → probability one half.
+* ``fingerprints``: every molecule → most salts are left out or filled up, see :mod:`medrec.chem.fingerprints`.
+* ``without_structure``: ``learnt``, a vector in the place of molecules, and votes of all fragments → ``zero``, no
+  vector and no votes: probability one half.
 * ``molecules`` (ours): ``shuffled`` between medications, vectors and fragments alike.
 
 Deviations.  Hidden state and last output of a GRU of one layer are the same vector and stand here once.  One dropout
@@ -37,19 +38,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medrec.arguments import Range, Scale, Share, Weight
 from medrec.chem.fingerprints import wl_fingerprints
 from medrec.context import Context, molecules_of
 from medrec.data.batch import VisitBatch
-from medrec.data.cohort import Kind
+from medrec.data.cohort import Cohort, Kind
 from medrec.losses import ddi_loss, margin_loss, visit_ddi_rate
 from medrec.models.base import Recommender, Row, System, TrainingConfig
+from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
+from medrec.nn.free_rows import FreeRows
 
 Clip = Literal["max", "min"]
 
@@ -65,11 +70,12 @@ class SafeDrugConfig(TrainingConfig):
     molecule_encoder: Literal["trained", "frozen_random", "none"] = "trained"  # paper; see the module
     beta_clip: Clip = "max"  # paper; released code "min"
     fingerprints: Literal["all", "official"] = "all"  # ours; see the module
-    no_fragment: Literal["constant", "half"] = "constant"  # ours; released code "half"
+    without_structure: Literal["learnt", "zero"] = "learnt"  # ours; released code "zero", probability one half
     molecules: Literal["own", "shuffled"] = "own"  # ours
     bce_weight: Share = 0.95  # released code
     ddi_scale: Weight = 5e-4  # released code
     target_ddi: float = 0.06  # released code
+    ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     correction: Scale = 0.05  # K_p; released code
     batch_size: int = 64  # patients per step, which encodes each molecule once; ours, released code one visit
     learning_rate: float = 2e-3  # chosen on validation, grid `rates`; released 5e-4, paper 2e-4, one visit a step
@@ -81,7 +87,8 @@ VARIANTS = {
         "molecule_encoder": "frozen_random",
         "beta_clip": "min",
         "fingerprints": "official",
-        "no_fragment": "half",
+        "without_structure": "zero",
+        "ddi_target": "absolute",
     },
 }
 """Switches of each variant."""
@@ -123,7 +130,7 @@ def fragment_votes(asked: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
     return asked @ (weight * mask.T)
 
 
-def brake(rate: Tensor, target_ddi: float, correction: float, clip: Clip = "max") -> Tensor:
+def brake(rate: Tensor, target_ddi: float | Tensor, correction: float, clip: Clip = "max") -> Tensor:
     r"""Weight of accuracy against safety, :math:`\beta`.
 
     Source: SafeDrug, controller of the loss.
@@ -237,9 +244,9 @@ class SafeDrug(Recommender):
 
     Learnt: embeddings of diagnoses and procedures, with a row for padding, and a GRU each; :math:`W_q` ``(d, 2 d)``;
     a :class:`MoleculeEncoder`, or a free table ``(M, d)`` in its place; :math:`W_g` ``(M, M)`` and the norm;
-    :math:`W_u` ``(S, d)``; votes :math:`W` ``(S, M)``; a constant for each medication without fragments.  Fixed:
-    ``order``, whose molecules each medication has (its own, or where they are shuffled another one's), and the frozen
-    map of the ``official`` variant.
+    :math:`W_u` ``(S, d)``; votes :math:`W` ``(S, M)``; :class:`medrec.nn.free_rows.FreeRows`.  Fixed: ``order``, whose
+    molecules each medication has (its own, or where they are shuffled another one's), and the frozen map of the
+    ``official`` variant.
 
     Args:
         config: its settings.
@@ -270,10 +277,11 @@ class SafeDrug(Recommender):
         self.norm = nn.LayerNorm(M)
         self.asked = nn.Linear(d, S)
         self.votes = nn.Parameter(torch.empty(S, M))
-        if config.no_fragment == "constant":
-            self.constant = nn.Parameter(torch.empty(M))
         self.dropout = Dropout(config.dropout)
+        self.ddi_target = DDITarget(config.target_ddi, config.ddi_target)
         self.register_buffer("order", derangement(M) if config.molecules == "shuffled" else torch.arange(M))
+        average = molecules.average[self.order.to(molecules.average.device)]
+        self.free = FreeRows(average, d, config.without_structure == "learnt")
         self.reset_parameters()
         if config.molecule_encoder == "frozen_random":
             with torch.no_grad():
@@ -294,21 +302,23 @@ class SafeDrug(Recommender):
             self.votes.uniform_(-(self.votes.shape[1] ** -0.5), self.votes.shape[1] ** -0.5)
             if self.config.molecule_encoder == "none":
                 self.table.normal_()
-            if self.config.no_fragment == "constant":
-                self.constant.fill_(-2.0)  # about one visit in eight; trained for medications without fragments
+
+    def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
+        """The rate of interactions that training prescriptions have."""
+        self.ddi_target.count(cohort.select(train).codes["medication"].multi_hot(cohort.n_medications), context.ddi)
 
     def medications(self, context: Context) -> Tensor:
-        """``E``, one row for each medication, ``(M, d)``; 0 for medications without a molecule."""
+        """``E``, one row for each medication, ``(M, d)``; free or 0 for medications without a molecule."""
         kind = self.config.molecule_encoder
         if kind == "none":
-            return self.table
+            return self.free(self.table)
         average = molecules_of(context).average[self.order]
         if kind == "frozen_random":
             molecules, read = self.frozen, self.frozen.abs().sum(1) > 0
         else:
             molecules, read = self.encoder(), self.encoder.read
         average = average * read  # what is left out does not count
-        return average @ molecules / average.sum(1, keepdim=True).clamp(min=1e-8)
+        return self.free(average @ molecules / average.sum(1, keepdim=True).clamp(min=1e-8))
 
     def queries(self, batch: VisitBatch) -> Tensor:
         """The patient up to each visit, ``(B, T, d)``."""
@@ -316,32 +326,30 @@ class SafeDrug(Recommender):
         return self.query(torch.cat(states, dim=-1).relu())
 
     def _branches(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """``g`` and ``u`` of every visit, ``(B, T, M)`` and ``(B, T, S)``, and the mask ``(M, S)``."""
+        """``g`` and ``u`` of every visit, ``(B, T, M)`` and ``(B, T, S)``, and who votes for whom, ``(M, S)``."""
         query = self.queries(batch)
         matched = match(query, self.medications(context))
         return (
             self.norm(matched + self.mix(matched)),
             self.asked(query).sigmoid(),
-            molecules_of(context).fragment_mask[self.order],
+            self.free.opened(molecules_of(context).fragment_mask[self.order]),
         )
 
     def forward(self, batch: VisitBatch, context: Context) -> Tensor:
         """Logits ``(B, T, M)``."""
         whole, asked, mask = self._branches(batch, context)
-        logits = whole * fragment_votes(asked, self.votes, mask)
-        if self.config.no_fragment == "constant":
-            logits = torch.where(mask.any(1), logits, self.constant)
-        return logits
+        return whole * fragment_votes(asked, self.votes, mask)
 
     def explain(self, batch: VisitBatch, context: Context) -> pl.DataFrame | None:
         """Each fragment's share of the logit of each medication, at one patient's last visit.
 
         Returns:
             ``medication`` (code), ``kind`` (``fragment``), ``what`` (SMILES), ``weight``; shares of a medication add up
-            to its logit.
+            to its logit.  A medication without a structure has no fragment of its own.
         """
         last = int(batch.visit_mask[0].sum()) - 1
-        whole, asked, mask = self._branches(batch, context)
+        whole, asked, _ = self._branches(batch, context)
+        mask = molecules_of(context).fragment_mask[self.order]
         shares = whole[0, last, :, None] * asked[0, last] * self.votes.T
         codes, fragments = context.vocab["medication"].codes, molecules_of(context).fragments
         found = [(codes[m], "fragment", fragments[s], shares[m, s].item()) for m, s in mask.nonzero().tolist()]
@@ -364,7 +372,7 @@ class SafeDrug(Recommender):
         safety = ddi_loss(prob, context.ddi, config.ddi_scale)
         with torch.no_grad():
             rate = visit_ddi_rate(prob >= config.threshold, context.ddi)
-            beta = brake(rate, config.target_ddi, config.correction, config.beta_clip)
+            beta = brake(rate, self.ddi_target.rate, config.correction, config.beta_clip)
         return (beta * accuracy + (1 - beta) * safety).mean()
 
 
@@ -385,7 +393,7 @@ SYSTEM = System(
         Row("random", "random molecules", "safedrug", settings={"molecule_encoder": "frozen_random"}),
         Row("none", "no molecules", "safedrug", settings={"molecule_encoder": "none"}),
         Row("shuffled", "shuffled molecules", "safedrug", settings={"molecules": "shuffled"}),
-        Row("half", "one half without a fragment", "safedrug", settings={"no_fragment": "half"}),
+        Row("half", "one half without a structure", "safedrug", settings={"without_structure": "zero"}),
         Row("slope", "slope 0.2", "safedrug", settings={"correction": 0.2}),
         Row("clipped", "clipped from above", "safedrug", settings={"beta_clip": "min"}),
         Row(

@@ -265,7 +265,7 @@ class PretrainedCase(Case):
         return network
 
 
-TINY = {"pretrain": True, "pretraining_epochs": 1, "gvp_layers": 1, "gvp_scalars": 8, "gvp_vectors": 4}
+TINY = {"pretrain": True, "pretraining_epochs": 1, "gvp_layers": 1, "gvp_scalars": 8, "gvp_vectors": 4, "ddi_target": "absolute"}
 
 
 def case(kind=Case, **more):
@@ -340,9 +340,12 @@ def embedded(network, cohort, kind, visit):
 
 def attended(network, medications, fragments, W_s, mask):
     """Dense attention and aggregation, eqs. 19 and 20: ``(M, S)`` and ``(M, d)``."""
+    if network.config.without_structure == "learnt":
+        bare, mask = network.free.rows, mask.clone()
+        medications[bare], mask[bare] = network.free.vectors, True
     scores = network.query(medications) @ network.key(fragments).T / network.config.width**0.5
     A = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    A[~mask.any(1)] = 1 / len(fragments) if network.config.no_fragment_rows == "uniform" else 0.0
+    A[~mask.any(1)] = 1 / len(fragments) if network.config.without_structure == "uniform" else 0.0
     return A, A @ torch.diag(W_s) @ fragments
 
 
@@ -448,7 +451,7 @@ def test_routes_agree_where_no_medication_has_a_fragment(settings):
 def test_no_fragments_at_all_leave_zero_rows_or_uniform_attention():
     cohort = random_cohort(20, seed=4, max_visits=3)
     batch = VisitBatch.build(cohort, np.arange(cohort.n_patients))
-    zero, uniform = (case().build(cohort, no_fragment_rows=rows).eval() for rows in ("zero", "uniform"))
+    zero, uniform = (case().build(cohort, without_structure=rows).eval() for rows in ("zero", "uniform"))
     context = without_fragments(case().context(cohort))
     M, S = context.molecules.fragment_mask.shape
     visits, medications, fragments = torch.randn(2, 48), torch.randn(2, M, 16), torch.randn(S, 16)
@@ -484,11 +487,13 @@ def first_and_later(network, cohort, context):
 def test_first_visits_never_touch_a_molecule():
     cohort = random_cohort(12, seed=3)
     network, context = case().build(cohort), case().context(cohort)
+    with torch.no_grad():
+        # Molecules only decide how a medication shares its attention among its fragments: little, before training.
+        network.query.weight.mul_(10)
     molecules = context.molecules
     turned = replace(context, molecules=replace(molecules, average=molecules.average.roll(1, 0)))
     (first, later), (first_turned, later_turned) = (first_and_later(network, cohort, c) for c in (context, turned))
     assert torch.equal(first, first_turned)
-    # Molecules only decide how a medication shares its attention among its fragments: little, before training.
     assert (later - later_turned).abs().max() > 1e-6
 
 
@@ -507,6 +512,8 @@ def test_order_of_past_visits_matters():
     one = cohort.select(np.array([patient]))
     swapped = replace(one, codes={kind: rows.take(np.array([1, 0, 2])) for kind, rows in one.codes.items()})
     network, context = case().build(cohort), case().context(cohort)
+    with torch.no_grad():
+        network.past.weight_ih_l0.mul_(10)  # an untrained GRU hardly tells its inputs apart
     before, after = (output(network, c, context)[0][0, 2] for c in (one, swapped))
     assert not torch.allclose(before, after, atol=1e-6)
 
@@ -547,7 +554,7 @@ def test_variants_that_keep_every_parameter(variant):
         ("wo_E", {"molecule_attention", "gate", "past", "output"}, {"patient"}),
         ("current_only",
          {"molecule_attention", "gate", "past", "output", "molecule_encoder", "fragment_encoder",
-          "fragment_attention", "selector", "query", "key", "score"}, set()),
+          "fragment_attention", "selector", "query", "key", "score", "free"}, set()),
         ("free_table", {"molecule_encoder", "fragment_encoder"}, {"molecule_table", "fragment_table"}),
     ],
 )  # fmt: skip

@@ -70,10 +70,9 @@ def test_messages_equal_a_dense_matrix():
     torch.testing.assert_close(messages(h, bonds), h + dense @ h)
 
 
-# The last medication of the toy library has no fragment: nothing of the patient reaches its logit.  And a normalised
-# match times the votes of two or three fragments cannot say everything of the others.
+# A normalised match times the votes of two or three fragments cannot say everything of the others.
 SEEN = {"sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "overfits": 0.7, "steps": 400}
-OFFICIAL = {"molecule_encoder": "frozen_random", "beta_clip": "min", "fingerprints": "official", "no_fragment": "half"}
+OFFICIAL = {"molecule_encoder": "frozen_random", "beta_clip": "min", "fingerprints": "official", "without_structure": "zero"}
 
 
 class TestPaper(Battery):
@@ -86,7 +85,7 @@ class TestNoMolecules(Battery):
 
 class TestShuffled(Battery):
     # Who is left without a fragment would be the shuffle's choice.
-    case = Whole("safedrug", {"molecules": "shuffled"}, idle=("constant",), **SEEN)
+    case = Whole("safedrug", {"molecules": "shuffled"}, **SEEN)
 
 
 class TestOfficial(Battery):
@@ -117,7 +116,9 @@ def test_batched_equals_one_prefix_at_a_time(settings):
         for m in range(9):
             if settings.get("molecule_encoder") == "none":
                 E[m] = network.table[m]
-            elif molecules.average[m].any():
+            if not molecules.average[m].any():
+                E[m] = network.free.vectors[0] if network.config.without_structure == "learnt" else 0
+            elif settings.get("molecule_encoder") != "none":
                 E[m] = torch.stack([slow_molecule(network, n) for n in molecules.average[m].nonzero()[:, 0]]).mean(0)
         for b, t in batch.visit_mask.nonzero().tolist():
             states = []
@@ -133,9 +134,9 @@ def test_batched_equals_one_prefix_at_a_time(settings):
             u = network.asked(q).sigmoid()
             for m in range(9):
                 own = molecules.fragment_mask[m].nonzero()[:, 0].tolist()
+                if not own and network.config.without_structure == "learnt":
+                    own = list(range(len(u)))
                 expected = g[m] * sum((u[f] * network.votes[f, m] for f in own), torch.tensor(0.0))
-                if not own and network.config.no_fragment == "constant":
-                    expected = network.constant[m]
                 torch.testing.assert_close(logits[b, t, m], expected, atol=1e-5, rtol=1e-5)
 
 
@@ -170,7 +171,8 @@ def test_an_encoder_that_is_trained_changes_and_one_that_is_not_stays(encoder, l
     network, context = case.build(cohort), case.context(cohort)
     before = network.medications(context).detach().clone()
     step(network, context, cohort)
-    assert torch.equal(network.medications(context), before) != learns
+    assert torch.equal(network.medications(context)[:-1], before[:-1]) != learns
+    assert not torch.equal(network.medications(context)[-1], before[-1]), "it has no molecule, but a vector"
     owners = {name.split(".")[0] for name, _ in network.named_parameters()}
     assert ("encoder" in owners) == learns
 
@@ -187,16 +189,17 @@ def test_a_frozen_map_is_saved_with_the_weights():
     assert len(io.BytesIO(save(network.state_dict())).getvalue()) > network.frozen.numel() * 4
 
 
-def test_a_medication_without_fragments():
+def test_a_medication_without_a_structure_is_one_half_for_all_or_has_a_say():
     cohort = random_cohort(20, seed=5)
-    for settings, share in (({"no_fragment": "half"}, 1.0), ({}, 0.0)):
+    for settings, alike in (({"without_structure": "zero"}, True), ({}, False)):
         case = Case("safedrug", settings)
         network, context = case.build(cohort).eval(), case.context(cohort)
         assert not context.molecules.fragment_mask[-1].any()
         batch = VisitBatch.build(cohort, np.arange(20))
         with torch.no_grad():
-            sets = network.recommend(batch, context)[batch.visit_mask]
-        assert float(sets[:, -1].float().mean()) == share
+            prob = network(batch, context)[batch.visit_mask].sigmoid()[:, -1]
+        assert (prob == 0.5).all() == alike
+        assert (prob.std() < 1e-6) == alike
 
 
 def test_every_molecule_is_encoded_unless_the_released_rule_drops_it():

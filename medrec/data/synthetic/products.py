@@ -5,9 +5,8 @@ Columns: ``atc3`` class that the product carries, ``drug`` ingredient as ``drugs
 ``dose``, ``unit``, ``weight`` (how often it is the class's choice, relative to the others of the class).
 Doses and strengths are usual ones of US labels; NDC and HICL numbers are invented by :func:`products`.
 
-A patient is given a class before a product of it is drawn.  So potassium, magnesium and glucose stand here as they are
-swallowed, the classes that conditions ask for; in a vein they share a class with phosphate and bicarbonate (B05X), and
-whoever needs bicarbonate would be written potassium.
+A patient is given a class before a product of it is drawn, so that within a class the product does not know the need:
+of the additives to infusions (B05X) whoever needs phosphate may be written magnesium. What is predicted is the class.
 """
 
 from __future__ import annotations
