@@ -52,6 +52,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from medrec import keys
 from medrec.arguments import Count, Dropout, Few, Limit, Width, check_settings
 from medrec.folders import atomic_folder, damage, notice
 from medrec.nn.gin import GIN
@@ -71,8 +72,6 @@ Coords = Literal["conformers", "flat", "shuffled", "random", "none"]
 Denominator = Literal["negatives", "with_positive"]
 KINDS: tuple[Literal["molecule", "fragment"], ...] = ("molecule", "fragment")
 
-RECIPE = 1
-"""Raised when the procedure changes, so that old results are not taken for new ones."""
 HIDDEN_SEED = 20_000
 """Starts the draws of which items are kept aside, apart from those of the weights."""
 
@@ -268,7 +267,7 @@ def pretrain(
         Interrupted: somebody pressed Ctrl-C; it says how many epochs are kept.
     """
     config = config or PretrainingConfig()
-    folder = cache_dir() / "pretraining" / content_key(molecules, config, seed)
+    folder = cache_dir() / "pretraining" / content_key(molecules, config, seed, device)
     if cache and folder.exists():
         reason = damage(folder)
         if reason is None:
@@ -621,12 +620,15 @@ def _below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
 
 
-def content_key(molecules: Molecules, config: PretrainingConfig, seed: int) -> str:
-    """Hash of all that decides the result: structures, their features, settings, seed."""
+def content_key(molecules: Molecules, config: PretrainingConfig, seed: int, device: torch.device | str = "cpu") -> str:
+    """Hash of all that decides the result: structures, their features, settings, seed, code, threads, device."""
     from medrec.chem.conformers import recipe
 
     structures = (*molecules.smiles, *molecules.fragments)
-    header = [RECIPE, *recipe(structures), asdict(config), seed, molecules.smiles, molecules.fragments]
+    code = keys.codes(keys.closure([__name__], keys.in_rooms("nn", "chem", "losses")))
+    kind = torch.device(device).type
+    machine = [kind, torch.get_num_threads() if kind == "cpu" else None]
+    header = [code, machine, *recipe(structures), asdict(config), seed, molecules.smiles, molecules.fragments]
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for graphs in (molecules.graphs, molecules.fragment_graphs):
         for part in (graphs.x, graphs.edge_index, graphs.edge_attr):

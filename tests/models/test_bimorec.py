@@ -265,7 +265,10 @@ class PretrainedCase(Case):
         return network
 
 
-TINY = {"pretrain": True, "pretraining_epochs": 1, "gvp_layers": 1, "gvp_scalars": 8, "gvp_vectors": 4, "ddi_target": "absolute"}
+TINY = {
+    "pretrain": True, "pretraining_epochs": 1, "gvp_layers": 1, "gvp_scalars": 8, "gvp_vectors": 4,
+    "ddi_target": "absolute",  # that of the toy prescriptions would leave little to learn
+}  # fmt: skip
 
 
 def case(kind=Case, **more):

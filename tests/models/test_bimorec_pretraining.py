@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from medrec import keys
 from medrec.chem.conformers import conformers
 from medrec.chem.graphs import batch_graphs
 from medrec.chem.molecules import Molecules
@@ -343,6 +344,31 @@ def test_features_take_part_in_the_key(molecules):
         changed = {"coords": "flat", "nce_denominator": "with_positive"}.get(name)
         changed = changed or (not value if isinstance(value, bool) else value + 1)
         assert stage1.content_key(molecules, replace(SMALL, **{name: changed}), 0) != key, name
+
+
+def test_code_threads_and_device_take_part_in_the_key(molecules, monkeypatch):
+    """What was made by other code, or rounded otherwise, is never taken for what would be made now."""
+    key, threads = stage1.content_key(molecules, SMALL, 0), torch.get_num_threads()
+    assert stage1.content_key(molecules, SMALL, 0, "cuda") != key
+    try:
+        torch.set_num_threads(threads + 1)
+        assert stage1.content_key(molecules, SMALL, 0) != key
+        # An accelerator does not care.
+        cuda = stage1.content_key(molecules, SMALL, 0, "cuda")
+    finally:
+        torch.set_num_threads(threads)
+    assert stage1.content_key(molecules, SMALL, 0, "cuda") == cuda
+    of = keys.codes
+    for module, matters in (
+        ("medrec.models.bimorec_pretraining", True), ("medrec.nn.gvp", True), ("medrec.nn.dropout", True),
+        ("medrec.chem.geometry", True), ("medrec.models.leap", False), ("medrec.plotting", False),
+    ):  # fmt: skip
+
+        def edited(modules, module=module):
+            return {m: "?" if m == module else code for m, code in of(modules).items()}
+
+        monkeypatch.setattr(keys, "codes", edited)
+        assert (stage1.content_key(molecules, SMALL, 0) != key) == matters, module
 
 
 class Killed(BaseException):

@@ -270,7 +270,8 @@ def test_the_true_start_is_seen_and_the_base_is_not():
 
 def test_official_is_the_three_switches_and_the_printed_target():
     paper, official = get("micron").configure("paper"), get("micron").configure("official")
-    assert official == replace(paper, residual_bias=True, copy_states=False, adaptive_weights=False, ddi_target="absolute")
+    switches = {"residual_bias": True, "copy_states": False, "adaptive_weights": False}
+    assert official == replace(paper, **switches, ddi_target="absolute")
 
 
 def test_without_a_bias_no_change_is_no_change():

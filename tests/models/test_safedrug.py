@@ -72,7 +72,9 @@ def test_messages_equal_a_dense_matrix():
 
 # A normalised match times the votes of two or three fragments cannot say everything of the others.
 SEEN = {"sees_past": ("diagnosis", "procedure"), "uses_ddi_in_loss": True, "overfits": 0.7, "steps": 400}
-OFFICIAL = {"molecule_encoder": "frozen_random", "beta_clip": "min", "fingerprints": "official", "without_structure": "zero"}
+OFFICIAL = {
+    "molecule_encoder": "frozen_random", "beta_clip": "min", "fingerprints": "official", "without_structure": "zero"
+}  # fmt: skip
 
 
 class TestPaper(Battery):
