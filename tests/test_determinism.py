@@ -11,12 +11,17 @@ from medrec.training import train
 
 TIMES = {"environment.json", "history.csv", "checksums.json"}
 """Files that hold times and dates, or hashes of those that do."""
-HEAVY = {"bimorec": {"pretraining_epochs": 1}, "ecc": {"n_chains": 1}}
+HEAVY = {
+    "bimorec": {"pretraining_epochs": 1, "coords": "flat", "width": 32, "gvp_scalars": 16, "gvp_vectors": 4},
+    "ecc": {"n_chains": 1},
+}
+RESTLESS = ("causalmed", "cognet")
+"""Their threads once added up in another order at every run."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", registry.NAMES)
-def test_three_fresh_runs_are_the_same_bytes(name, tmp_path, monkeypatch):
+def test_fresh_runs_are_the_same_bytes(name, tmp_path, monkeypatch):
     """On 600 patients: on smaller tensors no two threads meet."""
     cohort = load_cohort("synthetic")
     settings = HEAVY.get(name, {}) | ({"epochs": 1} if registry.get(name).is_network else {})
@@ -24,7 +29,8 @@ def test_three_fresh_runs_are_the_same_bytes(name, tmp_path, monkeypatch):
     torch.set_num_threads(2)
     try:
         found = []
-        for number in range(3):
+        for number in range(3 if name in RESTLESS else 2):
+            monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path / f"cache-{number}"))
             monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / str(number)))
             run = train(name, cohort, settings=settings)
             files = [path for path in sorted(run.folder.iterdir()) if path.name not in TIMES]
@@ -32,5 +38,5 @@ def test_three_fresh_runs_are_the_same_bytes(name, tmp_path, monkeypatch):
             found.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in files] + history)
     finally:
         torch.set_num_threads(threads)
-    assert found[0] == found[1] == found[2]
+    assert all(one == found[0] for one in found[1:])
     assert run.environment["threads"] == 2

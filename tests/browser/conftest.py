@@ -55,9 +55,3 @@ def server(site):
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"
         http.shutdown()
-
-
-@pytest.fixture(scope="session", params=["file", "http"])
-def root(request, site) -> str:
-    """Where the book begins, from disk and from a server."""
-    return site.as_uri() if request.param == "file" else request.getfixturevalue("server")

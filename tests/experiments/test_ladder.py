@@ -170,6 +170,9 @@ def test_the_kept_ladder_leaves_room_for_history_and_none_on_first_visits(name):
         assert rows[step, "first"]["over LR"] < 0.01
 
 
+COMMON = 25
+
+
 @pytest.mark.slow
 def test_without_history_the_visit_before_tells_nothing_that_the_visit_number_does_not():
     """With ``history`` at 0 a regression that is told the medications of the visit before gains nothing.
@@ -180,19 +183,22 @@ def test_without_history_the_visit_before_tells_nothing_that_the_visit_number_do
     error of .0016 each (paired, over patients): the limit was less than two of them.  Age and sex given openly are
     worth -.0003, -.0030, .0013, -.0012, -.0010 and .0004.  What is real in the mean (.0015) is that a visit is a later
     one (.0017), which the knob leaves by design, since conditions add up: the regression without the past is told that
-    too now, and what is left is -.0001.  The limit stays; it is asked of the mean over three splits.
+    too now, and what is left is -.0001.  The limit stays; it is asked of the mean over three splits, of the
+    classes that are given most and with a penalty that suits them.  In today's records what tells nothing costs .005.
     """
     gains = []
     cohort = load_cohort("synthetic-6350", history=0)
     y, later = ladder.given(cohort), cohort.visit_number > 0
     with_last = ladder.with_last(cohort)
     without = with_last[:, : -cohort.n_medications]
+    # The classes that are given most, for time.
+    often = np.sort(np.argsort(-y.sum(0))[:COMMON])
     for seed in range(3):
         split = split_patients(cohort.n_patients, seed)
         held_out = ladder.visits_of(cohort, split.test)
         score = [
-            jaccard(ladder.regression(x, y, ~held_out, 1.0) >= 0.5, y)[held_out & later].mean()
+            jaccard(ladder.regression(x, y[:, often], ~held_out, 0.1) >= 0.5, y[:, often])[held_out & later].mean()
             for x in (without, with_last)
         ]
         gains.append(score[1] - score[0])
-    assert np.mean(gains) < 0.003
+    assert np.mean(gains) < 0.003, gains

@@ -384,7 +384,7 @@ def killed_after(process, store, changes):
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             return True
-        time.sleep(0.01)
+        time.sleep(0.05)
     return False
 
 
