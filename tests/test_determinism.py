@@ -12,7 +12,7 @@ from medrec.training import train
 TIMES = {"environment.json", "history.csv", "checksums.json"}
 """Files that hold times and dates, or hashes of those that do."""
 HEAVY = {
-    "bimorec": {"pretraining_epochs": 1, "coords": "flat", "width": 32, "gvp_scalars": 16, "gvp_vectors": 4},
+    "bimorec": {"pretraining_epochs": 1, "coords": "none", "width": 32, "gvp_scalars": 16, "gvp_vectors": 4},
     "ecc": {"n_chains": 1},
 }
 RESTLESS = ("causalmed", "cognet")
