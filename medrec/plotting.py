@@ -93,8 +93,8 @@ def look(system: str) -> Look:
     Args:
         system: as in the papers or on the command line; case, spaces and hyphens do not matter
             (``"BiMoRec"``, ``"bimorec"``, ``"last-visit"``); settings in brackets or after a comma
-            do not matter (``"LR (C = 0.1)"``, ``"LR, as published"``).  A system from elsewhere: ``package.module:SYSTEM``, or its label once it has
-            been used.
+            do not matter (``"LR (C = 0.1)"``, ``"LR, as published"``).  A system from elsewhere:
+            ``package.module:SYSTEM``, or its label once it has been used.
 
     Raises:
         MedrecError: a name that neither the book nor this process knows.

@@ -201,7 +201,7 @@ def read(grid: str, cohort: Cohort | str, source: str = "synthetic", *, default:
     name = cohort.name if isinstance(cohort, Cohort) else cohort
     found = kept.read(_study(grid), cohort, source, default, command=_command(grid, name, 5))
     today = declared(grid)
-    labels = {row.label: row.key for row in (*today.rows, *today.contrasts)}
+    labels = {row.label: row.key for row in today.rows} | {row.label: row.key for row in today.contrasts}
     tables = {}
     for table in ("scores", "costs"):
         rows = found.table(table)
