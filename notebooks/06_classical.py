@@ -1004,10 +1004,9 @@ page.glue(
 # Chosen on validation patients, $C$ is {glue:text}`best_c:g`, and the Jaccard on test patients changes by {glue:text}`chosen_change`.
 # :::
 #
-# In the tables of later chapters *LR* has a penalty that validation patients chose, $C = $ {glue:text}`house_c:g`, and a tuned threshold; *LR, as published* has $C = $ {glue:text}`published_c:g` and is cut at one half.
-#
 # Compare that with the change that a threshold makes, {glue:text}`gain`: a default of a library is a choice like any other.
 # The fewer visits there are for so many codes, the stronger the penalty that they ask for; tens of thousands of visits may be content with the default, which this cohort cannot tell.
+# In the tables of later chapters *LR* has a penalty that validation patients chose, $C = $ {glue:text}`house_c:g`, and a tuned threshold; *LR, as published* has $C = $ {glue:text}`published_c:g` and is cut at one half.
 #
 # ### What do chains buy?
 #
