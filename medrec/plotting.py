@@ -92,16 +92,17 @@ def look(system: str) -> Look:
 
     Args:
         system: as in the papers or on the command line; case, spaces and hyphens do not matter
-            (``"BiMoRec"``, ``"bimorec"``, ``"last-visit"``); settings in brackets do not matter
-            (``"LR (C = 0.1)"``).  A system from elsewhere: ``package.module:SYSTEM``, or its label once it has
-            been used.
+            (``"BiMoRec"``, ``"bimorec"``, ``"last-visit"``); settings in brackets or after a comma
+            do not matter (``"LR (C = 0.1)"``, ``"LR, as published"``).  A system from elsewhere:
+            ``package.module:SYSTEM``, or its label once it has been used.
 
     Raises:
         MedrecError: a name that neither the book nor this process knows.
     """
     name = system.partition(" (")[0]
-    if _key(name) in LOOKS:
-        return LOOKS[_key(name)]
+    for known in (name, name.partition(", ")[0]):
+        if _key(known) in LOOKS:
+            return LOOKS[_key(known)]
     found = _declared(name)
     return LOOKS.get(_key(found.label)) or _ELSEWHERE.setdefault(_key(found.label), _free_look(found))
 

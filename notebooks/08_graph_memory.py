@@ -1090,6 +1090,7 @@ references = {
     "last visit": train("last-visit", records),
     "popularity": train("popularity", records),
     "LR": train("lr", records),
+    "LR, as published": train("lr", records, variant="official"),
 }
 n_tested = len(split.test)
 
@@ -1391,6 +1392,7 @@ def strip(name, run, threshold):
 
 shown = [("GAMENet", "own"), ("GAMENet", "tuned"), ("COGNet", "own")]
 shown += [("last visit", "own"), ("popularity", "own"), ("LR", "tuned")]
+shown += [("LR, as published", "own")]
 show(
     page.table(
         pl.DataFrame(

@@ -925,6 +925,7 @@ runs = {
 }
 references = {
     "LR": train("lr", records),
+    "LR, as published": train("lr", records, variant="official"),
     "popularity": train("popularity", records),
     "last visit": train("last-visit", records),
 }
@@ -959,8 +960,12 @@ def strip(name, run, threshold, visits, groups):
 parts = [("own", "all", GROUPS), ("own", "first", GROUPS[:1])]
 parts += [("own", "later", GROUPS[1:]), ("tuned", "all", GROUPS)]
 lines = [strip(name, run, *part) for name, run in runs.items() for part in parts]
-for name in ("LR", "popularity"):
-    lines.append(strip(name, references[name], "tuned", "all", GROUPS))
+for name, cut in (
+    ("LR", "tuned"),
+    ("LR, as published", "own"),
+    ("popularity", "tuned"),
+):
+    lines.append(strip(name, references[name], cut, "all", GROUPS))
 lines.append(strip("last visit", references["last visit"], "own", "later", GROUPS[1:]))
 tested = int(runs["SafeDrug"].evaluation("own").summary()["patients"])
 show(

@@ -53,6 +53,7 @@ def test_names_are_forgiving_but_not_blind():
     assert plotting.color("bimorec") == plotting.color("BiMoRec") == plotting.COLORS["BiMoRec"]
     assert plotting.look("last-visit").label == "last visit"
     assert plotting.look("LR (C = 0.1)") == plotting.look("LR") != plotting.look("ECC")
+    assert plotting.look("LR, as published") == plotting.look("LR")
     with pytest.raises(MedrecError, match="bimorek"):
         plotting.color("bimorek")
 

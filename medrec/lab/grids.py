@@ -200,16 +200,19 @@ def read(grid: str, cohort: Cohort | str, source: str = "synthetic", *, default:
     """
     name = cohort.name if isinstance(cohort, Cohort) else cohort
     found = kept.read(_study(grid), cohort, source, default, command=_command(grid, name, 5))
-    labels = {row.label: row.key for row in declared(grid).rows}
-    labels |= {row.label: row.key for row in declared(grid).contrasts}
+    today = declared(grid)
+    labels = {row.label: row.key for row in today.rows} | {row.label: row.key for row in today.contrasts}
     tables = {}
     for table in ("scores", "costs"):
         rows = found.table(table)
-        if "key" not in rows.columns:  # rows were once told apart by their labels alone
-            rows = rows.select(pl.col("label").replace(labels).alias("key"), pl.all())
+        renamed = bool(today.former) and set(today.former) <= set(rows["label"])
+        if renamed:
+            rows = rows.with_columns(pl.col("label").replace(today.former))
+        if renamed or "key" not in rows.columns:  # rows were once told apart by their labels alone
+            rows = rows.select(pl.col("label").replace(labels).alias("key"), pl.exclude("key"))
         tables[table] = rows
     note = found.note.removesuffix(".").lower()
-    if not note and found.provenance["rows"] != about_rows(declared(grid).rows):
+    if not note and found.provenance["rows"] != about_rows(today.rows):
         note = "made for other rows of this grid"
     assert found.cohort is not None
     return Grid(grid, found.cohort, tables["scores"], tables["costs"], found.provenance, note)

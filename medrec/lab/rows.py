@@ -27,7 +27,7 @@ is the reference: the others are compared with it, paired by patient.  Three thi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ from medrec.models.base import Row, System
 from medrec.types import MedrecError
 
 PAPERS = ("medrec.experiments.bimorec_grids",)
-"""Modules of papers' grids, imported when asked for; each has ``GRIDS``, rows by name, and ``CONTRASTS``, by grid."""
+"""Modules of papers' grids, imported when asked for; each has ``GRIDS``, rows by name, and by grid ``CONTRASTS``
+and ``FORMER``, the labels of before."""
 FILE_KEYS = ("cohort", "rows")
 ROW_KEYS = tuple(field.name for field in fields(Row))
 SUFFIXES = (".yaml", ".yml")
@@ -73,6 +74,7 @@ class Declared:
         cohort: that a file asks for; ``None``: no grid of the house asks for one.
         house: whether it comes with the project.
         contrasts: rows that are made of others.
+        former: labels of before and of today, where kept rows have the same trainings under other labels.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Declared:
     cohort: str | None = None
     house: bool = True
     contrasts: tuple[Contrast, ...] = ()
+    former: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, key: str) -> Row:
         """The row with this key.
@@ -115,8 +118,8 @@ def declared(grid: str | Path) -> Declared:
         return Declared(grid, _of_system(grid), house=":" not in grid)
     for module in PAPERS:
         if grid in _of_paper(module):
-            contrasts = getattr(import_module(module), "CONTRASTS", {})
-            return Declared(grid, _of_paper(module)[grid], contrasts=contrasts.get(grid, ()))
+            more = {name.lower(): getattr(import_module(module), name, {}) for name in ("CONTRASTS", "FORMER")}
+            return Declared(grid, _of_paper(module)[grid], **{k: by[grid] for k, by in more.items() if grid in by})
     raise MedrecError(
         f"There is no grid {grid!r}.{near(grid, grid_names())} Grids: {', '.join(grid_names())}; "
         "one of your own is a file that ends in .yaml."

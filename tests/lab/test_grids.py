@@ -9,8 +9,8 @@ import pytest
 
 from medrec.experiments import bimorec_grids
 from medrec.lab.collect import collect
-from medrec.lab.grids import Grid, interval, keep, read, words
-from medrec.lab.rows import Contrast, Declared
+from medrec.lab.grids import Grid, about_rows, interval, keep, read, words
+from medrec.lab.rows import Contrast, Declared, declared
 from medrec.models import registry
 from medrec.models.base import Row
 from medrec.tasks.visits import COLUMNS
@@ -273,6 +273,39 @@ def test_rows_that_a_grid_does_not_declare_are_not_kept(kept_grid, cohort, monke
         keep(kept_grid, cohort)
     with pytest.raises(MedrecError, match="no grid 'smal'"):
         keep(replace(kept_grid, name="smal"), cohort)
+
+
+def test_rows_of_before_are_read_under_the_labels_of_today(kept_grid, cohort, monkeypatch):
+    monkeypatch.setitem(bimorec_grids.FORMER, "small", {"LR": "LR, as published", "LR, stiff": "LR"})
+    keep(kept_grid, cohort)
+    today = (
+        replace(ROWS[0], key="lr-published", label="LR, as published"),
+        replace(ROWS[1], key="lr", label="LR"),
+        *ROWS[2:],
+    )
+    monkeypatch.setitem(bimorec_grids.GRIDS, "small", today)
+    found = read("small", cohort)
+    assert list(found.by_key(visits="later visits")) == ["lr-published", "lr", "retain", "last-visit"]
+    assert found.reference == "lr-published"
+    for threshold in ("own", "tuned"):
+        now, then = found.by_key(threshold=threshold), kept_grid.by_key(threshold=threshold)
+        for key, label, before in (("lr-published", "LR, as published", "lr"), ("lr", "LR", "stiff")):
+            assert now[key] == then[before] | {"key": key, "label": label}
+    again = replace(kept_grid, scores=found.scores, costs=found.costs)
+    again = replace(again, provenance=again.provenance | {"rows": about_rows(today)})
+    keep(again, cohort)
+    assert read("small", cohort).by_key() == found.by_key()
+
+
+def test_lr_of_the_kept_table_stands_in_it_as_published_and_tuned():
+    rows = read("bimorec-table2", "synthetic-6350")
+    labels = dict(rows.costs.select("key", "label").iter_rows())
+    assert labels == {row.key: row.label for row in declared("bimorec-table2").rows}
+    assert rows.by_key(threshold="own")["lr-published"]["value"] < rows.by_key(threshold="tuned")["lr"]["value"]
+    rates = read("rates", "synthetic-6350").costs
+    chosen = {"lr-published": "lr-1", "lr": "lr-0.1"}
+    for key, rate in chosen.items():
+        assert rows.costs.filter(key=key)["validation"].item() == rates.filter(key=rate)["validation"].item()
 
 
 def test_rows_of_before_have_keys_by_their_labels():

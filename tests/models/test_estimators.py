@@ -1,5 +1,7 @@
 """Systems that are fitted in one go: habits of scikit-learn, and values by hand."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from medrec.metrics import jaccard
 from medrec.models.last_visit import LastVisit
 from medrec.models.lr import LR, current_codes
 from medrec.models.popularity import Popularity
-from medrec.models.registry import systems
+from medrec.models.registry import get, systems
 from tests.toys import random_cohort
 
 ESTIMATORS = [system for system in systems() if not system.is_network]
@@ -122,6 +124,19 @@ def test_unseen_and_constant_medications():
     probabilities = expit(X @ system.coef_.T + system.intercept_)
     assert (probabilities[:, 1] == 0).all()
     assert (probabilities[:, 2] == 1).all()
+
+
+def test_lr_as_published_has_the_penalty_of_the_library_and_is_cut_at_one_half():
+    lr = get("lr")
+    for n_train in (100, None):
+        tuned, published = (lr.configure(variant, n_train=n_train) for variant in ("paper", "official"))
+        assert (published.C, published.threshold) == (LogisticRegression().C, 0.5)
+        assert tuned.C < published.C
+        assert LR(**asdict(tuned)).C == LR().C == tuned.C
+    systems = {variant: LR(**asdict(lr.configure(variant))) for variant in lr.variants}
+    weights = {v: system.fit_matrix(sparse.csr_matrix(X), Y).coef_[0, 0] for v, system in systems.items()}
+    assert weights["official"] == pytest.approx(1.4655, abs=1e-3)
+    assert weights["paper"] == pytest.approx(0.5711, abs=1e-3)
 
 
 def test_lr_is_one_regression_for_each_medication():
