@@ -3,8 +3,8 @@ r"""BiMoRec: molecules pre-trained in two and three dimensions, calibrated by ev
 Mu, Li, Li, Liang, "Medication recommendation via dual molecular modalities and multi-step enhancement".  This file is
 stages 2 and 3 of the paper, its equations 12-31; stage 1 is :mod:`medrec.models.bimorec_pretraining`.  First come
 functions for what is more than a line: eq. 18 (:func:`prescribed_rows`, :func:`write_back`), eqs. 19-20
-(:func:`fragment_slots`, :func:`aggregate`), the gate in eq. 24 (:func:`gated_linear`).  The network then has eqs. 12-14
-and 21-26.  Eqs. 15-17 are :mod:`medrec.nn.set_attention`, eqs. 27-31 :mod:`medrec.losses`.
+(:func:`~medrec.nn.set_attention.fragment_slots`, :func:`aggregate`), the gate in eq. 24 (:func:`gated_linear`).  The
+network then has eqs. 12-14 and 21-26.  Eqs. 15-17 are :mod:`medrec.nn.set_attention`, eqs. 27-31 :mod:`medrec.losses`.
 
 For a visit t with past visits 1..t-1, widths d, S fragments, M medications:
 
@@ -74,7 +74,7 @@ from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
 from medrec.nn.free_rows import FreeRows
 from medrec.nn.gin import GIN
-from medrec.nn.set_attention import SetAttention, masked_softmax
+from medrec.nn.set_attention import SetAttention, fragment_slots, masked_softmax
 from medrec.types import MedrecError
 
 if TYPE_CHECKING:
@@ -203,20 +203,6 @@ def write_back(table: Tensor, rows: Tensor, real: Tensor, enhanced: Tensor, aver
     return average @ table + average.T[rows].transpose(1, 2) @ change
 
 
-def fragment_slots(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Fragments of each medication as padded columns of the mask.
-
-    Args:
-        mask: ``(M, S)`` bool.
-
-    Returns:
-        Columns ``(M, K)``, and which of them are real ``(M, K)``; K is the largest number of fragments.
-    """
-    K = max(int(mask.sum(1).max()), 1)
-    columns = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :K]
-    return columns, mask.gather(1, columns)
-
-
 def aggregate(
     queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor, slots: Tensor, real: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -233,7 +219,7 @@ def aggregate(
         keys: ``(S, d)``.
         values: ``(S, d)``; they, and not the keys, are weighted.
         weights: ``(V, S)``, :math:`W_s^{(j)}`.
-        slots: ``(M, K)`` from :func:`fragment_slots`.
+        slots: ``(M, K)`` from :func:`medrec.nn.set_attention.fragment_slots`.
         real: ``(M, K)``.
 
     Returns:

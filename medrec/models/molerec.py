@@ -57,7 +57,7 @@ from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
 from medrec.nn.free_rows import FreeRows
 from medrec.nn.gin import GIN
-from medrec.nn.set_attention import SetAttention, masked_softmax
+from medrec.nn.set_attention import SetAttention, fragment_slots, masked_softmax
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,16 @@ def gather_fragments(attention: Tensor, wanted: Tensor, fragments: Tensor) -> Te
     Returns:
         ``(V, M, d)``.
     """
-    # One large product: visits meet fragments last, and no table of visits by medications by fragments is made.
-    return torch.einsum("vs,smd->vmd", wanted, attention.T[:, :, None] * fragments[:, None])
+    # Visits meet fragments last, and no table of visits by medications by fragments is made.  Most medications look at
+    # a handful of fragments, those without a structure at all: either have a product of their own.
+    seen = attention.detach() > 0
+    wide = 2 * seen.sum(1) > len(fragments)
+    few, many = (~wide).nonzero()[:, 0], wide.nonzero()[:, 0]
+    slots, _ = fragment_slots(seen[few])
+    own = attention[few].gather(1, slots)[..., None] * fragments[slots]
+    by_few = wanted.T.index_select(0, slots.flatten()).unflatten(0, slots.shape).transpose(1, 2) @ own
+    by_many = wanted @ (attention[many][..., None] * fragments)
+    return torch.cat([by_few, by_many]).index_select(0, torch.cat([few, many]).argsort()).transpose(0, 1)
 
 
 # -- the network -------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ from medrec.nn.ddi_target import DDITarget, DDITargetRule
 from medrec.nn.derangement import derangement
 from medrec.nn.dropout import Dropout
 from medrec.nn.free_rows import FreeRows
+from medrec.nn.segments import Links, Segments, linked_sums, segment_sums
 
 Clip = Literal["max", "min"]
 
@@ -167,7 +168,16 @@ def messages(h: Tensor, edge_index: Tensor) -> Tensor:
     Returns:
         ``(N, d)``.
     """
-    return h.index_add(0, edge_index[1], h.index_select(0, edge_index[0]))
+    return linked_sums(h, neighbourhoods(edge_index, len(h)))
+
+
+def neighbourhoods(edge_index: Tensor, n_atoms: int) -> Links:
+    """Each atom itself and its neighbours; the same there and back, since a bond goes both ways."""
+    itself = torch.arange(n_atoms, device=edge_index.device)
+    told, by = torch.cat([itself, edge_index[1]]), torch.cat([itself, edge_index[0]])
+    members = Segments.of(told, n_atoms)
+    members = Segments(by[members.order], members.starts)
+    return Links(members, members)
 
 
 class MoleculeEncoder(nn.Module):
@@ -221,11 +231,12 @@ class MoleculeEncoder(nn.Module):
         """``(n, d)``, sums over atoms; 0 for molecules that the fingerprints leave out."""
         first, *rest = self.layers
         # Atoms with equal numbers start equal, and the dictionary is a fraction of the atoms.
-        h = nn.functional.embedding(self.atoms, first(self.table.weight).relu())
+        h = linked_sums(first(self.table.weight).relu(), Links.of(self.atoms[:, None], len(self.table.weight)))
+        near = neighbourhoods(self.bonds, len(h))
         for layer in rest:
-            h = layer(messages(h, self.bonds)).relu()
+            h = layer(linked_sums(h, near)).relu()
         # Only the sum over atoms is read, in which each atom counts once and once more for each neighbour.
-        return h.new_zeros(self.n_molecules, h.shape[1]).index_add(0, self.owners, h * self.told[:, None])
+        return segment_sums(h * self.told[:, None], self.owners, self.n_molecules)
 
 
 # -- the network -------------------------------------------------------------------------------------------------------

@@ -36,6 +36,20 @@ def masked_softmax(scores: Tensor, mask: Tensor, empty: Literal["zero", "uniform
     return weights if empty == "uniform" else weights * mask
 
 
+def fragment_slots(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Fragments of each medication as padded columns of the mask.
+
+    Args:
+        mask: ``(M, S)`` bool.
+
+    Returns:
+        Columns ``(M, K)``, and which of them are real ``(M, K)``; K is the largest number of fragments.
+    """
+    K = max(int(mask.sum(1).max()) if len(mask) else 0, 1)
+    columns = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :K]
+    return columns, mask.gather(1, columns)
+
+
 def self_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, n_heads: int = 1
 ) -> tuple[Tensor, Tensor]:

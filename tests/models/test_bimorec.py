@@ -13,8 +13,9 @@ from torch import nn
 
 from medrec.context import Context
 from medrec.data.batch import VisitBatch
-from medrec.models.bimorec import VARIANTS, aggregate, fragment_slots, gated_linear, prescribed_rows, write_back
+from medrec.models.bimorec import VARIANTS, aggregate, gated_linear, prescribed_rows, write_back
 from medrec.models.registry import get
+from medrec.nn.set_attention import fragment_slots
 from medrec.types import MedrecError
 from tests.models.battery import Battery, Case, Whole, output, recode
 from tests.toys import random_cohort
