@@ -330,8 +330,9 @@ parts = {
     "current visit": ("current", "gate"),
     "scores": ("score",),
     "recurrent network, head": ("past", "output"),
+    "classes without a structure": ("free",),
 }
-assert sum(map(len, parts.values())) == len(budgets[128])
+assert {p for of in parts.values() for p in of} - {"free"} == {*budgets[128]} - {"free"}
 page.glue(
     total_32=sum(budgets[32].values()),
     total_256=sum(budgets[256].values()),
@@ -344,7 +345,7 @@ show(
         pl.DataFrame(
             [
                 {"part": name}
-                | {f"width {w}": sum(budgets[w][p] for p in of) for w in widths}
+                | {f"width {w}": sum(budgets[w].get(p, 0) for p in of) for w in widths}
                 for name, of in parts.items()
             ]
         ),
@@ -354,7 +355,7 @@ show(
 
 # %% [markdown]
 # From {glue:text}`total_32:,` to {glue:text}`total_256:,`, while the recurrent network stays what it was.
-# So a panel over widths is a panel over six parts at once, and over overfitting: whoever reads a peak as "molecules need 128 numbers" has other readings to exclude.
+# So a panel over widths is a panel over seven parts at once, and over overfitting: whoever reads a peak as "molecules need 128 numbers" has other readings to exclude.
 # One of them has nothing to do with molecules at all, because a first visit uses the embeddings and the perceptron of the current visit alone.
 #
 # ### How far a layer sees
@@ -939,7 +940,7 @@ page.glue(
 # - The best of $k$ equal settings leads their mean by $d_k s$, for four settings about one spread between seeds.
 # - A plateau needs every interval within the smallest difference of interest, a peak needs two neighbours with whole intervals below zero; everything else is undecided.
 # - A setting that validation chose keeps its test score; a setting that test chose does not.
-# - Turning the width changes six of seven parts of the model at once; layers change reach, and their time adds up instead of multiplying.
+# - Turning the width changes seven of eight parts of the model at once; layers change reach, and their time adds up instead of multiplying.
 # - A sweep costs settings times seeds times epochs, so count before you train, and give rivals the same.
 #
 # ## Exercises
