@@ -8,9 +8,10 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 # More options for jupyter-book, e.g. -W --keep-going.
 BOOK_FLAGS ?=
-# More options for pytest, e.g. -k cohort. Two processes, each with half of the cores; tests that wait go to the idle one.
+# More options for pytest, e.g. -k cohort. Three processes for two cores, since many tests wait for processes of their
+# own; whoever has nothing left takes over from the others.
 TEST_FLAGS ?=
-TEST_WORKERS := -n 2 --dist worksteal
+TEST_WORKERS := -n 3 --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
