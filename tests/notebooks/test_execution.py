@@ -121,7 +121,7 @@ def test_small_counts_are_found():
 
 OTHER_DATABASE = ("02_from_tables_to_visits",)
 """Chapters whose ledgers and tables of orders have other entries for MIMIC-IV."""
-COUNTING = ("02_from_tables_to_visits", "06_classical", "25_your_own_data")
+COUNTING = ("02_from_tables_to_visits", "25_your_own_data")
 """Chapters that count patients, visits and orders of their cohort; the others are tried where time is no matter."""
 TRIED = [source.stem for source in all_chapters() if "MEDREC_CLOSED_CHAPTERS" in os.environ] or COUNTING
 
