@@ -702,7 +702,7 @@ def _report_tables(
                 pl.col("rows") / pl.col("rows").filter(pl.col("status") != "cancelled").sum().over("drug_type")
             )
         )
-        .sort(["drug_type", "rows"], descending=[False, True])
+        .sort(["drug_type", "rows", "status"], descending=[False, True, False])
     )
 
     def listed(frame: pl.DataFrame, who: pl.DataFrame, key: str, *more: pl.Expr) -> dict[str, list[Any]]:
