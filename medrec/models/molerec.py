@@ -307,7 +307,7 @@ SYSTEM = System(
             ("molerec", "MoleRec", "paper", {}),
             ("official", "linear set attention (official)", "official", {}),
             ("uniform", "uniform without a structure", "paper", {"without_structure": "uniform"}),
-            ("zero", "zero without a structure", "paper", {"without_structure": "zero"}),
+            ("zero", "zero without a fragment", "paper", {"without_structure": "zero"}),
             ("free", "free fragments", "paper", {"fragments": "free"}),
             ("shuffled", "shuffled fragments", "paper", {"mask": "shuffled"}),
             ("turn-down", "turn down only", "paper", {"brake": "turn_down"}),

@@ -404,7 +404,7 @@ SYSTEM = System(
         Row("random", "random molecules", "safedrug", settings={"molecule_encoder": "frozen_random"}),
         Row("none", "no molecules", "safedrug", settings={"molecule_encoder": "none"}),
         Row("shuffled", "shuffled molecules", "safedrug", settings={"molecules": "shuffled"}),
-        Row("half", "one half without a structure", "safedrug", settings={"without_structure": "zero"}),
+        Row("half", "one half without a fragment", "safedrug", settings={"without_structure": "zero"}),
         Row("slope", "slope 0.2", "safedrug", settings={"correction": 0.2}),
         Row("clipped", "clipped from above", "safedrug", settings={"beta_clip": "min"}),
         Row(
