@@ -20,15 +20,13 @@ same one among others differ.  In evaluation mode they do not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from medrec.nn.dropout import dropout
-from medrec.nn.segments import Links, Segments, linked_sums, segment_sums
+from medrec.nn.segments import segment_sums
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -60,51 +58,9 @@ def gin_aggregate(h: Tensor, edge_index: Tensor, edge_emb: Tensor, eps: Tensor |
         >>> gin_aggregate(h, torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), bond).T
         tensor([[2.5000, 5.0000, 3.5000]])
     """
-    return _aggregate(h, Bonds.of(edge_index, len(h)), edge_emb, eps)
-
-
-@dataclass(frozen=True)
-class Bonds:
-    """Directed bonds between ``N`` atoms, sorted once for all layers."""
-
-    source: Tensor  # (E,)
-    target: Tensor  # (E,)
-    leaving: Segments  # of each atom, among E bonds
-    arriving: Segments  # of each atom, among N atoms and E bonds: itself, and the bonds that end there
-
-    @classmethod
-    def of(cls, edge_index: Tensor, n_atoms: int) -> Bonds:
-        """From ``(2, E)``."""
-        source, target = edge_index
-        itself = torch.arange(n_atoms, device=source.device)
-        return cls(source, target, Segments.of(source, n_atoms), Segments.of(torch.cat([itself, target]), n_atoms))
-
-
-class _Aggregate(torch.autograd.Function):
-    """Of four tables of all bonds that autograd would keep and walk through, one."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, h: Tensor, edge_emb: Tensor, bonds: Bonds) -> Tensor:
-        told = h.new_empty(len(h) + len(edge_emb), h.shape[1])
-        told[: len(h)] = own
-        message = told[len(h) :]
-        torch.index_select(h, 0, bonds.source, out=message)
-        message.add_(edge_emb).relu_()
-        ctx.save_for_backward(message)
-        ctx.bonds = bonds
-        return bonds.arriving.sums(told)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        message = grad.index_select(0, ctx.bonds.target)
-        torch.ops.aten.threshold_backward.grad_input(message, *ctx.saved_tensors, 0, grad_input=message)
-        return grad, ctx.bonds.leaving.sums(message), message, None
-
-
-def _aggregate(h: Tensor, bonds: Bonds, edge_emb: Tensor, eps: Tensor | float) -> Tensor:
-    total: Tensor = _Aggregate.apply((1 + eps) * h, h, edge_emb, bonds)
-    return total
+    source, target = edge_index
+    messages = (h.index_select(0, source) + edge_emb).relu()
+    return (1 + eps) * h + torch.zeros_like(h).index_add(0, target, messages)
 
 
 def mean_readout(h: Tensor, batch: Tensor, n_graphs: int) -> Tensor:
@@ -146,15 +102,14 @@ class FeatureEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Class indices ``(n, f)`` int64 → ``(n, d)``."""
-        return self.look_up(self.of(features))
+        return self.hot(features) @ self.weight
 
-    def of(self, features: Tensor) -> Links:
-        """Class indices, made ready for :meth:`look_up` of this and other tables of the same features."""
-        return Links.of(features + self.starts, len(self.weight))
+    def hot(self, features: Tensor) -> Tensor:
+        """Class indices ``(n, f)`` as ``(n, sum of classes)``, a 1 in each row for each feature.
 
-    def look_up(self, classes: Links) -> Tensor:
-        """``(n, d)``."""
-        return linked_sums(self.weight, classes)
+        Times ``weight`` they are what :meth:`forward` gives; all layers of a network share those of their bonds.
+        """
+        return torch.zeros(len(features), len(self.weight)).to(self.weight).scatter_(1, features + self.starts, 1.0)
 
 
 class GINLayer(nn.Module):
@@ -178,9 +133,9 @@ class GINLayer(nn.Module):
         for layer in layers:
             layer.reset_parameters()
 
-    def forward(self, h: Tensor, bonds: Bonds, kinds: Links) -> Tensor:
-        """``(N, d)``, and bonds with the classes of their features → ``(N, d)``."""
-        return self.mlp(_aggregate(h, bonds, self.bonds.look_up(kinds), self.eps))
+    def forward(self, h: Tensor, edge_index: Tensor, hot: Tensor) -> Tensor:
+        """``(N, d)``, bonds and their features, see :meth:`FeatureEmbedding.hot` → ``(N, d)``."""
+        return self.mlp(gin_aggregate(h, edge_index, hot @ self.bonds.weight, self.eps))
 
 
 class GIN(nn.Module):
@@ -224,16 +179,16 @@ class GIN(nn.Module):
             ``(n, d)``, or ``(N, d)`` for ``nodes``.
         """
         h = self.atoms(graphs.x)
-        bonds, kinds = Bonds.of(graphs.edge_index, len(h)), self._kinds(graphs.edge_attr)
+        hot = self._hot(graphs.edge_attr)
         for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            h = norm(layer(h, bonds, kinds))
+            h = norm(layer(h, graphs.edge_index, hot))
             if k < len(self.layers) - 1:
                 h = h.relu()
             h = dropout(h, self.dropout, self.training)
         return h if nodes else mean_readout(h, graphs.batch, graphs.num_graphs)
 
-    def _kinds(self, edge_attr: Tensor) -> Links:
-        """What all layers look up of bonds."""
+    def _hot(self, edge_attr: Tensor) -> Tensor:
+        """Features of bonds, for all layers."""
         first = self.layers[0]
         assert isinstance(first, GINLayer)
-        return first.bonds.of(edge_attr)
+        return first.bonds.hot(edge_attr)

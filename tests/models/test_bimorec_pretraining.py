@@ -29,7 +29,7 @@ from medrec.models.bimorec_pretraining import (
     uniformity,
     wrong_partners,
 )
-from medrec.nn.gin import GIN, Bonds
+from medrec.nn.gin import GIN
 from medrec.types import Interrupted, MedrecError
 
 SMALL = PretrainingConfig(width=16, gin_layers=2, gvp_scalars=8, gvp_vectors=4, gvp_layers=1, epochs=3)
@@ -166,9 +166,8 @@ def test_statistics_of_an_encoder_take_a_tenth_of_each_pass(molecules):
     graphs, norm = molecules.graphs, encoder.norms[0]
     with torch.no_grad():
         atoms = encoder.atoms(graphs.x)
-        before = encoder.layers[0](
-            atoms, Bonds.of(graphs.edge_index, len(atoms)), encoder.layers[0].bonds.of(graphs.edge_attr)
-        )
+        layer = encoder.layers[0]
+        before = layer(atoms, graphs.edge_index, layer.bonds.hot(graphs.edge_attr))
         seen = {}
         for step in range(1, 45):
             encoder(graphs)

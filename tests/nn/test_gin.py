@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 from torch_geometric.data import Batch, Data
 
-from medrec.nn.gin import ATOM_CLASSES, BOND_CLASSES, GIN, Bonds, FeatureEmbedding, gin_aggregate, mean_readout
+from medrec.nn.gin import ATOM_CLASSES, BOND_CLASSES, GIN, FeatureEmbedding, gin_aggregate, mean_readout
 
 PATH = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])  # three atoms in a row
 
@@ -95,9 +95,7 @@ def test_layer_matches_a_loop_over_bonds(gin, molecules):
     linear, inner, _, last = layer.mlp
     inside = (total @ linear.weight.T + linear.bias - inner.running_mean) / (inner.running_var + inner.eps).sqrt()
     expected = inside.clamp(min=0) @ last.weight.T + last.bias
-    assert_close(
-        layer(h, Bonds.of(graphs.edge_index, len(h)), layer.bonds.of(graphs.edge_attr)), expected, atol=1e-5, rtol=1e-5
-    )
+    assert_close(layer(h, graphs.edge_index, layer.bonds.hot(graphs.edge_attr)), expected, atol=1e-5, rtol=1e-5)
     expected = (expected - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
     one = GIN(16, n_layers=1).eval()
     shared = {k: v for k, v in gin.state_dict().items() if k in one.state_dict()}
