@@ -3,8 +3,9 @@
 One plain loop for every network: one step of its optimisers for each batch, after every epoch a value from the judge;
 the epoch with the highest one is kept.  As in the released codes the first epoch (number 0) is never chosen, unless
 there is no other.  A training ends when both patiences have run out, in epochs and in optimiser steps: then it has
-*converged*; or at the limit of epochs.  After every epoch a checkpoint is written, from which a broken training goes on
-with the very numbers it would have had.
+*converged*; or at the limit of epochs.  With the schedule ``cosine`` it goes on to that limit, because most is gained
+as the rate falls, and has converged there, where the rate has come down to nothing.  After every epoch a checkpoint is
+written, from which a broken training goes on with the very numbers it would have had.
 """
 
 from __future__ import annotations
@@ -63,12 +64,17 @@ class Progress:
     best_steps: int = 0
 
     def converged(self, config: TrainingConfig) -> bool:
-        """Whether patience has run out: in epochs and in optimiser steps, whichever takes longer."""
-        return (
-            self.best_epoch is not None
-            and self.epoch - 1 - self.best_epoch >= config.patience
-            and self.steps - self.best_steps >= config.patience_steps
-        )
+        """Whether no more is to be expected.
+
+        Constant rate: patience has run out, in epochs and in optimiser steps, whichever takes longer.  ``cosine``: the
+        schedule is at its end, and was no shorter than patience.
+        """
+        if self.best_epoch is None:
+            return False
+        since, steps = self.epoch - 1 - self.best_epoch, self.steps - self.best_steps
+        if config.schedule == "cosine":
+            since, steps = self.epoch if self.epoch >= config.epochs else 0, self.steps
+        return since >= config.patience and steps >= config.patience_steps
 
 
 def fit(

@@ -236,11 +236,13 @@ class Run:
         said = []
         if found["epochs"] is not None:
             done = f"after {found['epochs']} epochs ({found['steps']} steps)"
-            why = (
-                f"no better validation value for {settings['patience']} epochs and {settings['patience_steps']} steps"
-                if found["converged"]
-                else f"at the limit of {settings['epochs']} epochs, not converged"
-            )
+            patience = f"{settings['patience']} epochs and {settings['patience_steps']} steps"
+            if not found["converged"]:
+                why = f"at the limit of {settings['epochs']} epochs, not converged"
+            elif settings["schedule"] == "cosine":
+                why = "its learning rate at nothing"
+            else:
+                why = f"no better validation value for {patience}"
             said.append(f"Stopped {done}, {why}; epoch {found['best_epoch']} is kept.")
         if "n_medications" in found["tuned"]:
             test = self.answers["test"]

@@ -119,6 +119,19 @@ def test_at_the_limit_of_epochs_it_has_not_converged(tmp_path):
     assert not progress.converged(TrainingConfig(patience=3, patience_steps=0))
 
 
+def test_a_falling_rate_is_followed_to_its_end_and_no_shorter_than_patience(tmp_path):
+    _, progress, _ = run(tmp_path, [0.0, 0.5, 0.4], epochs=12, schedule="cosine")
+    assert (progress.best_epoch, progress.epoch) == (1, 12)
+    for epochs, patience, steps, converged in (
+        (12, 12, 24, True),
+        (13, 3, 0, False),
+        (12, 13, 0, False),
+        (12, 3, 25, False),
+    ):
+        config = TrainingConfig(schedule="cosine", epochs=epochs, patience=patience, patience_steps=steps)
+        assert progress.converged(config) == converged
+
+
 def test_every_epoch_shuffles_otherwise_and_sees_every_row_once(tmp_path):
     network, _, _ = run(tmp_path, [0.1], epochs=3)
     epochs = [[x for batch in network.seen[2 * e : 2 * e + 2] for x in batch] for e in range(3)]

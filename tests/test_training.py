@@ -483,6 +483,11 @@ def test_a_run_says_whether_it_has_converged_and_what_it_recommends(cohort):
     assert long.metrics["converged"]
     assert "no better validation value for 3 epochs and 10 steps" in long.ending
     assert "converged" not in long.warning
+    settings = {**QUICK, "epochs": 6, "schedule": "cosine", "patience": 6, "patience_steps": 24}
+    falling = train("retain", cohort, settings=settings)
+    assert falling.metrics["converged"]
+    assert falling.metrics["epochs"] == 6
+    assert "its learning rate at nothing" in falling.ending
     lr = train("lr", cohort)
     assert lr.metrics["converged"]
     assert lr.ending.startswith("Recommends ")

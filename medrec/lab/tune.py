@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from medrec import context as contexts
 from medrec import keys, paths, tasks
 from medrec.arguments import checked_count, checked_device, checked_seed
 from medrec.data.cohort import Cohort
@@ -211,7 +212,9 @@ def _plan(model: str, cohort: Cohort, variant: str, start: Start, steps: int, se
     plan = Plan.of(model, cohort, variant=variant, settings=start.settings, seed=seed)
     if not plan.system.is_network:
         return plan
-    epochs = math.ceil(steps / math.ceil(plan.exam.n_train / plan.config.batch_size))
+    network = plan.system.create(plan.config, contexts.build(plan.system.needs, plan.asked))
+    rows = plan.exam.rows(network, plan.system.label)
+    epochs = math.ceil(steps / math.ceil(len(rows) / plan.config.batch_size))
     return Plan.of(model, cohort, variant=variant, settings={**start.settings, "epochs": epochs}, seed=seed)
 
 

@@ -15,8 +15,9 @@ medications given at one visit.  At a first visit :math:`f_2 = f_1`.  The second
 mean: with twenty medications a visit it is twenty times as long as the first.
 
 The loss is annealed: a visit whose own set has an interaction rate :math:`\rho` above the target :math:`\varphi` is
-trained for accuracy with probability :math:`\exp((\varphi - \rho) / \tau)`, otherwise for safety alone; :math:`\tau`
-shrinks from epoch to epoch.
+trained for safety alone with probability :math:`\exp((\varphi - \rho) / \tau)`, otherwise for accuracy; :math:`\tau`
+shrinks from epoch to epoch, so that the first epochs teach safety and hardly anything else.  As long as a visit is no
+step of its own, an epoch has few steps: ``patience`` waits until the temperature has fallen.
 
 Switches (``paper`` → ``official``, the repository of its authors):
 
@@ -71,6 +72,7 @@ class GAMENetConfig(TrainingConfig):
     ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     temperature: float = 0.5  # at the first epoch; its own repository, 2.0 in the copy
     decay: Rate = 0.85  # of the temperature, an epoch; released code
+    patience: int = 20  # ours: after so many epochs the temperature is a 26th of the first, see the module
     learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 1e-4 and 2e-4, one visit a step
 
 
@@ -180,7 +182,8 @@ def safety_probability(rate: Tensor, target_ddi: float | Tensor, temperature: fl
         target_ddi: :math:`\varphi`.
         temperature: :math:`\tau`.
     """
-    return torch.exp((target_ddi - rate) / temperature) * (rate > target_ddi)
+    # Chosen, not multiplied: below the target a cold temperature makes the power infinite.
+    return torch.where(rate > target_ddi, torch.exp((target_ddi - rate) / temperature), 0.0)
 
 
 class GraphNetwork(nn.Module):
@@ -366,6 +369,7 @@ SYSTEM = System(
     variants=VARIANTS,
     citation="shang2019gamenet",
     seconds_per_epoch=4,
+    searched={"temperature": (0.5, 0.1, 0.02)},
     rows=tuple(
         Row(key, label, "gamenet", variant, OFTEN | changed)
         for key, label, variant, changed in (

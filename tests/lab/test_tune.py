@@ -1,7 +1,9 @@
 """The search for settings: the same for every system, blind for test patients, and resumable."""
 
 import json
+import math
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -9,6 +11,7 @@ from medrec import paths
 from medrec.data.split import split_patients
 from medrec.lab import kept, tune
 from medrec.models import registry
+from medrec.training import Plan
 from medrec.types import MedrecError
 from tests.test_training import altered
 from tests.toys import random_cohort
@@ -74,6 +77,22 @@ def test_a_third_goes_on_and_the_winner_is_the_best_of_those_that_came_to_the_en
     best = found.trials.filter(rung=2, trial=ranked(found, 2)[0])
     assert json.loads(best["settings"].item()) == found.winner
     assert kept.read("tune/retain", cohort).table("trials").equals(found.trials)
+
+
+@pytest.mark.parametrize("name", ["retain", "leap"])
+def test_every_start_may_take_all_steps_of_the_budget(name, cohort):
+    """Also where only patients with a past are trained on, so that an epoch has fewer steps."""
+    found = tune.tune(name, cohort, trials=3, steps=400)
+    for settings in found.trials.filter(rung=2)["settings"]:
+        plan = Plan.of(name, cohort, settings=json.loads(settings))
+        per_epoch = math.ceil(len(patients(plan)) / plan.config.batch_size)
+        assert per_epoch * (plan.config.epochs - 1) < 400 <= per_epoch * plan.config.epochs
+
+
+def patients(plan):
+    """Who are trained on."""
+    rows = plan.exam.train
+    return rows[np.diff(plan.cohort.visit_offsets)[rows] > 1] if plan.system.name == "retain" else rows
 
 
 def test_test_patients_change_nothing(cohort, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ tested too (it must *not* matter), so nothing is skipped.  A system from outside
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -299,6 +300,19 @@ class NetworkBattery:
             put_back(network, start | {name: value})
             after = reached(self.case, network, cohort)
             assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), name
+
+    def test_a_schedule_may_come_to_its_end(self):
+        """A thousand epochs on a temperature is as good as 0 or infinite: losses stay numbers, whatever is given."""
+        cohort = self.case.cohort(12, seed=15)
+        context = self.case.context(cohort)
+        for threshold, selected in itertools.product((0.0, 0.5, 1.0), (0.0, 1.0)):  # everything, some, nothing
+            network = self.case.build(cohort, threshold=threshold)
+            for epoch in range(1000):
+                network.before_epoch(epoch, context)
+                network.after_epoch(selected)
+            for value in reached(self.case, network, cohort):
+                # What is not spoken of may stand at minus infinity, but nothing is no number.
+                assert not value.isnan().any(), (threshold, selected)
 
     def test_seed_decides(self):
         cohort = self.case.cohort(6, seed=10)

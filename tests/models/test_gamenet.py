@@ -118,7 +118,9 @@ def test_the_annealed_choice_cools():
     chances = [float(safety_probability(rate, 0.06, 0.5 * 0.85**k)) for k in (0, 10, 20, 30)]
     assert chances == pytest.approx([0.9418, 0.7373, 0.2127, 0.0004], abs=5e-5)
     assert float(safety_probability(torch.tensor(0.06), 0.06, 0.5)) == 0
-    assert float(safety_probability(torch.tensor(0.01), 0.06, 0.5)) == 0
+    for temperature in (0.5, 1e-30, 0.0):
+        close(safety_probability(torch.tensor([0.01, 0.06]), 0.06, temperature), [0.0, 0.0])
+    close(safety_probability(torch.tensor([0.09]), 0.06, 0.0), [0.0])
 
 
 def test_when_it_is_hot_visits_above_the_target_are_trained_for_safety_and_when_it_is_cold_for_accuracy():
