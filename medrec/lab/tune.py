@@ -76,7 +76,7 @@ class Search:
     Args:
         trials: one row for each start and rung: ``trial``, ``rung``, ``steps``, ``epochs``, ``best_epoch``,
             ``validation`` (Jaccard of visits, NDCG@20 of rankings), ``order`` by which starts are compared (JSON),
-            ``seconds``, ``failed`` (why), ``settings`` (JSON).
+            ``seconds``, ``failed`` (why), ``settings`` (JSON: all that are searched, and the epochs of the budget).
         winner: settings of the start that is best at the last rung.
         folder: where the rows are kept.
     """
@@ -238,7 +238,7 @@ def _halving(plans: list[Plan], steps: int, device: torch.device) -> list[list[d
 
 
 def _trained(number: int, plan: Plan, rung: int, until: int, device: torch.device) -> dict[str, Any]:
-    about = {"trial": number, "rung": rung, "settings": json.dumps(_differing(plan))}
+    about = {"trial": number, "rung": rung, "settings": json.dumps(_searched(plan))}
     try:
         progress = fitted(plan, device, _checkpoint(plan), until=until).progress
     except MedrecError as error:
@@ -261,7 +261,7 @@ def _once(plans: list[Plan], device: str) -> list[list[dict[str, Any]]]:
     rows = []
     for number, plan in enumerate(bar(plans, desc=f"tune {plans[0].system.label}", unit="start")):
         run = train(
-            plan.reference, plan.cohort, variant=plan.variant, settings=_differing(plan), seed=plan.seed, device=device
+            plan.reference, plan.cohort, variant=plan.variant, settings=_searched(plan), seed=plan.seed, device=device
         )
         value = chosen_by([run])
         rows.append(
@@ -271,20 +271,16 @@ def _once(plans: list[Plan], device: str) -> list[list[dict[str, Any]]]:
                 "validation": value,
                 "seconds": round(float(run.environment["wall_seconds"]), 1),
                 "order": WORST if value is None else (value,),
-                "settings": json.dumps(_differing(plan)),
+                "settings": json.dumps(_searched(plan)),
             }
         )
     return [rows]
 
 
-def _differing(plan: Plan) -> dict[str, Any]:
-    """Settings that are not those of the variant at this size."""
-    usual = plan.system.configure(plan.variant, n_train=plan.exam.n_train)
-    return {
-        field.name: value
-        for field in fields(usual)
-        if (value := getattr(plan.config, field.name)) != getattr(usual, field.name)
-    }
+def _searched(plan: Plan) -> dict[str, Any]:
+    """What a start has of the settings that are searched, and its epochs; whole, since declared settings change."""
+    names = [*space(plan.system), *(["epochs"] if plan.system.is_network else [])]
+    return {name: getattr(plan.config, name) for name in names}
 
 
 def text(search: Search) -> str:
@@ -296,8 +292,8 @@ def text(search: Search) -> str:
         for row in ranked:
             score = "failed" if row["validation"] is None else f"{row['validation']:.4f}"
             after = "" if row["steps"] is None else f" after {row['steps']} steps"
-            lines.append(f"  {score}{after}  {_words(json.loads(row['settings'])) or 'as declared'}")
-    lines.append(f"Winner: {_words(search.winner) or 'as declared'}")
+            lines.append(f"  {score}{after}  {_words(json.loads(row['settings']))}")
+    lines.append(f"Winner: {_words(search.winner)}")
     return "\n".join([*lines, str(search.folder)])
 
 

@@ -77,6 +77,9 @@ def test_a_third_goes_on_and_the_winner_is_the_best_of_those_that_came_to_the_en
     best = found.trials.filter(rung=2, trial=ranked(found, 2)[0])
     assert json.loads(best["settings"].item()) == found.winner
     assert kept.read("tune/retain", cohort).table("trials").equals(found.trials)
+    # Whole: a difference from what is declared would mean something else once the winner is declared.
+    known = {*tune.space(registry.get("retain")), "epochs"}
+    assert all(json.loads(settings).keys() == known for settings in found.trials["settings"])
 
 
 @pytest.mark.parametrize("name", ["retain", "leap"])
