@@ -105,30 +105,6 @@ NETWORKS = {
     "drugrec": "DrugRec",
 }
 """Networks that BiMoRec is compared with, and their labels; written out so that no system is imported for a name."""
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
-"""Learning rates among which validation chooses, the same for every network."""
-PENALTIES = (0.01, 0.1, 1.0, 10.0)
-"""Of LR, which has a penalty where networks have a rate."""
-LONG = ("leap", "cognet", "molerec", "drugrec")
-"""Networks whose epoch at 6 350 patients takes half a minute: trained for as many steps as BiMoRec, and compared after
-the first third of them."""
-LEARNING_RATES = (
-    *(Row(f"lr-{c:g}", f"LR with C = {c:g}", "lr", settings={"C": c}, knob="C", value=c) for c in PENALTIES),
-    *(
-        Row(
-            f"{system}-{rate:g}",
-            f"{label} at {rate:g}",
-            system,
-            settings={"learning_rate": rate} | ({"epochs": 3} if system in LONG else {}),
-            knob="learning_rate",
-            value=rate,
-        )
-        for system, label in NETWORKS.items()
-        for rate in RATES
-    ),
-)
-"""The choice is by ``validation`` among the costs; the scores of test patients play no part in it."""
-
 COMPARISON = (
     FULL,
     Row("popularity", "popularity", "popularity"),
@@ -139,9 +115,9 @@ COMPARISON = (
     *(Row(system, label, system) for system, label in NETWORKS.items()),
 )
 """Table 2: BiMoRec, the reference points, and every system that it is compared with.  LR stands in it twice,
-because its penalty and its cut decide more than most architectures do: with the C that validation prefers among those
-of :data:`LEARNING_RATES`, at the threshold that its readers choose, and as published, with the library's C, to be read
-at its own threshold of one half."""
+because its penalty and its cut decide more than most architectures do: with the C that validation prefers, at the
+threshold that its readers choose, and as published, with the library's C, to be read at its own threshold of one half.
+"""
 FORMER = {"bimorec-table2": {"LR": "LR, as published", "LR (C = 0.1)": "LR"}}
 """Labels under which kept rows have the same trainings, by grid; they are read under those of today."""
 
@@ -153,6 +129,5 @@ GRIDS = {
     "bimorec-sensitivity": SENSITIVITY,
     "bimorec-planted": PLANTED,
     "bimorec-planted-mean": PLANTED_MEAN,
-    "rates": LEARNING_RATES,
 }
 """Grids by name."""

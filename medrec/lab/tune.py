@@ -85,6 +85,11 @@ class Search:
     winner: Mapping[str, Any]
     folder: Path
 
+    def row(self, trial: int | None = None) -> dict[str, Any]:
+        """A start as far as it came, as a row of ``trials``; without a number the winner."""
+        rows = self.trials.to_dicts()
+        return _best(rows) if trial is None else [row for row in rows if row["trial"] == trial][-1]
+
 
 def space(system: System) -> dict[str, tuple[Any, ...]]:
     """What is searched of a system: those of :data:`COMMON` that it has, and its own."""
@@ -171,12 +176,11 @@ def tune(
     if all(row["order"] == WORST for row in rows):
         raise MedrecError(f"No start of {system.label} could be trained: {rows[0].get('failed')}")
     frame = pl.DataFrame([row | {"order": json.dumps(row["order"])} for row in rows], schema=SCHEMA)
-    best = max(rungs[-1], key=lambda row: row["order"])
     words = ["medrec", "tune", model, "--cohort", cohort.name, "--trials", trials, "--steps", steps, "--seed", seed]
     words += ["--variant", variant] if variant != "paper" else []
     trained = [f"{model}/{variant}"]
     folder = kept.save(
-        f"tune/{system.name}",
+        _study(system.name),
         {"trials": frame},
         cohort=cohort,
         command=shlex.join(map(str, words)),
@@ -188,7 +192,38 @@ def tune(
     )
     for plan in plans:
         _checkpoint(plan).remove()
-    return Search(frame, json.loads(best["settings"]), folder)
+    return Search(frame, _winner(frame), folder)
+
+
+def read(model: str, cohort: Cohort | str | None = None, default: str | None = None) -> Search:
+    """A search that is kept, of the variant that it was made of last.
+
+    Args:
+        model: name of the system.
+        cohort: whose validation patients.
+        default: cohort whose search is taken where there is none of ``cohort``; see :func:`medrec.lab.kept.read`.
+
+    Raises:
+        MedrecError: none is kept.
+    """
+    found = kept.read(_study(model), cohort, default=default, command=f"medrec tune {model}")
+    trials = found.table("trials")
+    return Search(trials, _winner(trials), found.folder)
+
+
+def _study(model: str) -> str:
+    return f"tune/{model}"
+
+
+def _best(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best start of the last rung."""
+    last = max(row["rung"] for row in rows)
+    return max((row for row in rows if row["rung"] == last), key=lambda row: json.loads(row["order"]))
+
+
+def _winner(trials: pl.DataFrame) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(_best(trials.to_dicts())["settings"])
+    return settings
 
 
 SCHEMA: dict[str, Any] = {

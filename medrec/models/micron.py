@@ -79,7 +79,8 @@ class MICRONConfig(TrainingConfig):
     target_ddi: float = 0.08  # DDI rate of a visit up to which its DDI term is left out; released code
     ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     weight_decay: float = 1e-5  # released code
-    learning_rate: float = 4e-3  # chosen on validation, grid `rates`; released code 2e-4, one patient a step
+    learning_rate: float = 4e-3  # `medrec tune`; released code 2e-4, one patient a step
+    epochs: int = 100  # at most; ours
 
 
 VARIANTS = {

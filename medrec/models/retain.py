@@ -45,11 +45,15 @@ class RETAINConfig(TrainingConfig):
     """Settings of RETAIN."""
 
     size: int = 64  # width of embeddings and GRUs; released code
-    dropout: float = 0.5  # on each code's embedding; released code (0.3 in GAMENet's repository)
+    dropout: float = 0.0  # on each code's embedding; `medrec tune`; released code 0.5, 0.3 in GAMENet's
     alpha_axis: Literal["visits", "features"] = "visits"  # softmax over visits (paper) or over the one feature (code)
     reverse_time: bool = True  # latest visit first (paper); released code reads forward
     inputs: Literal["past_only", "with_current"] = "past_only"  # see the module
-    learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code 5e-4, one patient a step
+    learning_rate: float = 8e-3  # `medrec tune`; released code 5e-4, one patient a step
+    batch_size: int = 16  # patients a step; `medrec tune`
+    schedule: Literal["constant", "cosine"] = "cosine"  # `medrec tune`
+    weight_decay: float = 1e-4  # `medrec tune`
+    epochs: int = 27  # `medrec tune`: its budget of steps, after which the learning rate is 0
     threshold: float = 0.4  # released code
 
 
@@ -286,7 +290,14 @@ SYSTEM = System(
     cls=RETAIN,
     config=RETAINConfig,
     sees="all codes of earlier visits, none of the visit itself; skips first visits",
-    small={"learning_rate": 0.004, "epochs": 400},
+    small={
+        "learning_rate": 0.004,
+        "batch_size": 32,
+        "dropout": 0.5,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "epochs": 400,
+    },
     variants=VARIANTS,
     citation="choi2016retain",
     seconds_per_epoch=1,

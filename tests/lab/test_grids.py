@@ -302,10 +302,6 @@ def test_lr_of_the_kept_table_stands_in_it_as_published_and_tuned():
     labels = dict(rows.costs.select("key", "label").iter_rows())
     assert labels == {row.key: row.label for row in declared("bimorec-table2").rows}
     assert rows.by_key(threshold="own")["lr-published"]["value"] < rows.by_key(threshold="tuned")["lr"]["value"]
-    rates = read("rates", "synthetic-6350").costs
-    chosen = {"lr-published": "lr-1", "lr": "lr-0.1"}
-    for key, rate in chosen.items():
-        assert rows.costs.filter(key=key)["validation"].item() == rates.filter(key=rate)["validation"].item()
 
 
 def test_rows_of_before_have_keys_by_their_labels():

@@ -173,7 +173,7 @@ def test_a_dry_run_counts_and_sums_for_each_grid_and_in_all():
     assert summary(entries[1:2]) == "a on c: 0 of 1 trainings are missing."
 
 
-@pytest.mark.parametrize("name", ["bimorec-table2", "bimorec-controls", "rates", "micron"])
+@pytest.mark.parametrize("name", ["bimorec-table2", "bimorec-controls", "micron"])
 def test_every_grid_of_the_book_can_be_planned(name):
     codes = ("A02B", "B01A", "C03C", "C10A", "N02A", "C07A", "J01D", "A06A", "N05B")  # so that there are molecules
     cohort = random_cohort(60, seed=1)
