@@ -15,8 +15,7 @@ Tan et al., "Natural language-assisted multi-modal medication recommendation", C
 
 No parameter has a side of the number of medications: a class that training never saw is scored by its description and
 its structure.  A first visit has no past, and its history term is :math:`b_m`; with one past visit there is nothing to
-weigh, and :math:`W_3`, :math:`W_4` get no gradient.  The biases of :math:`W_1` and :math:`W_3`, which the released code
-has and the equations print not, add the same to all scores of a softmax: they never matter.
+weigh, and :math:`W_3`, :math:`W_4` get no gradient.
 
 Switches (``paper`` → ``official``):
 
@@ -30,9 +29,10 @@ Table 3: ``use_graph``, ``use_description``, ``use_fusion`` (without it :math:`p
 ``streams``.  Ours: ``history_visits``, how many past visits are read; ``history_as``, their texts or learnt vectors of
 their medications; ``intercept``, a number for each medication, which eq. 10 has not and :math:`b_m` stands in for.
 
-Deviations.  A step takes a batch of patients with all their visits (released: eight visits).  Eq. 9 says "MLP": two
-layers with GELU and dropout .2, the second with a residual, are the released code's.  The set is cut at a probability,
-not sorted "in ascending order".
+Deviations.  The released maps have biases, which the equations do not print; those of the keys, :math:`W_1` and
+:math:`W_3`, add the same to all scores of a softmax, never matter, and are left out.  A step takes a batch of patients
+with all their visits (released: eight visits).  Eq. 9 says "MLP": two layers with GELU and dropout .2, the second with
+a residual, are the released code's.  The set is cut at a probability, not sorted "in ascending order".
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class NLAMMR(Recommender):
         if not self.streams:
             raise MedrecError(f"NLA-MMR: the cohort records none of the streams {config.streams!r}.")
         if config.use_fusion:
-            self.stream_key, self.stream_query = nn.Linear(d, size), nn.Linear(d, size)
+            self.stream_key, self.stream_query = nn.Linear(d, size, bias=False), nn.Linear(d, size)
         self.patient = nn.Linear(2 * d if config.use_fusion else d, d)
         self.fusion_dropout = Dropout(0.1)
         self.project_patient = Projection(d, size, config.dropout)
@@ -252,7 +252,7 @@ class NLAMMR(Recommender):
         if config.use_history:
             if config.history_as == "codes":
                 self.given = nn.Parameter(torch.empty(context.sizes["medication"], d))
-            self.past_key, self.past_query = nn.Linear(d, size), nn.Linear(d, size)
+            self.past_key, self.past_query = nn.Linear(d, size, bias=False), nn.Linear(d, size)
             self.past = nn.Linear(d, size)
         if config.intercept:
             self.base = nn.Parameter(torch.empty(context.sizes["medication"]))

@@ -130,6 +130,8 @@ class TfIdf:
 
     def encode(self, sentences: Sequence[Sentence]) -> NDArray[np.float32]:
         """``(n, d)``."""
+        if not sentences:
+            return np.zeros((0, self.width), dtype=np.float32)
         found = self._svd.transform(self._words.transform([sentence.text for sentence in sentences]))
         return np.pad(found, ((0, 0), (0, self.width - found.shape[1]))).astype(np.float32)
 
@@ -256,7 +258,7 @@ def _place(name: str) -> tuple[str, str | None]:
         MedrecError: neither.
     """
     local = Path(name).expanduser()
-    if local.is_dir():
+    if name and local.is_dir():
         return str(local), None
     if not re.fullmatch(r"[\w.-]+/[\w.-]+@[\w.-]+", name):
         raise MedrecError(f"There is no encoder and no folder {name!r}. {WORDS}")
