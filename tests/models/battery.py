@@ -39,6 +39,14 @@ def scored_visits(network: Recommender, batch: VisitBatch) -> float:
     return float(network.scored(batch).sum())
 
 
+class Words(RandomVectors):
+    """Texts in sixteen dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__("code")
+        self.width = 16
+
+
 @dataclass(frozen=True)
 class Case:
     """What a system promises.
@@ -88,7 +96,7 @@ class Case:
         for a, b in ((0, 1), (2, 4), (3, 5)):
             ddi[a, b] = ddi[b, a] = True
         needs = get(self.name).needs
-        text = TextFeatures(cohort.vocab, RandomVectors("code")) if "text" in needs else None
+        text = TextFeatures(cohort.vocab, Words()) if "text" in needs else None
         return Context(cohort.vocab, ddi, toy_molecules(M) if "molecules" in needs else None, text)
 
     def build(self, cohort: Cohort, seed: int = 0, **settings) -> Recommender:
