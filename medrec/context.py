@@ -23,6 +23,7 @@ from medrec.types import MedrecError
 if TYPE_CHECKING:
     from medrec.chem.molecules import Molecules
     from medrec.graphs.interactions import Interactions
+    from medrec.text.features import TextFeatures
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ class Context:
         vocab: one vocabulary for each kind of code.
         ddi: ``(M, M)`` bool, symmetric, zero diagonal: which medications interact.
         molecules: for systems that need ``"molecules"``, otherwise ``None``.
-        text: for systems that need ``"text"``; no provider yet.
+        text: for systems that need ``"text"``: vectors of visits and of medications.
         graph: for systems that need ``"graph"``: who was given what at the visits that training sees.
     """
 
     vocab: dict[Kind, Vocabulary]
     ddi: Tensor
     molecules: Molecules | None = None
-    text: Any = None
+    text: TextFeatures | None = None
     graph: Interactions | None = None
 
     @property
@@ -52,7 +53,8 @@ class Context:
         """The same on another device."""
         molecules = None if self.molecules is None else self.molecules.to(device)
         graph = None if self.graph is None else self.graph.to(device)
-        return replace(self, ddi=self.ddi.to(device), molecules=molecules, graph=graph)
+        text = None if self.text is None else self.text.to(device)
+        return replace(self, ddi=self.ddi.to(device), molecules=molecules, text=text, graph=graph)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Asked:
     @property
     def molecules_per_class(self) -> int:
         return getattr(self.config, "molecules_per_class", 3)
+
+    @property
+    def encoder(self) -> str:
+        return getattr(self.config, "encoder", "tfidf")
 
     @property
     def stand_ins(self) -> Mapping[str, list[str]] | None:
@@ -118,6 +124,20 @@ def _build_molecules(asked: Asked) -> Molecules:
     return build(asked.classes, per_class=asked.molecules_per_class, only=asked.stand_ins)
 
 
+def _describe_text(asked: Asked) -> str:
+    from medrec.text import features
+
+    return features.described(asked.vocab, asked.encoder)
+
+
+def _build_text(asked: Asked) -> TextFeatures:
+    # Language models are loaded for those who need them.
+    from medrec.text.encoders import encoder
+    from medrec.text.features import TextFeatures, corpus
+
+    return TextFeatures(asked.vocab, encoder(asked.encoder, corpus(asked.vocab)))
+
+
 def _describe_graph(asked: Asked) -> str:
     # It follows from the cohort and from what training sees of it, and both are part of a run's key.
     return ""
@@ -132,6 +152,7 @@ def _graph(asked: Asked) -> Interactions:
 
 PROVIDERS: dict[str, Provider] = {
     "molecules": Provider(("medrec.chem.molecules",), _describe_molecules, _build_molecules),
+    "text": Provider(("medrec.text.features",), _describe_text, _build_text),
     "graph": Provider(("medrec.graphs.interactions",), _describe_graph, _graph),
 }
 """One for each need."""
@@ -184,6 +205,17 @@ def molecules_of(context: Context) -> Molecules:
     if context.molecules is None:
         raise MedrecError("This context holds no molecules, which the system needs; make it with context_for(...).")
     return context.molecules
+
+
+def text_of(context: Context) -> TextFeatures:
+    """The texts of a context, for systems that cannot do without.
+
+    Raises:
+        MedrecError: it holds none.
+    """
+    if context.text is None:
+        raise MedrecError("This context holds no texts, which the system needs; make it with context_for(...).")
+    return context.text
 
 
 def context_for(system: Any, config: Any, cohort: Cohort, ddi: Path | None = None) -> Context:

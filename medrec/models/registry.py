@@ -22,6 +22,7 @@ NAMES = (
     "molerec",
     "causalmed",
     "drugrec",
+    "nla-mmr",
     "bimorec",
     "most-popular",
     "repeat",

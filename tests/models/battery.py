@@ -26,6 +26,8 @@ from medrec.graphs.interactions import Interactions
 from medrec.metrics import jaccard
 from medrec.models.base import Network, Ranker, Recommender
 from medrec.models.registry import get
+from medrec.text.encoders import RandomVectors
+from medrec.text.features import TextFeatures
 from medrec.types import Ragged
 from tests.toys import random_cohort, toy_molecules
 
@@ -35,6 +37,14 @@ FLOAT = {"atol": 1e-6, "rtol": 1e-5}
 def scored_visits(network: Recommender, batch: VisitBatch) -> float:
     """What most losses are a mean over."""
     return float(network.scored(batch).sum())
+
+
+class Words(RandomVectors):
+    """Texts in sixteen dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__("code")
+        self.width = 16
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,9 @@ class Case:
         # Three of 36 pairs of the toy cohort: more than the six in a hundred that most systems put up with.
         for a, b in ((0, 1), (2, 4), (3, 5)):
             ddi[a, b] = ddi[b, a] = True
-        return Context(cohort.vocab, ddi, toy_molecules(M) if "molecules" in get(self.name).needs else None)
+        needs = get(self.name).needs
+        text = TextFeatures(cohort.vocab, Words()) if "text" in needs else None
+        return Context(cohort.vocab, ddi, toy_molecules(M) if "molecules" in needs else None, text)
 
     def build(self, cohort: Cohort, seed: int = 0, **settings) -> Recommender:
         system = get(self.name)

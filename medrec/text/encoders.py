@@ -1,0 +1,306 @@
+"""From texts to vectors: frozen language models, and controls that a language model must beat.
+
+NLA-MMR, eqs. 1 and 11: the vector of a text is the mean over its tokens of the last layer of a frozen language model.
+An encoder is named by a word:
+
+================  =======================================================================================
+``tfidf``         words counted, weighted by rarity, reduced by SVD: knows which words, not what they mean
+``random-code``   the mean of a fixed random vector of each code: knows which codes, reads no word
+``random-text``   a fixed random vector of each text: knows whether two texts are one and the same
+a folder          a model of ``transformers`` with its tokenizer
+``owner/name@r``  the same from the Hugging Face hub, at the revision ``r`` (a commit), which cannot change
+================  =======================================================================================
+
+Weights are read from safetensors alone, never from a pickle.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medrec import keys
+from medrec.progress import bar
+from medrec.types import MedrecError
+
+CONTROLS = ("tfidf", "random-code", "random-text")
+"""Encoders that are no language model."""
+WIDTH = 768
+"""Of the controls: that of the papers' language models."""
+TOKENS = 8192
+"""Of a batch, padding included."""
+LONGEST = 512
+"""Tokens of a text that a model reads, unless it reads fewer."""
+WORDS = (
+    "Name a folder with a model and its tokenizer, a model of the Hugging Face hub with its revision "
+    f"(owner/name@commit), or one of {', '.join(CONTROLS)}."
+)
+"""What an encoder may be, in messages."""
+ADVICE = (
+    "Download it elsewhere, make safetensors of its weights there (`AutoModel.from_pretrained(NAME)"
+    ".save_pretrained(FOLDER, safe_serialization=True)`, and the tokenizer likewise), and name the folder."
+)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A text, and what it speaks of.
+
+    Args:
+        text: of a template.
+        codes: that it names, in the order of the text, each with its kind: ``"diagnosis/9:4019"``.
+    """
+
+    text: str
+    codes: tuple[str, ...] = ()
+
+
+class Encoder(Protocol):
+    """Makes a vector of a sentence, the same in any company to 1e-6.
+
+    Attributes:
+        name: the word that it was asked for by.
+        width: d.
+        content: digest of all that decides its vectors.
+        longest: tokens that it reads of a text; 0 where it reads all.
+    """
+
+    name: str
+    width: int
+    content: str
+    longest: int
+
+    def encode(self, sentences: Sequence[Sentence]) -> NDArray[np.float32]:
+        """``(n, d)``."""
+
+    def lengths(self, sentences: Sequence[Sentence]) -> NDArray[np.int64]:
+        """Tokens of each text before anything is cut, ``(n,)``."""
+
+
+def mean_pooling(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real tokens of each text.
+
+    Source: NLA-MMR, eqs. 1 and 11 ("averaged pooling of the word embeddings").
+
+    Args:
+        states: ``(n, L, d)``, last layer of a language model.
+        mask: ``(n, L)``, 1 for real tokens.
+
+    Returns:
+        ``(n, d)``.
+
+    Example:
+        >>> states = torch.tensor([[[1.0, 3.0], [3.0, 1.0], [9.0, 9.0]]])
+        >>> mean_pooling(states, torch.tensor([[1, 1, 0]]))
+        tensor([[2., 2.]])
+    """
+    weights = mask.to(states.dtype)[..., None]
+    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class TfIdf:
+    """Words weighted by their rarity, rows of length 1, reduced by SVD.
+
+    Args:
+        corpus: texts from which it learns which words there are and how rare they are; no patient's text.  Where it
+            has fewer texts or words than :data:`WIDTH`, the other coordinates are 0.
+    """
+
+    name, longest = "tfidf", 0
+
+    def __init__(self, corpus: Iterable[str]) -> None:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        texts = sorted(set(corpus))
+        self.width, self.content = WIDTH, described("tfidf", texts)
+        self._words = TfidfVectorizer(norm="l2", smooth_idf=True)
+        rows = self._words.fit_transform(texts)
+        self._svd = TruncatedSVD(min(WIDTH, min(rows.shape) - 1), random_state=0).fit(rows)
+
+    def encode(self, sentences: Sequence[Sentence]) -> NDArray[np.float32]:
+        """``(n, d)``."""
+        if not sentences:
+            return np.zeros((0, self.width), dtype=np.float32)
+        found = self._svd.transform(self._words.transform([sentence.text for sentence in sentences]))
+        return np.pad(found, ((0, 0), (0, self.width - found.shape[1]))).astype(np.float32)
+
+    def lengths(self, sentences: Sequence[Sentence]) -> NDArray[np.int64]:
+        """Words of each text."""
+        split = self._words.build_tokenizer()
+        return np.array([len(split(sentence.text)) for sentence in sentences], dtype=np.int64)
+
+
+class RandomVectors:
+    """Fixed Gaussian vectors in the place of words; entries have the variance 1 / d.
+
+    Args:
+        of: ``"code"``, the mean over the codes that a sentence names, or ``"text"``, one for each text.
+    """
+
+    longest = 0
+
+    def __init__(self, of: str) -> None:
+        self.name, self.width, self._of = f"random-{of}", WIDTH, of
+        self.content = described(self.name, ())
+
+    def encode(self, sentences: Sequence[Sentence]) -> NDArray[np.float32]:
+        """``(n, d)``; 0 for a sentence that names no code."""
+        drawn: dict[str, NDArray[np.float64]] = {}
+        found = np.zeros((len(sentences), self.width), dtype=np.float32)
+        for row, sentence in zip(found, sentences, strict=True):
+            items = sentence.codes if self._of == "code" else (sentence.text,)
+            for item in items:
+                if item not in drawn:
+                    seed = int(keys.digest(self.name, item), 16)
+                    drawn[item] = np.random.default_rng(seed).standard_normal(self.width) / math.sqrt(self.width)
+                row += drawn[item] / len(items)
+        return found
+
+    def lengths(self, sentences: Sequence[Sentence]) -> NDArray[np.int64]:
+        """Codes, or one for each text."""
+        return np.array([len(s.codes) if self._of == "code" else 1 for s in sentences], dtype=np.int64)
+
+
+class LanguageModel:
+    """A frozen model of ``transformers``.
+
+    Args:
+        name: a folder, or ``owner/name@revision`` on the hub.
+        device: of the model.
+
+    Raises:
+        MedrecError: it cannot be had, or its weights are pickled.
+    """
+
+    def __init__(self, name: str, device: torch.device | str = "cpu") -> None:
+        self.name = name
+        self._device = torch.device(device)
+        self._model, self._tokenizer = _loaded(name)
+        self._model.eval().requires_grad_(False).to(self._device)
+        self.width = int(self._model.config.hidden_size)
+        self.longest = min(LONGEST, int(getattr(self._model.config, "max_position_embeddings", LONGEST)))
+        self.content = described(name, ())
+
+    def encode(self, sentences: Sequence[Sentence]) -> NDArray[np.float32]:
+        """``(n, d)``; texts of like length stand together, so that little is padded."""
+        tokens = self._tokens(sentences, cut=True)
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        found = np.zeros((len(tokens), self.width), dtype=np.float32)
+        shown = bar(total=len(tokens), desc=f"texts by {Path(self.name).name}", unit="text")
+        while order:
+            size = max(1, TOKENS // max(len(tokens[order[-1]]), 1))
+            rows, order = order[-size:], order[:-size]
+            found[rows] = self._batch([tokens[i] for i in rows]).cpu().numpy()
+            shown.update(len(rows))
+        shown.close()
+        return found
+
+    @torch.no_grad()
+    def _batch(self, tokens: list[list[int]]) -> Tensor:
+        """Padded behind and masked, ``(n, d)``."""
+        ids = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(one) for one in tokens], True, self._tokenizer.pad_token_id or 0
+        ).to(self._device)
+        length = torch.tensor([len(one) for one in tokens], device=self._device)
+        mask = (torch.arange(ids.shape[1], device=self._device) < length[:, None]).long()
+        return mean_pooling(self._model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+
+    def lengths(self, sentences: Sequence[Sentence]) -> NDArray[np.int64]:
+        """Tokens of each text before it is cut."""
+        return np.array([len(one) for one in self._tokens(sentences, cut=False)], dtype=np.int64)
+
+    def _tokens(self, sentences: Sequence[Sentence], cut: bool) -> list[list[int]]:
+        texts = [sentence.text for sentence in sentences]
+        if not texts:
+            return []
+        limit = {"truncation": True, "max_length": self.longest} if cut else {"truncation": False}
+        found: list[list[int]] = self._tokenizer(texts, verbose=False, **limit)["input_ids"]
+        return found
+
+
+def _loaded(name: str) -> tuple[Any, Any]:
+    """Model and tokenizer."""
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    where, revision = _place(name)
+    more: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **more)
+        model = AutoModel.from_pretrained(where, use_safetensors=True, **more)
+    except (OSError, ValueError, ImportError) as error:
+        if "safetensors" in str(error):
+            raise MedrecError(
+                f"{name} has no weights in safetensors, and pickled ones are never loaded. {ADVICE}"
+            ) from None
+        first = str(error).strip().splitlines()[0]
+        raise MedrecError(f"The language model {name!r} cannot be had ({first}). {WORDS}") from None
+    return model, tokenizer
+
+
+def _place(name: str) -> tuple[str, str | None]:
+    """Folder, or name on the hub and revision.
+
+    Raises:
+        MedrecError: neither.
+    """
+    local = Path(name).expanduser()
+    if name and local.is_dir():
+        return str(local), None
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+@[\w.-]+", name):
+        raise MedrecError(f"There is no encoder and no folder {name!r}. {WORDS}")
+    where, _, revision = name.partition("@")
+    return where, revision
+
+
+def described(name: str, corpus: Iterable[str]) -> str:
+    """Digest of all that decides the vectors of an encoder, without loading it.
+
+    Args:
+        name: as for :func:`encoder`.
+        corpus: what ``tfidf`` learns its words from.
+
+    Raises:
+        MedrecError: there is no such encoder.
+    """
+    if name == "tfidf":
+        return keys.digest(name, WIDTH, sorted(set(corpus)))
+    if name in CONTROLS:
+        return keys.digest(name, WIDTH)
+    where, revision = _place(name)
+    if revision is not None:
+        return keys.digest(where, revision, LONGEST)
+    files = [path for path in Path(where).iterdir() if path.suffix in (".safetensors", ".json", ".txt")]
+    return keys.digest(keys.files_digest(files, Path(where)), LONGEST)
+
+
+def encoder(name: str, corpus: Iterable[str], device: torch.device | str = "cpu") -> Encoder:
+    """The encoder of a name, see the module.
+
+    Args:
+        name: a word of :data:`CONTROLS`, a folder, or ``owner/name@revision`` of the hub.
+        corpus: what ``tfidf`` learns its words from.
+        device: of a language model.
+
+    Raises:
+        MedrecError: there is no such encoder.
+    """
+    if name == "tfidf":
+        return TfIdf(corpus)
+    if name in CONTROLS:
+        return RandomVectors(name.removeprefix("random-"))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a fork after use would print a warning
+    return LanguageModel(name, device)
