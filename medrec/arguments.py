@@ -106,7 +106,9 @@ def allowed(name: str, hint: Any) -> str:
     kind, within = _of(name, hint)
     if within is not None:
         return str(within)
-    return "true, false" if kind is bool else ", ".join(map(str, get_args(kind)))
+    if kind in (bool, str):
+        return "true, false" if kind is bool else "a name"
+    return ", ".join(map(str, get_args(kind)))
 
 
 def setting(where: str, name: str, value: Any, hint: Any) -> Any:

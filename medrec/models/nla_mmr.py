@@ -57,6 +57,7 @@ from medrec.nn.dropout import Dropout
 from medrec.nn.free_rows import FreeRows
 from medrec.nn.gin import GIN
 from medrec.nn.set_attention import masked_softmax
+from medrec.text.encoders import check_encoder
 from medrec.types import MedrecError
 
 LETTERS: dict[str, Kind] = {"d": "diagnosis", "p": "procedure", "s": "symptom"}
@@ -76,7 +77,7 @@ class NLAMMRConfig(TrainingConfig):
     fusion_activation: Literal["none", "gelu"] = "none"  # eq. 4; released code GELU and dropout .1
     loss_reduction: Literal["sum", "mean"] = "sum"  # eqs. 15 and 16, over medications; released code mean
     bce_weight: Share = 0.95  # paper, alpha
-    history_visits: int = 3  # at most, the latest ones; released code 2 on MIMIC-III, 3 on MIMIC-IV
+    history_visits: Few = 3  # at most, the latest ones; released code 2 on MIMIC-III, 3 on MIMIC-IV
     history_as: Literal["text", "codes"] = "text"  # ours
     streams: Literal["dps", "ps", "ds", "dp"] = "dps"  # table 3; the joint text has all three in any case
     use_graph: bool = True  # table 3
@@ -92,6 +93,7 @@ class NLAMMRConfig(TrainingConfig):
     batch_size: int = 16  # patients a step; ours
 
     def __post_init__(self) -> None:
+        check_encoder("NLA-MMR", self.encoder)
         if not (self.use_graph or self.use_description):
             raise MedrecError("NLA-MMR: a medication needs its graph or its description, use_graph or use_description.")
 

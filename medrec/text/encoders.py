@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medrec import keys
+from medrec.arguments import shown
 from medrec.progress import bar
 from medrec.types import MedrecError
 
@@ -236,7 +237,7 @@ def _loaded(name: str) -> tuple[Any, Any]:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    where, revision = _place(name)
+    where, revision = _found(name)
     more: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **more)
@@ -251,19 +252,35 @@ def _loaded(name: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _place(name: str) -> tuple[str, str | None]:
-    """Folder, or name on the hub and revision.
+def check_encoder(where: str, name: Any) -> None:
+    """Refuse a word that names no encoder, without looking for a model on the hub.
+
+    Args:
+        where: whose setting, for the message.
+        name: as for :func:`encoder`.
 
     Raises:
-        MedrecError: neither.
+        MedrecError: it is none of the three kinds of names.
     """
-    local = Path(name).expanduser()
-    if name and local.is_dir():
-        return str(local), None
+    if not isinstance(name, str) or (name not in CONTROLS and _place(name) is None):
+        raise MedrecError(f"{where}: encoder is {shown(name)}. {WORDS}")
+
+
+def _place(name: str) -> tuple[str, str | None] | None:
+    """Folder, or name on the hub and revision; None where it is neither."""
+    if name.strip() and Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser()), None
     if not re.fullmatch(r"[\w.-]+/[\w.-]+@[\w.-]+", name):
-        raise MedrecError(f"There is no encoder and no folder {name!r}. {WORDS}")
+        return None
     where, _, revision = name.partition("@")
     return where, revision
+
+
+def _found(name: str) -> tuple[str, str | None]:
+    check_encoder("Texts", name)
+    place = _place(name)
+    assert place is not None
+    return place
 
 
 def described(name: str, corpus: Iterable[str]) -> str:
@@ -280,7 +297,7 @@ def described(name: str, corpus: Iterable[str]) -> str:
         return keys.digest(name, WIDTH, sorted(set(corpus)))
     if name in CONTROLS:
         return keys.digest(name, WIDTH)
-    where, revision = _place(name)
+    where, revision = _found(name)
     if revision is not None:
         return keys.digest(where, revision, LONGEST)
     files = [path for path in Path(where).iterdir() if path.suffix in (".safetensors", ".json", ".txt")]

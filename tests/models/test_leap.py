@@ -65,8 +65,12 @@ def test_padding_takes_no_attention():
 NOW = {"sees_past": (), "sees_now": ("diagnosis",)}
 
 
+GREEDY = {"writing": "greedy"}
+"""As published."""
+
+
 class TestPaper(Battery):
-    case = Case("leap", **NOW)
+    case = Case("leap", GREEDY, **NOW)
 
 
 class TestOfficial(Battery):
@@ -76,7 +80,7 @@ class TestOfficial(Battery):
 
 
 class TestRareFirst(Battery):
-    case = Case("leap", {"order": "rare_first"}, **NOW)
+    case = Case("leap", GREEDY | {"order": "rare_first"}, **NOW)
 
 
 class TestChain(Battery):
@@ -100,7 +104,7 @@ def spread(network):
 )
 def test_batched_equals_one_step_of_one_visit_at_a_time(settings):
     cohort = random_cohort(8, seed=2)
-    case = Case("leap", settings)
+    case = Case("leap", GREEDY | settings)
     network, context = spread(case.build(cohort)).eval(), case.context(cohort)
     network.prepare(cohort, np.arange(8), context)
     batch = VisitBatch.build(cohort, np.arange(8))
@@ -166,7 +170,7 @@ def test_batched_equals_one_step_of_one_visit_at_a_time(settings):
 
 def test_the_loss_is_teacher_forced_in_both_modes():
     cohort = random_cohort(8, seed=2)
-    case = Case("leap", {"dropout": 0.0})
+    case = Case("leap", GREEDY | {"dropout": 0.0})
     network, context = case.build(cohort), case.context(cohort)
     batch = VisitBatch.build(cohort, np.arange(8))
     with torch.no_grad():
@@ -176,12 +180,12 @@ def test_the_loss_is_teacher_forced_in_both_modes():
 
 def test_lists_have_no_repeats_and_end():
     cohort = random_cohort(20, seed=4)
-    case = Case("leap")
+    case = Case("leap", GREEDY)
     network = spread(case.build(cohort)).eval()
     batch = VisitBatch.build(cohort, np.arange(20))
     with torch.no_grad():
         written = network.write(batch, batch.visit_mask)
-        sets = network.recommend(batch, Case("leap").context(cohort))[batch.visit_mask]
+        sets = network.recommend(batch, Case("leap", GREEDY).context(cohort))[batch.visit_mask]
     for steps, chosen in zip(written.lists.tolist(), sets, strict=True):
         listed = [m for m in steps if m < 9]
         assert len(listed) == len(set(listed))
@@ -204,7 +208,7 @@ def test_true_lists_in_each_order():
         ("record", np.zeros(9)),
         ("class_code", np.arange(9)),
     ):
-        case = Case("leap", {"order": order})
+        case = Case("leap", GREEDY | {"order": order})
         network = case.build(cohort)
         network.prepare(cohort, np.arange(30), case.context(cohort))
         lists = network.lists(batch)
@@ -220,14 +224,14 @@ def test_true_lists_in_each_order():
 
 def test_counts_come_from_training_patients():
     cohort = random_cohort(30, seed=6)
-    case = Case("leap")
+    case = Case("leap", GREEDY)
     few, all_of_them = case.build(cohort), case.build(cohort)
     few.prepare(cohort, np.arange(5), case.context(cohort))
     all_of_them.prepare(cohort, np.arange(30), case.context(cohort))
     lengths = cohort.select(np.arange(5)).codes["medication"].lengths
     assert int(few.longest) == int(np.ceil(np.quantile(lengths, 0.95)))
     assert not torch.equal(few.rank, all_of_them.rank)
-    limited = Case("leap", {"max_len": 2}).build(cohort)
+    limited = Case("leap", GREEDY | {"max_len": 2}).build(cohort)
     limited.prepare(cohort, np.arange(30), case.context(cohort))
     assert int(limited.longest) == 2
     with torch.no_grad():
@@ -241,7 +245,7 @@ def test_overwriting_changes_nothing_under_linear_attention_only():
     for attention, same in (("linear", True), ("additive", False)):
         outputs, losses = [], []
         for keep in (True, False):
-            case = Case("leap", {"attention": attention, "keep_attention": keep})
+            case = Case("leap", GREEDY | {"attention": attention, "keep_attention": keep})
             network, context = spread(case.build(cohort, seed=1)), case.context(cohort)
             logits, scored = output(network, cohort, context)
             outputs.append(logits[scored])
@@ -256,7 +260,7 @@ def test_attention_looks_at_every_diagnosis_at_every_step():
     """Also at the second step, and, when additive, in another way."""
     cohort = random_cohort(6, seed=8)
     for keep in (True, False):
-        case = Case("leap", {"keep_attention": keep})
+        case = Case("leap", GREEDY | {"keep_attention": keep})
         network = spread(case.build(cohort)).eval()
         batch = VisitBatch.build(cohort, np.arange(6))
         with torch.no_grad():
@@ -276,7 +280,7 @@ def test_a_ceiling_on_length_is_a_ceiling_on_jaccard():
     full = np.ones((cohort.n_visits, 9), dtype=bool)
     all_given = Ragged(np.arange(cohort.n_visits + 1) * 9, np.nonzero(full)[1])
     cohort = replace(cohort, codes={**cohort.codes, "medication": all_given})
-    case = Case("leap", {"max_len": 6})
+    case = Case("leap", GREEDY | {"max_len": 6})
     network = case.build(cohort).eval()
     with torch.no_grad():
         network.output.bias[10] = -100  # never ends on its own
@@ -287,7 +291,7 @@ def test_a_ceiling_on_length_is_a_ceiling_on_jaccard():
 
 def test_reasons_are_weights_of_the_diagnoses():
     cohort = random_cohort(12, seed=3)
-    case = Case("leap")
+    case = Case("leap", GREEDY)
     network, context = spread(case.build(cohort)).eval(), case.context(cohort)
     batch = VisitBatch.build(cohort, np.array([2]))
     with torch.no_grad():
@@ -302,9 +306,11 @@ def test_reasons_are_weights_of_the_diagnoses():
     np.testing.assert_allclose(totals.to_numpy(), 1, atol=1e-6)
 
 
-def test_official_is_the_four_switches():
+def test_official_is_the_four_switches_and_the_greedy_list():
     paper, official = get("leap").configure("paper"), get("leap").configure("official")
-    assert official == replace(paper, attention="linear", keep_attention=False, order="record", max_len=20)
+    assert official == replace(
+        paper, attention="linear", keep_attention=False, order="record", writing="greedy", max_len=20
+    )
 
 
 def padded_loss(network, batch):
@@ -335,7 +341,7 @@ def padded_loss(network, batch):
 @pytest.mark.parametrize("settings", [{}, {"attention": "linear"}, {"keep_attention": False}, {"order": "class_code"}])
 def test_a_step_is_that_of_padded_tensors(settings):
     cohort = random_cohort(12, seed=11, n_diagnoses=30)
-    case = Case("leap", {"dropout": 0.0, **settings})
+    case = Case("leap", GREEDY | {"dropout": 0.0, **settings})
     network, context = spread(case.build(cohort)).train(), case.context(cohort)
     network.prepare(cohort, np.arange(12), context)
     batch = VisitBatch.build(cohort, np.arange(12))
@@ -344,7 +350,7 @@ def test_a_step_is_that_of_padded_tensors(settings):
 
 def test_visits_without_diagnoses_attend_to_nothing():
     cohort = recode(random_cohort(8, seed=2), "diagnosis", lambda rows: np.zeros_like(rows), np.arange(5))
-    case = Case("leap", {"dropout": 0.0})
+    case = Case("leap", GREEDY | {"dropout": 0.0})
     network, context = case.build(cohort).train(), case.context(cohort)
     batch = VisitBatch.build(cohort, np.arange(8))
     same_step(network, padded_loss(network, batch), context, batch)

@@ -11,6 +11,7 @@ from medrec import arguments
 from medrec.models.base import TrainingConfig
 from medrec.models.registry import get, systems
 from medrec.models.settings import settings_of
+from medrec.text.encoders import CONTROLS
 from medrec.types import MedrecError
 
 
@@ -105,7 +106,8 @@ def test_a_number_in_its_range_is_taken_and_so_is_its_text(system, name):
 @pytest.mark.parametrize(("system", "name"), OTHERS)
 def test_a_word_that_a_setting_cannot_be_is_refused_and_all_that_it_can_be_are_taken(system, name):
     kind = kinds(get(system))[name][0]
-    taken = [True, False, "true", "no", 1, "0"] if kind is bool else get_args(kind)
+    words = CONTROLS if kind is str else get_args(kind)  # the one free word names an encoder of texts
+    taken = [True, False, "true", "no", 1, "0"] if kind is bool else words
     for value in taken:
         found = getattr(get(system).configure(settings={name: value}), name)
         assert found in ((True, False) if kind is bool else taken)
@@ -114,7 +116,8 @@ def test_a_word_that_a_setting_cannot_be_is_refused_and_all_that_it_can_be_are_t
             get(system).configure(settings={name: value})
         message = str(raised.value)
         assert message.startswith(f"{get(system).label}: {name} is {arguments.shown(value)}")
-        assert "must be true or false" in message if kind is bool else repr(taken[0]) in message
+        told = "must be true or false" if kind is bool else taken[0] if kind is str else repr(taken[0])
+        assert told in message
         assert "\n" not in message
 
 
