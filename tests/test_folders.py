@@ -24,6 +24,18 @@ def test_a_folder_is_sealed_and_replaced_as_a_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thing"]
 
 
+def test_what_is_there_already_stays_for_those_who_are_reading_it(tmp_path):
+    place = tmp_path / "thing"
+    write(place, "one")
+    before = (place / "a.txt").stat().st_ino
+    write(place, "one")
+    assert (place / "a.txt").stat().st_ino == before
+    (place / "a.txt").write_text("harm")
+    write(place, "one")
+    assert damage(place) is None
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+
+
 def test_a_failure_leaves_what_was_there(tmp_path):
     place = tmp_path / "thing"
     write(place, "one")
