@@ -3,13 +3,11 @@
 NLA-MMR, eqs. 1 and 11: the vector of a text is the mean over its tokens of the last layer of a frozen language model.
 An encoder is named by a word:
 
-================  =======================================================================================
-``tfidf``         words counted, weighted by rarity, reduced by SVD: knows which words, not what they mean
-``random-code``   the mean of a fixed random vector of each code: knows which codes, reads no word
-``random-text``   a fixed random vector of each text: knows whether two texts are one and the same
-a folder          a model of ``transformers`` with its tokenizer
-``owner/name@r``  the same from the Hugging Face hub, at the revision ``r`` (a commit), which cannot change
-================  =======================================================================================
+* ``tfidf``: words counted, weighted by rarity, reduced by SVD: knows which words, not what they mean;
+* ``random-code``: the mean of a fixed random vector of each code: knows which codes, reads no word;
+* ``random-text``: a fixed random vector of each text: knows whether two texts are one and the same;
+* a folder: a model of ``transformers`` with its tokenizer;
+* ``owner/name@commit``: the same from the Hugging Face hub, at a commit, which cannot change.
 
 Weights are read from safetensors alone, never from a pickle.
 """

@@ -4,15 +4,11 @@ Templates, version :data:`VERSION`.  A visit gives one text for each kind of cod
 that are known when medications are chosen; NLA-MMR prints none of its templates.  Codes stand in their own order, so
 that the order of a table changes nothing, each by its title:
 
-=============  ===================================================================
-stream         text
-=============  ===================================================================
-``diagnosis``   ``Diagnoses: Atrial fibrillation; Acute kidney failure, unspecified.``
-``procedure``   ``Procedures: Venous catheterization.``
-``symptom``     ``Symptoms: Chest pain; dyspnoea.``
-``medication``  ``Medications: High-ceiling diuretics; Beta blocking agents.``
-``joint``       those of diagnoses, procedures and symptoms, parted by a blank
-=============  ===================================================================
+* ``diagnosis``: ``Diagnoses: Atrial fibrillation; Acute kidney failure, unspecified.``
+* ``procedure``: ``Procedures: Venous catheterization.``
+* ``symptom``: ``Symptoms: chest pain; dyspnoea.``
+* ``medication``: ``Medications: high-ceiling diuretics; beta blocking agents.``
+* ``joint``: those of diagnoses, procedures and symptoms, parted by a blank.
 
 A stream without a code says ``none``; a kind that a cohort does not record at all has no stream (eICU: procedures).
 A medication is its class name and the description of :mod:`medrec.knowledge.classes`.
