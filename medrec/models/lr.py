@@ -40,7 +40,7 @@ KINDS: tuple[Kind, ...] = ("diagnosis", "procedure")
 class LRConfig:
     """Settings of LR."""
 
-    # Inverse strength of the penalty: ours, by validation at 6 350 patients (grid "rates") and at 577 (`medrec tune lr
+    # Inverse strength of the penalty: ours, by validation at 6 350 patients and at 577 (`medrec tune lr
     # --cohort synthetic`); demos of under 100 prefer .3 and .5, by less than .01 Jaccard.  scikit-learn's default: 1
     C: Penalty = 0.1
     threshold: float = 0.5  # released scripts
