@@ -1028,7 +1028,7 @@ page.glue(
 # A network that was given one setting and a rival that was given forty are no equals, whatever the table says.
 # Here all get the same: {glue:text}`n_starts` starts, the declared setting and others drawn at random, and {glue:text}`search_steps:,` optimiser steps for each start that gets to the end.
 # A ninth of the steps decides which third goes on, a third of them which {glue:text}`n_finalists` are trained to the end; validation patients alone are asked ({py:mod}`medrec.lab.tune`).
-# The winner is what the system is declared with, and what its rows are trained with; a search is therefore of the code before that.
+# The winner is what the system is declared with from then on: a search is of the code before that, and rows above that are made by older code have the setting before.
 
 # %% tags=["hide-input"]
 HEADS = {
@@ -1070,7 +1070,7 @@ page.glue(
     n_starts=tune.TRIALS,
     search_steps=tune.STEPS,
     n_finalists=tune.LEAST,
-    unsearched=", ".join(unsearched) or "none",
+    unsearched=page.about(records, ", ".join(unsearched) or "none", patients=n_tested),
 )
 show(
     page.table(
@@ -1078,12 +1078,13 @@ show(
         caption="The search: Jaccard of validation patients at each system's own threshold, of the setting that was declared before, as far as it came, and of the winner. "
         "One seed, no interval: neighbours may differ by noise. RETAIN and MICRON are judged on later visits, so rows cannot be compared with each other.",
         digits={"former setting": 3, "winner": 3, "rate": 5, "weight decay": 5},
-    )
+    ),
+    patients=n_tested,
 )
 
 # %% [markdown]
 # Not searched yet, and with the setting that one learning rate of four gave them: {glue:text}`unsearched`.
-# On the visits that all score, these rows end below popularity, which has one list for everybody: {glue:text}`sunk`.
+# On the visits that all score, these rows of the table above end below popularity, which has one list for everybody: {glue:text}`sunk`.
 #
 # ### A lead, and its reason
 #

@@ -91,7 +91,7 @@ class COGNetConfig(TrainingConfig):
     max_len: Count = 45  # medications at most on a list of beam or greedy; released code
     threshold: float = 0.4  # of chain and samples: from which a medication is recommended; ours
     batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
-    learning_rate: float = 1e-3  # chosen on validation, grid `rates`; released code the same, 16 patients a step
+    learning_rate: float = 1e-3  # ours, of four tried on validation; released code the same, 16 patients a step
     epochs: int = 10  # at most; ours, see `batch_size`
 
     def __post_init__(self) -> None:

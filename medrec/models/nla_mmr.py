@@ -68,7 +68,7 @@ LETTERS: dict[str, Kind] = {"d": "diagnosis", "p": "procedure", "s": "symptom"}
 class NLAMMRConfig(TrainingConfig):
     """Settings of NLA-MMR."""
 
-    encoder: str = "tfidf"  # frozen; see medrec.text.encoders
+    encoder: str = "tfidf"  # ours, frozen; paper BioBERT and four others, see medrec.text.encoders
     size: Width = 256  # of queries, keys and the joint space; paper, d_K
     molecule_size: Width = 64  # paper, d_s
     gin_layers: Few = 4  # paper; released code 5

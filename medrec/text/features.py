@@ -160,7 +160,8 @@ class TextFeatures:
             return
         sentences = [self._sentence(stream, named) for stream, named in wanted]
         texts = keys.digest([[sentence.text, sentence.codes] for sentence in sentences])
-        folder = cache_dir() / "text" / keys.digest(templates.VERSION, self.encoder.content, texts)
+        code = keys.codes(keys.closure([encoders.__name__], keys.in_rooms("text")))
+        folder = cache_dir() / "text" / keys.digest(code, self.encoder.content, texts)
         found = _stored(folder)
         if found is None:
             found = self._encoded(sentences)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from medrec import paths
 from medrec.data.batch import VisitBatch
-from medrec.text import features
-from medrec.text.encoders import RandomVectors, TfIdf
+from medrec.text import features, templates
+from medrec.text.encoders import CONTROLS, RandomVectors, TfIdf
 from medrec.text.features import STREAMS, TextFeatures, corpus, described
 from tests.models.battery import recode
 from tests.toys import random_cohort
@@ -136,5 +135,16 @@ def test_titles_and_encoder_are_part_of_what_they_are(cohort):
     other = {**cohort.vocab, "diagnosis": replace(cohort.vocab["diagnosis"], titles=titles)}
     known = {described(cohort.vocab, "tfidf"), described(cohort.vocab, "random-code"), described(other, "random-code")}
     assert len(known) == 3
-    assert described(cohort.vocab, "random-code") in known
-    assert paths.cache_dir().exists()
+
+
+def test_a_changed_description_of_a_class_is_noticed_by_every_encoder(cohort, monkeypatch):
+    before = {name: described(cohort.vocab, name) for name in CONTROLS}
+    monkeypatch.setattr(templates, "class_texts", lambda codes: [f"{code}, in other words" for code in codes])
+    assert [name for name in CONTROLS if described(cohort.vocab, name) == before[name]] == []
+
+
+def test_vectors_of_other_code_are_not_taken(cohort, cache, monkeypatch):
+    TextFeatures(cohort.vocab, RandomVectors("code")).read(cohort)
+    monkeypatch.setattr(features.keys, "codes", lambda modules: {"medrec.text.encoders": "other"})
+    TextFeatures(cohort.vocab, RandomVectors("code")).read(cohort)
+    assert len(list(cache.iterdir())) == 2
