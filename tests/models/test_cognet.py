@@ -345,10 +345,10 @@ def one_at_a_time(network, cohort, context, b, t, batch):
 
 @pytest.mark.parametrize("settings", [{}, {"beam": 1}, {"order": "record", "max_len": 3}])
 def test_batched_equals_one_word_of_one_visit_at_a_time(settings):
-    cohort = random_cohort(8, seed=2)
+    cohort = random_cohort(4, seed=2)
     system = case(**settings)
     network, context = spread(system.build(cohort)), system.context(cohort)
-    batch = VisitBatch.build(cohort, np.arange(8))
+    batch = VisitBatch.build(cohort, np.arange(4))
     M, beam, rank = 9, network.config.beam, network.rank.tolist()
 
     def say(b, t, words):
