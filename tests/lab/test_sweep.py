@@ -326,9 +326,9 @@ def test_rows_that_were_swept_are_kept(cohort, tmp_path, monkeypatch):
 KILLED = f"""
 rows:
   - {{key: popularity, system: popularity}}
-  - {{key: retain, label: RETAIN, system: retain, settings: {{epochs: 12, size: 16, patience: 100}}}}
-  - {{key: toy, label: Toy, system: '{TOY}', settings: {{epochs: 8}}}}
-  - {{key: leap, label: LEAP, system: leap, settings: {{epochs: 6, size: 16}}}}
+  - {{key: retain, label: RETAIN, system: retain, settings: {{epochs: 6, size: 16, patience: 100}}}}
+  - {{key: toy, label: Toy, system: '{TOY}', settings: {{epochs: 4}}}}
+  - {{key: leap, label: LEAP, system: leap, settings: {{epochs: 3, size: 16}}}}
   - {{key: lr, label: LR, system: lr}}
 """
 
@@ -402,7 +402,7 @@ def test_killed_at_random_moments_and_restarted_it_ends_as_undisturbed(tmp_path,
     finally:
         torch.set_num_threads(threads)
     chance = random.Random(20)
-    kills = sum(killed_after(command(grid, disturbed), disturbed, chance.randint(1, 25)) for _ in range(2))
+    kills = sum(killed_after(command(grid, disturbed), disturbed, chance.randint(1, 12)) for _ in range(2))
     assert kills == 2, "it ended before it could be killed: give it more to do"
     broken_off = [folder for folder in disturbed.rglob("*.checkpoint") if folder.is_dir()]
     assert broken_off, "no training was broken off"
