@@ -189,6 +189,7 @@ SYSTEM = System(
     config=MultiVAEConfig,
     task="ranking",
     sees="medications of earlier visits",
+    small={"batch_size": 16},
     variants=VARIANTS,
     needs=("graph",),
     citation="liang2018multivae",

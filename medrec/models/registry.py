@@ -26,6 +26,8 @@ NAMES = (
     "bimorec",
     "most-popular",
     "repeat",
+    "ease",
+    "past-lr",
     "multivae",
     "cdae",
     "diffrec",

@@ -169,7 +169,7 @@ def test_strangers_need_a_rule():
 
 def test_weights_are_as_wide_as_the_units_ask_for():
     cohort = CASE.cohort(10, seed=5)
-    ends = [float(CASE.build(cohort, activation=a).encoder.weight.abs().max()) for a in ("sigmoid", "relu")]
+    ends = [CASE.build(cohort, activation=a).encoder.weight.abs().max().item() for a in ("sigmoid", "relu")]
     bound = (6 / (9 + 16)) ** 0.5
     assert ends[0] == pytest.approx(4 * bound, rel=0.05)
     assert ends[1] == pytest.approx(bound, rel=0.05)
