@@ -96,5 +96,5 @@ SYSTEM = System(
     sees="medications of earlier visits",
     citation="steck2019ease",
     small={"penalty": 100.0},
-    searched={"penalty": (1.0, 5.0, 20.0, 50.0, 100.0, 200.0, 1000.0, 5000.0)},
+    searched={"penalty": (1.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 300.0, 1000.0, 2000.0, 5000.0)},
 )

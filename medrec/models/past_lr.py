@@ -119,6 +119,6 @@ SYSTEM = System(
     cls=PastLR,
     config=PastLRConfig,
     sees="diagnoses, procedures and medications of earlier visits; skips first visits",
-    searched={"C": (0.003, 0.01, 0.1, 0.3, 1.0)},
+    searched={"C": (0.001, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)},
     sees_today=lambda config: False,
 )

@@ -23,6 +23,7 @@ from medrec.models.registry import get, systems
 from medrec.tasks.ranking import HOLD_OUT, HOUSE, PROTOCOLS
 from medrec.training import Plan, fitted, load_system, train
 from medrec.types import Ragged
+from tests.models.battery import frozen
 from tests.toys import real_classes
 
 RANKERS = [system.name for system in systems("ranking")]
@@ -164,6 +165,19 @@ def test_a_training_that_paused_goes_on_to_the_same_bytes(cohort, name, variant,
     assert [row["loss"] for row in resumed.progress.history] == [row["loss"] for row in whole.progress.history]
     same_bytes(whole.state(), resumed.state())
     assert scores.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_epoch_is_drawn_otherwise_and_the_same_one_again(cohort, name):
+    network, _, exam = made(name, cohort)
+    one, again, next_one, other_seed = (
+        [frozen(batch) for batch in network.batches(exam.data, exam.train, order)]
+        for order in ([0, 1], [0, 1], [0, 2], [1, 1])
+    )
+    assert one == again
+    assert one != next_one
+    assert one != other_seed
+    assert next_one != other_seed
 
 
 # -- what it may know --------------------------------------------------------------------------------------------------
