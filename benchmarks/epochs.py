@@ -1,8 +1,8 @@
 """Seconds of one training epoch of every network at 6 350 patients, and of the fit of every estimator, against budgets.
 
 Usage: ``python benchmarks/epochs.py [SYSTEM ...]``; default all. Pre-training and other preparations are not counted.
-``python benchmarks/epochs.py --keep`` measures all and keeps the rows, which chapters show. The machine should have
-nothing else to do.
+``python benchmarks/epochs.py --keep`` measures all and keeps the rows, which chapters show. Rankers are measured by
+``rankers.py``. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def main(names: list[str], keep: bool) -> int:
     train = split_patients(cohort.n_patients, 0).train
     print(f"{len(train)} training patients, {cohort.n_medications} medications, {torch.get_num_threads()} threads")
     missed, rows = False, []
-    measured = [s for s in map(registry.get, names or registry.NAMES) if s.seconds_per_epoch or s.name in FITS]
+    chosen = [s for s in map(registry.get, names or registry.NAMES) if s.task == "visits"]
+    measured = [s for s in chosen if s.seconds_per_epoch or s.name in FITS]
     for system, settings in [(m, s) for m in measured for s in ({}, EXPLAINED.get(m.name)) if s is not None]:
         budget = system.seconds_per_epoch or FITS[system.name]
         label = ", ".join([system.label, *(f"{k} {v}" for k, v in settings.items())])

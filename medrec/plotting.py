@@ -41,7 +41,7 @@ class Look:
     linestyle: str | tuple
 
 
-_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)))
+_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)))
 _FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (BLUE, (("LR", "o"), ("ECC", "s"))),
     (GREEN, (("RETAIN", "o"), ("LEAP", "s"), ("MICRON", "^"))),
@@ -58,6 +58,8 @@ _FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("prescribed", "+"),
             ("most popular", "^"),
             ("repeat", "v"),
+            ("EASE", "o"),
+            ("past LR", "P"),
         ),
     ),
 )

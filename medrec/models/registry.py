@@ -26,6 +26,11 @@ NAMES = (
     "bimorec",
     "most-popular",
     "repeat",
+    "ease",
+    "past-lr",
+    "multivae",
+    "cdae",
+    "diffrec",
 )
 """Systems in the order of the book; each is declared by ``medrec/models/<name>.py``."""
 

@@ -257,6 +257,7 @@ def recoded(cohort):
         ("popularity", {}),
         ("last-visit", {}),
         ("lr", {}),
+        ("past-lr", {}),
         ("ecc", {"n_chains": 1}),
         ("retain", FAST),
         ("retain", FAST | {"inputs": "with_current"}),

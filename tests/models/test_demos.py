@@ -27,9 +27,9 @@ def cohort(request):
     return records.select(np.sort(np.argsort(-visits, kind="stable")[:PATIENTS]))
 
 
-def trained(name, cohort):
+def trained(name, cohort, **more):
     settings = SMALL.get(name, {"epochs": 1} if get(name).is_network else {})
-    return Run.load(train(name, cohort, settings=settings).folder)
+    return Run.load(train(name, cohort, settings=settings, **more).folder)
 
 
 def jaccard_by_hand(rows):
@@ -84,3 +84,22 @@ def test_a_ranker_is_stored_and_says_why_it_cannot_recommend(name, cohort):
     assert run.predictions(cohort)["score"].is_finite().all()
     with pytest.raises(MedrecError, match="knows nothing of a new one"):
         recommend(run, diagnoses=codes(cohort, 0)["diagnoses"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [system.name for system in systems("ranking")])
+def test_a_ranker_finds_held_out_medications_of_every_patient(name, cohort):
+    run = trained(name, cohort, protocol="hold-out")
+    frame, answers = run.predictions(cohort), run.answers["test"]
+    given = [
+        np.unique(np.concatenate([cohort.codes["medication"][v] for v in range(*cohort.visit_offsets[p : p + 2])]))
+        for p in range(cohort.n_patients)
+    ]
+    held = frame.filter("prescribed").group_by("patient").len().sort("patient")
+    expected = {p: int(0.2 * len(own) + 0.5) for p, own in enumerate(given)}
+    assert dict(held.iter_rows()) == {p: n for p, n in expected.items() if n}
+    # Nothing is listed that it was shown, and what was held out is among what the patient was given.
+    listed = dict(frame.group_by("patient").len().iter_rows())
+    assert listed == dict(enumerate((~answers.seen).sum(1).tolist()))
+    assert all(set(np.flatnonzero(answers.target[p])) <= set(own.tolist()) for p, own in enumerate(given))
+    assert 0 < run.evaluation().summary()["recall_10"] <= run.evaluation().summary()["recall_20"] <= 1
