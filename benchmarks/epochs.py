@@ -1,5 +1,7 @@
 """Seconds of one training epoch of every network at 6 350 patients, and of the fit of every estimator, against budgets.
 
+Systems for visits; ``rankers.py`` has the others.
+
 Usage: ``python benchmarks/epochs.py [SYSTEM ...]``; default all. Pre-training and other preparations are not counted.
 ``python benchmarks/epochs.py --keep`` measures all and keeps the rows, which chapters show. The machine should have
 nothing else to do.
@@ -40,6 +42,7 @@ def main(names: list[str], keep: bool) -> int:
     print(f"{len(train)} training patients, {cohort.n_medications} medications, {torch.get_num_threads()} threads")
     missed, rows = False, []
     measured = [s for s in map(registry.get, names or registry.NAMES) if s.seconds_per_epoch or s.name in FITS]
+    measured = [s for s in measured if s.task == "visits"]
     for system, settings in [(m, s) for m in measured for s in ({}, EXPLAINED.get(m.name)) if s is not None]:
         budget = system.seconds_per_epoch or FITS[system.name]
         label = ", ".join([system.label, *(f"{k} {v}" for k, v in settings.items())])

@@ -26,6 +26,9 @@ NAMES = (
     "bimorec",
     "most-popular",
     "repeat",
+    "kgcn",
+    "kgat",
+    "kgin",
 )
 """Systems in the order of the book; each is declared by ``medrec/models/<name>.py``."""
 
