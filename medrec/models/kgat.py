@@ -255,7 +255,8 @@ class KGAT(Ranker):
 
     def reset_parameters(self) -> None:
         """Xavier."""
-        for layer in self.layers:
+        for layer in self.layers.children():
+            assert isinstance(layer, BiInteraction)
             layer.reset_parameters()
         nn.init.xavier_uniform_(self.nodes)
         nn.init.xavier_uniform_(self.relations)
@@ -316,7 +317,8 @@ class KGAT(Ranker):
             part = part[joint[part, 1].argsort(kind="stable")]
             head, relation, tail = joint[part].T
             counts = tuple(np.bincount(relation, minlength=R).tolist())
-            yield TripletStep(*(torch.from_numpy(x.copy()) for x in (head, tail, other[part])), counts)
+            heads, tails, others = (torch.from_numpy(x.copy()) for x in (head, tail, other[part]))
+            yield TripletStep(heads, tails, others, counts)
 
     # -- forward
 
@@ -327,7 +329,8 @@ class KGAT(Ranker):
             edges: of the joint graph.
             attention: ``(E,)``.
         """
-        x, found = self.nodes, [self.nodes]
+        x: Tensor = self.nodes
+        found = [x]
         for layer in self.layers:
             # What is stored has length 1; what goes on has not.
             x = self.dropout(layer(x, weighted_sums(x, attention, edges)))

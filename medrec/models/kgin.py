@@ -296,7 +296,8 @@ class KGIN(Ranker):
         share = kept / number.clamp(min=1)[edges.head]
         reasons = intents(self.weights, self.relations)
         keys = self.latent if config.user_intent == "latent" else reasons
-        patients, entities = self.patients, self.entities
+        patients: Tensor = self.patients
+        entities: Tensor = self.entities
         all_patients, all_entities = patients, entities
         for _ in range(config.n_layers):
             gathered = given @ entities[: self.n_items]
