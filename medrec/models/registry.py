@@ -29,6 +29,7 @@ NAMES = (
     "kgcn",
     "kgat",
     "kgin",
+    "diffkg",
 )
 """Systems in the order of the book; each is declared by ``medrec/models/<name>.py``."""
 

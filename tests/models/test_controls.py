@@ -95,7 +95,7 @@ CONTROLS = {
     ("gamenet", "graph"): graph,
     ("causalmed", "effects"): effects,
     ("bimorec", "coords"): conformers,
-    **{(name, "graph"): tails(name) for name in ("kgcn", "kgat", "kgin")},
+    **{(name, "graph"): tails(name) for name in ("kgcn", "kgat", "kgin", "diffkg")},
 }
 """For each setting that can be ``"shuffled"``: which items kept their own under a seed."""
 
