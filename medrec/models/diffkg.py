@@ -60,6 +60,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from medrec.arguments import Count, Few, Limit, Range, Rate, Scale, Share, Weight, Width
 from medrec.arguments import Dropout as DropoutRate
@@ -76,6 +77,9 @@ SLOPE = 0.2
 """Of LeakyReLU below 0; released code."""
 FIRST = 1e-4
 """Variance of the noise of step 1; released code."""
+
+ANCHORS = 64
+"""Of the contrast, at a time."""
 
 Small = Annotated[float, Range(0, 1, above=True, below=True)]
 """A variance below that of the signal."""
@@ -346,6 +350,33 @@ def collaborative_constraint(
     return guess @ of_item - entities
 
 
+class _OwnAmongAll(torch.autograd.Function):
+    """Cross-entropy of each anchor's own node among all, some anchors at a time, with the gradient at once.
+
+    Thousands of anchors by thousands of nodes are a matrix that would be written and read ten times.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, anchors: Tensor, nodes: Tensor, own: Tensor, temperature: float) -> Tensor:
+        of_anchors, of_nodes, total = torch.empty_like(anchors), torch.zeros_like(nodes), anchors.new_zeros(())
+        for start in range(0, len(anchors), ANCHORS):
+            part, place = anchors[start : start + ANCHORS], own[start : start + ANCHORS, None]
+            log_share = (part @ nodes.T).div_(temperature).log_softmax(1)
+            total -= log_share.gather(1, place).sum()
+            error = log_share.exp_().scatter_add_(1, place, -torch.ones_like(place, dtype=part.dtype))
+            of_anchors[start : start + ANCHORS] = error @ nodes
+            of_nodes.addmm_(error.T, part)
+        scale = temperature * len(anchors)
+        ctx.save_for_backward(of_anchors.div_(scale), of_nodes.div_(scale))
+        return total / len(anchors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        of_anchors, of_nodes = ctx.saved_tensors
+        return grad * of_anchors, grad * of_nodes, None, None
+
+
 def contrast(one: Tensor, other: Tensor, anchors: Tensor, temperature: float) -> Tensor:
     """Eq. 5: how well a node of one view finds itself among all of the other, by the cosine; mean over anchors.
 
@@ -358,7 +389,8 @@ def contrast(one: Tensor, other: Tensor, anchors: Tensor, temperature: float) ->
         temperature: of the softmax.
     """
     one, other = nn.functional.normalize(one), nn.functional.normalize(other)
-    return nn.functional.cross_entropy(one.index_select(0, anchors) @ other.T / temperature, anchors)
+    found: Tensor = _OwnAmongAll.apply(one.index_select(0, anchors), other, anchors, temperature)
+    return found
 
 
 def step_weights(schedule: NoiseSchedule) -> Tensor:

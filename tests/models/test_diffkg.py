@@ -238,6 +238,23 @@ def test_contrast_by_hand():
     close(contrast(one[:2], torch.ones(2, 2), first, 0.1), 0.6931)
 
 
+def test_anchors_in_parts_are_anchors_at_once_with_the_same_gradients(monkeypatch):
+    monkeypatch.setattr(diffkg, "ANCHORS", 3)
+    torch.manual_seed(0)
+    views = [torch.randn(12, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    anchors = torch.tensor([0, 1, 4, 5, 7, 10, 11])
+    found = []
+    for fast in (True, False):
+        if fast:
+            loss = contrast(*views, anchors, 0.3)
+        else:
+            one, other = map(torch.nn.functional.normalize, views)
+            loss = torch.nn.functional.cross_entropy(one[anchors] @ other.T / 0.3, anchors)
+        found.append((loss, *torch.autograd.grad(2 * loss, views)))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
 # -- the network -------------------------------------------------------------------------------------------------------
 
 SMALL = {"size": 8, "denoiser_size": 16, "time_size": 4}
