@@ -668,7 +668,7 @@ class DiffKG(Ranker):
     def scores(self, patients: NDArray[np.integer], context: Context) -> Tensor:
         """Inner products with all medications, ``(U, M)``."""
         everybody, items = self(self.main(), self.bipartite(graph_of(context)))
-        return everybody[torch.as_tensor(patients, device=items.device)] @ items.T
+        return everybody[torch.from_numpy(patients.astype(np.int64)).to(items.device)] @ items.T
 
     # -- loss
 
@@ -747,7 +747,6 @@ SYSTEM = System(
         *(Row(key, LABELS[key], "diffkg", settings=settings) for key, settings in ARMS.items()),
         Row("empty", "empty graph", "diffkg", settings={"graph": "empty"}),
         Row("study", "graph of the study", "diffkg", settings={"construction": "study"}),
-        Row("degree", "means of patients in CKGC", "diffkg", settings={"ckgc_norm": "degree"}),
         Row("official", "official", "diffkg", "official"),
     ),
 )

@@ -234,7 +234,7 @@ class KGCN(Ranker):
 
     def scores(self, patients: NDArray[np.integer], context: Context) -> Tensor:
         """Logits of all medications, ``(U, M)``, some patients at a time."""
-        patient = torch.as_tensor(patients, device=self.patients.device)
+        patient = torch.from_numpy(patients.astype(np.int64)).to(self.patients.device)
         items = torch.arange(self.n_items, device=patient.device)
         cells = self.n_items * self.config.size * (self.config.n_neighbours**self.config.n_hops + 1)
         parts = patient.split(max(1, CELLS // cells))

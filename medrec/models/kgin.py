@@ -312,7 +312,7 @@ class KGIN(Ranker):
     def scores(self, patients: NDArray[np.integer], context: Context) -> Tensor:
         """Inner products with all medications, ``(U, M)``."""
         everybody, entities = self(self.edges(), self.given(graph_of(context)))
-        return everybody[torch.as_tensor(patients, device=entities.device)] @ entities[: self.n_items].T
+        return everybody[torch.from_numpy(patients.astype(np.int64)).to(entities.device)] @ entities[: self.n_items].T
 
     # -- loss
 

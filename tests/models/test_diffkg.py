@@ -479,3 +479,24 @@ def test_the_seven_arms_differ_in_what_they_say():
         "one-view": (False, "one", True),
         "shuffled": (True, "two", False),
     }
+
+
+def test_a_denoiser_that_has_learnt_picks_known_pairs():
+    network, context, _ = built(diffused="entities", denoiser_size=64)
+    known = network.known()
+    optimisers = [torch.optim.Adam(network.denoiser.parameters(), lr=0.01)]
+
+    def share():
+        picked = network.picked(known)[:, 0]
+        linked = known.first.diff() > 0
+        return (known.find(torch.arange(known.n) * known.n + picked) >= 0)[linked].float().mean().item()
+
+    before = share()
+    for epoch in range(60):
+        for batch in network.train().batches(context.graph, np.arange(12), [0, epoch]):
+            if isinstance(batch, RowStep):
+                network.zero_grad()
+                network.loss(batch, context).backward()
+                optimisers[0].step()
+    assert before < 0.5
+    assert share() > 0.95
