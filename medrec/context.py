@@ -1,8 +1,8 @@
 """What a system may know besides the records: one provider for each need.
 
-A system declares its needs (``System.needs``).  Interactions are for everybody; ``"molecules"``, ``"text"`` and
-``"graph"`` are made for those that ask.  :func:`describe` says what a context would be made of without making it, so
-that a run can be looked up in milliseconds; :func:`build` makes it.
+A system declares its needs (``System.needs``).  Interactions are for everybody; ``"molecules"``, ``"text"``,
+``"graph"`` and ``"knowledge"`` are made for those that ask.  :func:`describe` says what a context would be made of
+without making it, so that a run can be looked up in milliseconds; :func:`build` makes it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from medrec.types import MedrecError
 if TYPE_CHECKING:
     from medrec.chem.molecules import Molecules
     from medrec.graphs.interactions import Interactions
+    from medrec.graphs.knowledge import Construction, KnowledgeGraph, SeenCodes
     from medrec.text.features import TextFeatures
 
 
@@ -36,6 +37,7 @@ class Context:
         molecules: for systems that need ``"molecules"``, otherwise ``None``.
         text: for systems that need ``"text"``: vectors of visits and of medications.
         graph: for systems that need ``"graph"``: who was given what at the visits that training sees.
+        knowledge: for systems that need ``"knowledge"``: triplets about medications, from the same visits.
     """
 
     vocab: dict[Kind, Vocabulary]
@@ -43,6 +45,7 @@ class Context:
     molecules: Molecules | None = None
     text: TextFeatures | None = None
     graph: Interactions | None = None
+    knowledge: KnowledgeGraph | None = None
 
     @property
     def sizes(self) -> dict[Kind, int]:
@@ -54,7 +57,8 @@ class Context:
         molecules = None if self.molecules is None else self.molecules.to(device)
         graph = None if self.graph is None else self.graph.to(device)
         text = None if self.text is None else self.text.to(device)
-        return replace(self, ddi=self.ddi.to(device), molecules=molecules, text=text, graph=graph)
+        knowledge = None if self.knowledge is None else self.knowledge.to(device)
+        return replace(self, ddi=self.ddi.to(device), molecules=molecules, text=text, graph=graph, knowledge=knowledge)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Asked:
         planted: what a synthetic control planted, see :attr:`medrec.data.cohort.Cohort.planted`.
         ddi: file of another interaction list; ``None``: the book's own.
         graph: gives who was given what at the visits that training sees, for those that need it; the task knows.
+        seen: gives all codes of these visits.
+        knowledge: gives the triplets that a stored run was trained with.
     """
 
     vocab: Mapping[Kind, Vocabulary]
@@ -74,6 +80,8 @@ class Asked:
     planted: Mapping[str, Any] | None = None
     ddi: Path | None = None
     graph: Callable[[], Interactions | None] | None = None
+    seen: Callable[[], SeenCodes | None] | None = None
+    knowledge: Callable[[], KnowledgeGraph | None] | None = None
 
     @property
     def classes(self) -> Sequence[str]:
@@ -86,6 +94,14 @@ class Asked:
     @property
     def encoder(self) -> str:
         return getattr(self.config, "encoder", "tfidf")
+
+    @property
+    def construction(self) -> Construction:
+        return getattr(self.config, "construction", "house")
+
+    @property
+    def per_medication(self) -> int:
+        return getattr(self.config, "per_medication", 0)
 
     @property
     def stand_ins(self) -> Mapping[str, list[str]] | None:
@@ -150,10 +166,31 @@ def _graph(asked: Asked) -> Interactions:
     return graph
 
 
+def _describe_knowledge(asked: Asked) -> str:
+    from medrec.graphs.knowledge import diagnosis_classes
+
+    # The rest follows from the cohort, from what training sees of it, from interactions and settings; all are part of
+    # a run's key.
+    return keys.digest(diagnosis_classes(asked.vocab["diagnosis"].codes))
+
+
+def _knowledge(asked: Asked) -> KnowledgeGraph:
+    from medrec.graphs.knowledge import build
+
+    if asked.knowledge is not None and (stored := asked.knowledge()) is not None:
+        return stored
+    seen = None if asked.seen is None else asked.seen()
+    if seen is None:
+        raise MedrecError("A knowledge graph of training visits belongs to the ranking task; train with that task.")
+    ddi = class_interactions(asked.classes, asked.ddi)[0]
+    return build(asked.construction, asked.vocab, seen, ddi, asked.per_medication)
+
+
 PROVIDERS: dict[str, Provider] = {
     "molecules": Provider(("medrec.chem.molecules",), _describe_molecules, _build_molecules),
     "text": Provider(("medrec.text.features",), _describe_text, _build_text),
     "graph": Provider(("medrec.graphs.interactions",), _describe_graph, _graph),
+    "knowledge": Provider(("medrec.graphs.knowledge",), _describe_knowledge, _knowledge),
 }
 """One for each need."""
 
@@ -216,6 +253,28 @@ def text_of(context: Context) -> TextFeatures:
     if context.text is None:
         raise MedrecError("This context holds no texts, which the system needs; make it with context_for(...).")
     return context.text
+
+
+def graph_of(context: Context) -> Interactions:
+    """Who was given what, for systems that cannot do without.
+
+    Raises:
+        MedrecError: the context does not hold it.
+    """
+    if context.graph is None:
+        raise MedrecError("This context holds no interactions of patients and medications; train in the ranking task.")
+    return context.graph
+
+
+def knowledge_of(context: Context) -> KnowledgeGraph:
+    """The knowledge graph of a context, for systems that cannot do without.
+
+    Raises:
+        MedrecError: it holds none.
+    """
+    if context.knowledge is None:
+        raise MedrecError("This context holds no knowledge graph, which the system needs; train in the ranking task.")
+    return context.knowledge
 
 
 def context_for(system: Any, config: Any, cohort: Cohort, ddi: Path | None = None) -> Context:

@@ -46,6 +46,7 @@ from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
 from medrec.data.load import given_cohort
 from medrec.folders import atomic_folder, damage, notice
 from medrec.graphs.interactions import Interactions
+from medrec.graphs.knowledge import KnowledgeGraph
 from medrec.paths import announce_opened, base_dir, runs_dir
 from medrec.tasks.evaluation import Evaluation
 from medrec.types import MedrecError
@@ -210,6 +211,12 @@ class Run:
             return None
         return Interactions(self._arrays["graph.visits"], self._arrays["graph.last"])
 
+    def knowledge(self) -> KnowledgeGraph | None:
+        """Triplets that the system knew, for systems that need them."""
+        prefix = "knowledge."
+        found = {k.removeprefix(prefix): v for k, v in self._arrays.items() if k.startswith(prefix)}
+        return KnowledgeGraph.from_arrays(found) if found else None
+
     def evaluation(self, threshold: Any = None, protocol: Any = None) -> Evaluation:
         """Results patient by patient, for intervals and comparisons: a function of the stored scores.
 
@@ -351,6 +358,7 @@ def save(
     answers: Mapping[str, Mapping[str, NDArray[Any]]],
     ddi: NDArray[np.bool_],
     graph: Interactions | None,
+    knowledge: KnowledgeGraph | None,
     history: Sequence[Mapping[str, Any]] | None,
     state: Mapping[str, NDArray[Any]],
     vocab: Mapping[Kind, Vocabulary],
@@ -365,6 +373,8 @@ def save(
     arrays["ddi"] = ddi
     if graph is not None:
         arrays |= {"graph.visits": graph.visits, "graph.last": graph.last}
+    if knowledge is not None:
+        arrays |= {f"knowledge.{name}": array for name, array in knowledge.arrays().items()}
     with atomic_folder(folder, what="the run") as tmp:
         write_json(tmp / "config.json", config)
         write_json(tmp / "metrics.json", metrics)

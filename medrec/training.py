@@ -120,7 +120,7 @@ class Plan:
         system, cohort = words.system, given_cohort(cohort)
         exam = tasks.get(system.task).Exam(cohort, words.split_seed, words.protocol)
         config = system.configure(variant, settings, n_train=exam.n_train)
-        asked = Asked(cohort.vocab, config, cohort.planted, words.ddi, lambda: exam.graph)
+        asked = Asked(cohort.vocab, config, cohort.planted, words.ddi, lambda: exam.graph, lambda: exam.seen)
         reference = model if ":" in model else system.name
         return cls(system, reference, variant, config, words.seed, cohort, exam, asked)
 
@@ -319,6 +319,7 @@ def _made(plan: Plan, resolved: dict[str, Any], place: runs.Place, device: torch
         answers={part: found.arrays() for part, found in answers.items()},
         ddi=ddi,
         graph=exam.graph,
+        knowledge=done.context.knowledge,
         history=None if done.progress is None else done.progress.history,
         state=done.state(),
         vocab=plan.cohort.vocab,
@@ -349,7 +350,7 @@ def load_system(run: Run) -> tuple[Any, Context]:
     """
     system = registry.get(run.config["system"])
     config = system.config(**run.config["settings"])
-    asked = Asked(run.vocabulary(), config, run.config["planted"], graph=run.graph)
+    asked = Asked(run.vocabulary(), config, run.config["planted"], graph=run.graph, knowledge=run.knowledge)
     now = {need: contexts.provider(need).describe(asked) for need in system.needs}
     changed = [need for need, content in now.items() if content != run.config["context"][need]["content"]]
     if changed:

@@ -2,7 +2,8 @@
 
 The ranking papers call them user-item interactions; a patient is a user, a medication an item.  What a ranker learns
 from stands here and nowhere else, so that here the door to what it is asked about is shut: :meth:`Interactions.of`
-raises on a visit at or after a target, :meth:`Interactions.hold_out` takes held-out medications away.
+raises on a visit at or after a target, :meth:`Interactions.hold_out` takes held-out medications away.  Knowledge graphs
+(:mod:`medrec.graphs.knowledge`) go through the same door, :func:`refuse_targets`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,28 @@ from numpy.typing import NDArray
 from medrec import keys
 from medrec.data.cohort import Cohort
 from medrec.types import MedrecError
+
+
+def refuse_targets(cohort: Cohort, seen: NDArray[np.bool_], targets: NDArray[np.bool_]) -> None:
+    """Nothing, where training sees only visits before those that are asked about.
+
+    Args:
+        cohort: all patients.
+        seen: ``(V,)`` bool, visits that training sees.
+        targets: ``(V,)`` bool, visits that are asked about.
+
+    Raises:
+        MedrecError: a visit is seen that is a target, or comes after one of the same patient.
+    """
+    patient, number = cohort.patient_of_visit, cohort.visit_number
+    first_target = np.full(cohort.n_patients, np.iinfo(np.int64).max)
+    np.minimum.at(first_target, patient[targets], number[targets])
+    wrong = np.flatnonzero(seen & (number >= first_target[patient]))
+    if len(wrong):
+        raise MedrecError(
+            f"Training would see visit {number[wrong[0]] + 1} of patient {patient[wrong[0]]}, which is a target or "
+            "comes after one. Give earlier visits only."
+        )
 
 
 @dataclass(frozen=True)
@@ -43,15 +66,8 @@ class Interactions:
         Raises:
             MedrecError: a visit is seen that is a target, or comes after one of the same patient.
         """
-        patient, number = cohort.patient_of_visit, cohort.visit_number
-        first_target = np.full(cohort.n_patients, np.iinfo(np.int64).max)
-        np.minimum.at(first_target, patient[targets], number[targets])
-        wrong = np.flatnonzero(seen & (number >= first_target[patient]))
-        if len(wrong):
-            raise MedrecError(
-                f"Training would see visit {number[wrong[0]] + 1} of patient {patient[wrong[0]]}, which is a target or "
-                "comes after one. Give earlier visits only."
-            )
+        refuse_targets(cohort, seen, targets)
+        patient = cohort.patient_of_visit
         M = cohort.n_medications
         where = np.flatnonzero(seen)
         given, whose = cohort.codes["medication"].take(where), patient[where]

@@ -28,9 +28,13 @@ NAMES = (
     "repeat",
     "ease",
     "past-lr",
+    "kgcn",
+    "kgat",
+    "kgin",
     "multivae",
     "cdae",
     "diffrec",
+    "diffkg",
 )
 """Systems in the order of the book; each is declared by ``medrec/models/<name>.py``."""
 

@@ -25,7 +25,7 @@ medications.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -41,6 +41,7 @@ from medrec.context import Context
 from medrec.data.cohort import Cohort
 from medrec.data.split import Split, split_patients
 from medrec.graphs.interactions import Interactions
+from medrec.graphs.knowledge import SeenCodes
 from medrec.models.base import Judgement, Prediction, Ranker, RankingEstimator
 from medrec.tasks import visits
 from medrec.tasks.evaluation import Evaluation, Measures
@@ -330,7 +331,7 @@ class Exam:
             raise MedrecError("The hold-out draws medications by chance and knows no file order; give a split seed.")
 
     @cached_property
-    def _made(self) -> tuple[Split, Interactions, dict[str, Questions]]:
+    def _made(self) -> Made:
         """Made when asked for: a run is looked up without it."""
         make = _temporal if self.kind == "temporal" else _hold_out
         return make(self.cohort, self.split_seed)
@@ -344,6 +345,11 @@ class Exam:
     def graph(self) -> Interactions:
         """Who was given what at the visits that training sees."""
         return self._made[1]
+
+    @property
+    def seen(self) -> SeenCodes:
+        """All codes of the visits that training sees, without what is held out."""
+        return self._made[3]()
 
     @property
     def n_train(self) -> int:
@@ -443,7 +449,11 @@ class Exam:
         }
 
 
-def _temporal(cohort: Cohort, split_seed: int | None) -> tuple[Split, Interactions, dict[str, Questions]]:
+Made = tuple[Split, Interactions, dict[str, Questions], Callable[[], SeenCodes]]
+"""The split, who was given what, what is asked of whom, and what gives all codes that training sees."""
+
+
+def _temporal(cohort: Cohort, split_seed: int | None) -> Made:
     """Earlier visits are seen, last ones of validation and test patients are asked about."""
     split = split_patients(cohort.n_patients, split_seed)
     n_visits, last = np.diff(cohort.visit_offsets), cohort.visit_offsets[1:] - 1
@@ -456,13 +466,14 @@ def _temporal(cohort: Cohort, split_seed: int | None) -> tuple[Split, Interactio
         patient = patients[n_visits[patients] > 1]
         target = given.take(last[patient]).multi_hot(cohort.n_medications)
         found[part] = Questions(patient, last[patient], target, seen[patient])
-    return split, graph, found
+    return split, graph, found, lambda: SeenCodes.of(cohort, ~held, held)
 
 
-def _hold_out(cohort: Cohort, split_seed: int | None) -> tuple[Split, Interactions, dict[str, Questions]]:
+def _hold_out(cohort: Cohort, split_seed: int | None) -> Made:
     """Of each patient's medications some are held out; every patient trains, selects and is tested."""
     everybody = np.arange(cohort.n_patients)
-    given = Interactions.of(cohort, np.ones(cohort.n_visits, dtype=bool), np.zeros(cohort.n_visits, dtype=bool))
+    every, none = np.ones(cohort.n_visits, dtype=bool), np.zeros(cohort.n_visits, dtype=bool)
+    given = Interactions.of(cohort, every, none)
     # Each patient's medications in random order: those that he was not given come last.
     draw = np.random.default_rng(split_seed).random(given.visits.shape)
     order = np.where(given.matrix, draw, 2).argsort(1)
@@ -479,7 +490,8 @@ def _hold_out(cohort: Cohort, split_seed: int | None) -> tuple[Split, Interactio
         "validation": Questions(everybody, nowhere, validation, graph.matrix),
         "test": Questions(everybody, nowhere, test, graph.matrix | validation),
     }
-    return Split(everybody, everybody, everybody, split_seed), graph, found
+    split = Split(everybody, everybody, everybody, split_seed)
+    return split, graph, found, lambda: SeenCodes.of(cohort, every, none, test | validation)
 
 
 # -- both halves of the field in one table -----------------------------------------------------------------------------

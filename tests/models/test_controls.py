@@ -1,14 +1,16 @@
 """Shuffled controls: nothing may keep what is truly its own, or the control is weaker than it says."""
 
 import typing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from medrec.models.bimorec_pretraining import wrong_partners
-from medrec.models.registry import systems
+from medrec.models.registry import get, systems
 from tests.models.battery import Case, recode
+from tests.models.graph_toys import GraphCase
 from tests.toys import random_cohort
 
 SEEDS = range(20)
@@ -69,6 +71,23 @@ def conformers(seed):
     return np.array(wrong_partners(list(range(15)), groups)) == np.arange(15)
 
 
+def tails(name):
+    """Triplets of a knowledge graph that are as they were; some must be in a relation that links nearly all pairs."""
+
+    def kept(seed):
+        case, cohort = GraphCase(name, {"graph": "shuffled"}), random_cohort(40, n_diagnoses=60, n_procedures=40)
+        context = case.context(cohort)
+        sparse = context.knowledge.of(["treats", "with procedure", "in class"])
+        sparse = sparse.with_triplets(sparse.triplets[::4])
+        torch.manual_seed(seed)
+        network = get(name).create(get(name).configure(settings=case.settings), replace(context, knowledge=sparse))
+        assert len(network.triplets) == sparse.n_triplets > 50
+        known = {tuple(row) for row in sparse.triplets.tolist()}
+        return np.array([tuple(row) in known for row in network.triplets.tolist()])
+
+    return kept
+
+
 CONTROLS = {
     ("safedrug", "molecules"): order_of("safedrug", "molecules"),
     ("molerec", "mask"): order_of("molerec", "mask"),
@@ -76,6 +95,7 @@ CONTROLS = {
     ("gamenet", "graph"): graph,
     ("causalmed", "effects"): effects,
     ("bimorec", "coords"): conformers,
+    **{(name, "graph"): tails(name) for name in ("kgcn", "kgat", "kgin", "diffkg")},
 }
 """For each setting that can be ``"shuffled"``: which items kept their own under a seed."""
 
