@@ -737,6 +737,7 @@ SYSTEM = System(
     cls=DiffKG,
     config=DiffKGConfig,
     task="ranking",
+    small={"batch_size": 1024},
     sees="medications of earlier visits, a knowledge graph of medications",
     variants=VARIANTS,
     needs=("graph", "knowledge"),

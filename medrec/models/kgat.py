@@ -380,6 +380,7 @@ SYSTEM = System(
     cls=KGAT,
     config=KGATConfig,
     task="ranking",
+    small={"batch_size": 1024},
     sees="medications of earlier visits, a knowledge graph of medications",
     variants=VARIANTS,
     needs=("graph", "knowledge"),

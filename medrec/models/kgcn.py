@@ -258,6 +258,7 @@ SYSTEM = System(
     cls=KGCN,
     config=KGCNConfig,
     task="ranking",
+    small={"batch_size": 1024},
     sees="medications of earlier visits, a knowledge graph of medications",
     variants=VARIANTS,
     needs=("graph", "knowledge"),

@@ -338,6 +338,7 @@ SYSTEM = System(
     cls=KGIN,
     config=KGINConfig,
     task="ranking",
+    small={"batch_size": 1024},
     sees="medications of earlier visits, a knowledge graph of medications",
     variants=VARIANTS,
     needs=("graph", "knowledge"),
