@@ -1,11 +1,11 @@
 """Seconds of one training epoch of every ranker at 6 350 patients, of the fit of those without epochs, and growth.
 
 Usage: ``python benchmarks/rankers.py [SYSTEM ...] [--cohort NAME] [--hold-out] [--growth]``; default all rankers of the
-registry on ``synthetic-6350``, temporal.  An epoch is its optimiser steps and nothing else; beside it stand what is done
-once before the first epoch (context and preparation) and what validation patients cost after each.  A network is held
-to the budget that it declares.  ``--growth`` measures those that read a knowledge graph on random ones of the third
-paper's 3 612 entities, with its 41 000 triplets and up to a million; of DiffKG all rows are diffused there, and the
-rebuilding is measured apart.  The machine should have nothing else to do.
+registry on ``synthetic-6350``, temporal.  An epoch is its optimiser steps and nothing else; beside it stand what is
+done once before the first epoch (context and preparation) and what validation patients cost after each.  A network is
+held to the budget that it declares.  ``--growth`` measures those that read a knowledge graph on random ones of the
+third paper's 3 612 entities, with its 41 000 triplets and up to a million; of DiffKG all rows are diffused there, and
+the rebuilding is measured apart.  The machine should have nothing else to do.
 """
 
 from __future__ import annotations

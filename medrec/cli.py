@@ -260,6 +260,10 @@ def recommend(
     ] = None,
     ddi: Interactions = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown codes instead of leaving them out.")] = False,
+    new: Annotated[
+        list[str],
+        typer.Option(metavar="CLASS...", help="Classes that were never in training, to be scored by their text."),
+    ] = [],
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="[FILE]", help="File for the medications; without a name print them as CSV.")
@@ -283,6 +287,7 @@ def recommend(
         history=read_history(history) if history else [],
         ddi=ddi,
         strict=strict,
+        new=new,
     )
     _warn_of_older_code(answer.run)
     written = None if csv is None or printed else answer.write_csv(csv)
@@ -629,6 +634,10 @@ def _recommended(answer: Recommendation) -> str:
                 lines.append(f"{'':15}{kind[0]}: {', '.join(shown)}")
     at = f" at threshold {answer.threshold:.2f}, tuned on validation patients" if answer.threshold is not None else ""
     lines.append(f"{len(answer.medications)} medications{at}. {answer.note}")
+    lines += [
+        f"Never in training: {code} {title}, probability {probability:.3f}, place {place} of all."
+        for code, title, probability, place in answer.new.iter_rows()
+    ]
     lines += [_asked(answer), *_left_out(answer)]
     pairs = [f"{a} with {b}" for a, b in answer.interactions.head(PAIRS_SHOWN).iter_rows()]
     more = ", ..." if len(answer.interactions) > PAIRS_SHOWN else ""

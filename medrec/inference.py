@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from medrec.arguments import checked_file, near, shown
-from medrec.context import Context
+from medrec.context import Asked, Context, build
 from medrec.data.batch import VisitBatch
 from medrec.data.cohort import KINDS, Cohort, Kind, Vocabulary
 from medrec.data.load import load_cohort
@@ -29,7 +29,7 @@ from medrec.knowledge.classes import atc3
 from medrec.knowledge.drugs import combinations, drugs
 from medrec.knowledge.interactions import class_interactions, read_list
 from medrec.models import registry
-from medrec.models.base import Estimator, Recommender
+from medrec.models.base import Estimator, Recommender, System
 from medrec.runs import Run
 from medrec.tasks.visits import predict
 from medrec.training import load_system, look_up, train
@@ -59,6 +59,7 @@ NEAR = 3
 """Codes that are suggested for an unknown one."""
 LEFT_OUT = {"kind": pl.String, "code": pl.String, "why": pl.String}
 UNDERSTOOD = {"visit": pl.Int64, "kind": pl.String, "given": pl.String, "code": pl.String, "title": pl.String}
+NEW = {"code": pl.String, "title": pl.String, "probability": pl.Float64, "place": pl.Int64}
 REASONS = {"medication": pl.String, "kind": pl.String, "what": pl.String, "weight": pl.Float64}
 
 
@@ -83,6 +84,9 @@ class Recommendation:
             word as it was written), ``code``, ``title``: what the words were taken for.
         reasons: ``medication``, ``kind``, ``what``, ``weight`` of the recommended medications; ``None`` where the
             system cannot say.
+        new: ``code``, ``title``, ``probability``, ``place`` among all medications (1 is the most probable) of the
+            classes that were asked for and that training never had; they are among ``medications`` only where they
+            reach the threshold.
     """
 
     run: Run
@@ -94,6 +98,7 @@ class Recommendation:
     left_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LEFT_OUT))
     understood: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=UNDERSTOOD))
     reasons: pl.DataFrame | None = None
+    new: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=NEW))
 
     def frame(self) -> pl.DataFrame:
         """The medications, with the codes of those that they interact with, parted by blanks."""
@@ -131,6 +136,7 @@ class Recommendation:
             "understood": self.understood.to_dicts(),
             "left_out": self.left_out.to_dicts(),
             "reasons": None if self.reasons is None else self.reasons.to_dicts(),
+            "new": self.new.to_dicts(),
             "note": self.note,
         }
 
@@ -144,6 +150,7 @@ def recommend(
     history: Iterable[Visit] | None = (),
     ddi: Path | None = None,
     strict: bool = False,
+    new: Iterable[str] | None = (),
 ) -> Recommendation:
     """Medications for a visit, from a run's system at its tuned threshold.
 
@@ -158,9 +165,12 @@ def recommend(
         ddi: file of another interaction list by which interacting pairs are named; ``None``: the run's own. The system
             itself keeps the list that it was trained with.
         strict: refuse unknown codes instead of leaving them out.
+        new: ATC classes (or drugs) that were never in training and are to be scored too, by their text and structure;
+            for systems that can, such as NLA-MMR. Earlier visits may name them as well.
 
     Raises:
-        MedrecError: nothing is said of the patient, or nothing that the run knows; another structure than that of a
+        MedrecError: nothing is said of the patient, or nothing that the run knows; a new class that the run knows, that
+            does not exist, or that the system cannot score; another structure than that of a
             history file; a system that needs a history and got none, or that ranks medications for the patients of
             its training; no run.
 
@@ -187,7 +197,10 @@ def recommend(
             f"{entry.label} ranks medications for the patients that it was trained on and knows nothing of a new one. "
             "Ask a run of a system for visits; `medrec systems` lists them."
         )
+    classes = _new_classes(_words(new, "new"), run)
     system, context = load_system(run)
+    if classes:
+        system, context = with_classes(run, context, classes)
     if system.needs_history and len(visits) == 1:
         raise MedrecError(f"{entry.label} sees {entry.sees}: give earlier visits with --history FILE.")
     vocab = context.vocab
@@ -205,7 +218,7 @@ def recommend(
         ids = ids[np.argsort(-scores[ids], kind="stable")]
     medications = vocab["medication"]
     matrix, source = (
-        (run.ddi(), run.config["context"]["ddi"]["source"])
+        (context.ddi.numpy(), run.config["context"]["ddi"]["source"])
         if ddi is None
         else class_interactions(medications.codes, ddi)
     )
@@ -226,7 +239,73 @@ def recommend(
         left_out=left_out,
         understood=understood,
         reasons=_reasons(system, patient, context, [medications.codes[i] for i in ids]),
+        new=_scored(classes, medications, scores),
     )
+
+
+def _new_classes(words: Sequence[str], run: Run) -> list[str]:
+    """Classes that are asked for and that the run's cohort did not have, each once.
+
+    Raises:
+        MedrecError: there is no such class or drug, or the run has it.
+    """
+    known = Codes(run.vocabulary()["medication"])
+    found: dict[str, None] = {}
+    for word in words:
+        try:
+            code = known.vocabulary.codes[known.find(word)]
+        except OutsideError as error:
+            found[error.code] = None
+            continue
+        raise MedrecError(f"{shown(word)} is of class {code}, which the run has: it is scored anyway. Leave it out.")
+    return list(found)
+
+
+def with_classes(run: Run, context: Context, classes: Sequence[str]) -> tuple[Any, Context]:
+    """System and context of a run with more medications, behind those that it has.
+
+    What interacts with the new ones says the book's own list.
+
+    Raises:
+        MedrecError: the system has weights for each medication, or we have no structure of a drug of a new class.
+    """
+    entry = registry.get(run.config["system"])
+    config = entry.config(**run.config["settings"])
+    if not _scores_new(entry, config):
+        able = [system.name for system in registry.systems("visits") if _scores_new(system, system.configure())]
+        raise MedrecError(
+            f"{entry.label}, as it was trained, has weights for each medication and cannot score a new one. "
+            f"Ask a run of {', '.join(able)}, as it is declared."
+        )
+    names, had = dict(atc3().select("code", "name").iter_rows()), context.vocab["medication"]
+    titles = (*had.titles, *(names[code] for code in classes))
+    more = context.vocab | {"medication": Vocabulary("medication", (*had.codes, *classes), titles)}
+    asked = Asked(more, config, run.config["planted"])
+    ddi = torch.from_numpy(class_interactions(asked.classes)[0].copy())
+    ddi[: len(had), : len(had)] = context.ddi
+    wider = build(entry.needs, asked, ddi)
+    bare = [] if wider.molecules is None else (wider.molecules.average[len(had) :].sum(1) == 0).nonzero()[:, 0].tolist()
+    if bare:
+        raise MedrecError(
+            f"We have no structure of a drug of class {classes[bare[0]]}, and {entry.label} has learnt no vector in "
+            "its place. Leave it out."
+        )
+    return entry.restore(config, wider, run.state()), wider
+
+
+def _scores_new(system: System, config: Any) -> bool:
+    asked = getattr(system.cls, "scores_new", None)
+    return asked is not None and bool(asked(config))
+
+
+def _scored(classes: Sequence[str], medications: Vocabulary, scores: NDArray[np.floating] | None) -> pl.DataFrame:
+    """What is said of the new classes, which stand behind all others; most probable first."""
+    if scores is None or not classes:
+        return pl.DataFrame(schema=NEW)
+    ids = [medications.index[code] for code in classes]
+    place = (-scores).argsort(kind="stable").argsort()
+    rows = [(medications.codes[i], medications.titles[i], float(scores[i]), int(place[i]) + 1) for i in ids]
+    return pl.DataFrame(rows, schema=NEW, orient="row").sort("place")
 
 
 def _run(run: Any) -> Run:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import medrec.inference
+from medrec import cli
 from medrec.data import load_cohort
 from medrec.data.cohort import KINDS, Vocabulary
 from medrec.data.spelling import plain_code
@@ -470,6 +471,75 @@ def check_answer(trained, now, history):
         again[row["visit"]].setdefault(row["kind"], []).append(row["code"])
     today = {name: again[0].get(FIELDS[name]) for name in NOW}
     assert recommend(trained, **today, history=again[1:]).medications.equals(answer.medications)
+
+
+# -- classes that training never had -----------------------------------------------------------------------------------
+
+TOY_NLAMMR = {"encoder": "random-code", "size": 8, "molecule_size": 8, "gin_layers": 2, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def open_run(tmp_path_factory):
+    """An NLA-MMR trained on classes among which there is no calcium channel blocker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDREC_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("MEDREC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        cohort = real_classes(30, seed=2)
+        assert "C08C" not in cohort.vocab["medication"].codes
+        yield train("nla-mmr", cohort, settings=TOY_NLAMMR), cohort
+
+
+def test_a_class_that_was_never_in_training_is_scored_and_the_others_stay_as_they_are(open_run):
+    run, cohort = open_run
+    words = visit_of(cohort, 0, "diagnosis")
+    before = recommend(run, diagnoses=words["diagnosis"])
+    after = recommend(run, diagnoses=words["diagnosis"], new=["amlodipine", "C08C"])
+    (row,) = after.new.to_dicts()
+    assert row["code"] == "C08C"
+    assert row["title"] == "dihydropyridine calcium channel blockers"
+    assert 0 < row["probability"] < 1
+    assert 1 <= row["place"] <= cohort.n_medications + 1
+    assert before.new.is_empty()
+    old = after.medications.filter(pl.col("code") != "C08C")
+    assert old["code"].to_list() == before.medications["code"].to_list()
+    np.testing.assert_allclose(old["probability"], before.medications["probability"], atol=1e-6)
+    assert ("C08C" in after.medications["code"]) == (row["probability"] >= run.threshold)
+    assert after.plain()["new"] == [row]
+    printed = cli._recommended(after)
+    assert f"Never in training: C08C {row['title']}, probability {row['probability']:.3f}" in printed
+    assert "Never in training" not in cli._recommended(before)
+
+
+def test_earlier_visits_may_name_the_new_class(open_run):
+    run, cohort = open_run
+    now, past = visit_of(cohort, 0, "diagnosis")["diagnosis"], [{"medications": ["C08C", "C03C"]}]
+    assert "C08C" in recommend(run, diagnoses=now, history=past).left_out["code"]
+    answer = recommend(run, diagnoses=now, history=past, new=["C08C"])
+    assert answer.left_out.is_empty()
+    other = recommend(run, diagnoses=now, history=[{"medications": ["C03C"]}], new=["C08C"])
+    assert answer.new["probability"][0] != other.new["probability"][0]
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (["C03C"], "which the run has: it is scored anyway"),
+        (["Z99Z"], "There is no ATC class Z99Z"),
+        (["nosuchdrug"], "There is no drug"),
+        (["B05A"], "no structure of a drug of class B05A"),
+        ("C08C", "must be a list of codes in quotes"),
+    ],
+)
+def test_a_new_class_that_cannot_be_scored_is_refused(open_run, new, message):
+    run, _ = open_run
+    with pytest.raises(MedrecError, match=message):
+        recommend(run, diagnoses=["4280"], new=new)
+
+
+def test_systems_with_weights_for_each_medication_say_who_can(store):
+    cohort = real_classes(30, seed=2)
+    with pytest.raises(MedrecError, match=r"LR.*cannot score a new one. Ask a run of nla-mmr"):
+        recommend(train("lr", cohort), diagnoses=visit_of(cohort, 0, "diagnosis")["diagnosis"], new=["C08C"])
 
 
 @pytest.fixture(scope="module")

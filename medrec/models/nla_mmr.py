@@ -27,7 +27,9 @@ Switches (``paper`` → ``official``):
 
 Table 3: ``use_graph``, ``use_description``, ``use_fusion`` (without it :math:`p = h_{dps} W_r + b_r`), ``use_history``,
 ``streams``.  Ours: ``history_visits``, how many past visits are read; ``history_as``, their texts or learnt vectors of
-their medications; ``intercept``, a number for each medication, which eq. 10 has not and :math:`b_m` stands in for.
+their medications; ``visits_as``, texts of a visit or the mean of learnt vectors of its codes, the control that has no
+language at all; ``intercept``, a number for each medication in the place of :math:`b_m`, which is what eq. 10 lacks and
+:math:`b_m` stands in for.
 
 Deviations.  The released maps have biases, which the equations do not print; those of the keys, :math:`W_1` and
 :math:`W_3`, add the same to all scores of a softmax, never matter, and are left out.  A step takes a batch of patients
@@ -37,6 +39,7 @@ a residual, are the released code's.  The set is cut at a probability, not sorte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,7 +71,7 @@ LETTERS: dict[str, Kind] = {"d": "diagnosis", "p": "procedure", "s": "symptom"}
 class NLAMMRConfig(TrainingConfig):
     """Settings of NLA-MMR."""
 
-    encoder: str = "tfidf"  # ours, frozen; paper BioBERT and four others, see medrec.text.encoders
+    encoder: str = "small-bert"  # ours, frozen; paper BioBERT and four others, see medrec.text.encoders
     size: Width = 256  # of queries, keys and the joint space; paper, d_K
     molecule_size: Width = 64  # paper, d_s
     gin_layers: Few = 4  # paper; released code 5
@@ -79,12 +82,13 @@ class NLAMMRConfig(TrainingConfig):
     bce_weight: Share = 0.95  # paper, alpha
     history_visits: Few = 3  # at most, the latest ones; released code 2 on MIMIC-III, 3 on MIMIC-IV
     history_as: Literal["text", "codes"] = "text"  # ours
+    visits_as: Literal["text", "codes"] = "text"  # ours
     streams: Literal["dps", "ps", "ds", "dp"] = "dps"  # table 3; the joint text has all three in any case
     use_graph: bool = True  # table 3
     use_description: bool = True  # table 3
     use_fusion: bool = True  # table 3
     use_history: bool = True  # table 3
-    intercept: bool = False  # ours
+    intercept: bool = False  # ours, in the place of the bias of eq. 14
     without_structure: Literal["learnt", "zero"] = "learnt"  # ours
     threshold: float = 0.5  # paper, delta
     learning_rate: float = 5e-4  # paper; released code 5e-5
@@ -234,6 +238,11 @@ class NLAMMR(Recommender):
 
     config: NLAMMRConfig
 
+    @staticmethod
+    def scores_new(config: NLAMMRConfig) -> bool:
+        """Whether no parameter is for one medication, so that classes can be scored that training never saw."""
+        return not config.intercept and (config.history_as == "text" or not config.use_history)
+
     def __init__(self, config: NLAMMRConfig, context: Context) -> None:
         super().__init__(config, context)
         d, size, text = text_of(context).width, config.size, text_of(context)
@@ -242,6 +251,10 @@ class NLAMMR(Recommender):
             raise MedrecError(f"NLA-MMR: the cohort records none of the streams {config.streams!r}.")
         if config.use_fusion:
             self.stream_key, self.stream_query = nn.Linear(d, size, bias=False), nn.Linear(d, size)
+        if config.visits_as == "codes":
+            self.codes = nn.ParameterDict(
+                {kind: nn.Parameter(torch.empty(len(context.vocab[kind]), d)) for kind in text.streams}
+            )
         self.patient = nn.Linear(2 * d if config.use_fusion else d, d)
         self.fusion_dropout = Dropout(0.1)
         self.project_patient = Projection(d, size, config.dropout)
@@ -255,26 +268,28 @@ class NLAMMR(Recommender):
             if config.history_as == "codes":
                 self.given = nn.Parameter(torch.empty(context.sizes["medication"], d))
             self.past_key, self.past_query = nn.Linear(d, size, bias=False), nn.Linear(d, size)
-            self.past = nn.Linear(d, size)
+            self.past = nn.Linear(d, size, bias=not config.intercept)
         if config.intercept:
             self.base = nn.Parameter(torch.empty(context.sizes["medication"]))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As PyTorch has it; vectors of given medications like those of a text, intercepts 0."""
+        """As PyTorch has it; vectors of codes like those of a text, intercepts 0."""
         for module in self.modules():
             reset = getattr(module, "reset_parameters", None)
             if module is not self and reset is not None:
                 reset()
         with torch.no_grad():
-            if hasattr(self, "given"):
-                self.given.normal_(std=self.given.shape[1] ** -0.5)
+            for name, table in self.named_parameters():
+                if name == "given" or name.startswith("codes."):
+                    table.normal_(std=table.shape[1] ** -0.5)
             if hasattr(self, "base"):
                 self.base.zero_()
 
     def prepare(self, cohort: Cohort, train: NDArray[np.integer], context: Context) -> None:
         """Read all texts at once, with a progress bar; a text depends on its own codes alone."""
-        text_of(context).read(cohort)
+        if self.config.visits_as == "text" or (self.config.use_history and self.config.history_as == "text"):
+            text_of(context).read(cohort)
 
     # -- forward
 
@@ -288,13 +303,20 @@ class NLAMMR(Recommender):
             parts.append(text_of(context).medications)
         return self.project_medication(torch.cat(parts, dim=1))
 
+    def clinical(self, batch: VisitBatch, kinds: Sequence[Kind], context: Context) -> Tensor:
+        """Vector of what is coded of some kinds, ``(B, T, d_enc)``: of their text, or the mean of their codes."""
+        if self.config.visits_as == "text":
+            return text_of(context).visits(batch, "joint" if len(kinds) > 1 else kinds[0])
+        named = [batch.multi_hot(kind).float() for kind in kinds]
+        total = torch.stack([codes @ self.codes[kind] for kind, codes in zip(kinds, named, strict=True)]).sum(0)
+        return total / torch.cat(named, dim=-1).sum(-1, keepdim=True).clamp(min=1)
+
     def patients(self, batch: VisitBatch, context: Context) -> tuple[Tensor, Tensor | None]:
         """Patient vectors ``(B, T, d_enc)`` and how much each stream counts ``(B, T, C)``; eqs. 2-4."""
-        text = text_of(context)
-        joint = text.visits(batch, "joint")
+        joint = self.clinical(batch, text_of(context).streams, context)
         if not self.config.use_fusion:
             return self._activated(self.patient(joint)), None
-        streams = torch.stack([text.visits(batch, kind) for kind in self.streams], dim=2)
+        streams = torch.stack([self.clinical(batch, (kind,), context) for kind in self.streams], dim=2)
         weights = fusion_weights(self.stream_key(streams), self.stream_query(joint))
         fused = (weights[..., None] * streams).sum(2)
         return self._activated(self.patient(torch.cat([fused, joint], dim=-1))), weights
@@ -373,7 +395,18 @@ SYSTEM = System(
         Row("no-symptoms", "fusion w/o symptoms", "nla-mmr", settings={"streams": "dp"}),
         Row("last-visit", "text of the last visit alone", "nla-mmr", settings={"history_visits": 1}),
         Row("codes", "history as codes", "nla-mmr", settings={"history_as": "codes"}),
-        Row("intercept", "an intercept for each medication", "nla-mmr", settings={"intercept": True}),
+        Row(
+            "no-language",
+            "learnt vectors of codes in the place of texts",
+            "nla-mmr",
+            settings={"visits_as": "codes", "history_as": "codes"},
+        ),
+        Row(
+            "intercept",
+            "an intercept for each medication, no b_m",
+            "nla-mmr",
+            settings={"intercept": True},
+        ),
         Row("no-margin", "no margin loss", "nla-mmr", settings={"bce_weight": 1.0}),
         Row("official", "official", "nla-mmr", "official"),
     ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +26,7 @@ from medrec.data.cohort import Cohort, Kind, Vocabulary
 from medrec.folders import atomic_folder, damage, notice
 from medrec.paths import cache_dir
 from medrec.text import encoders, templates
-from medrec.text.encoders import Encoder, Sentence
+from medrec.text.encoders import Cuts, Encoder, Sentence
 from medrec.text.templates import Stream
 
 STREAMS: tuple[Stream, ...] = ("diagnosis", "procedure", "symptom", "medication", "joint")
@@ -53,24 +53,6 @@ def described(vocab: Mapping[Kind, Vocabulary], encoder: str) -> str:
     return keys.digest(templates.VERSION, titles, texts, encoders.described(encoder, texts))
 
 
-@dataclass(frozen=True)
-class Cuts:
-    """How many texts were longer than what the encoder reads.
-
-    Args:
-        texts: distinct texts that were read.
-        cut: those of them that were longer.
-        longest: tokens of the longest.
-    """
-
-    texts: int = 0
-    cut: int = 0
-    longest: int = 0
-
-    def __add__(self, other: Cuts) -> Cuts:
-        return Cuts(self.texts + other.texts, self.cut + other.cut, max(self.longest, other.longest))
-
-
 @dataclass
 class _Known:
     """Texts that have been read."""
@@ -78,10 +60,12 @@ class _Known:
     table: Tensor  # (n, d) in half precision
     row: dict[tuple[Stream, Named], int] = field(default_factory=dict)
     cuts: Cuts = field(default_factory=Cuts)
+    medications: Tensor | None = None  # (M, d) in half precision
 
     def add(self, asked: Iterable[tuple[Stream, Named]], vectors: NDArray[np.float16], cuts: Cuts) -> None:
         start = len(self.table)
-        self.row |= {one: start + i for i, one in enumerate(asked)}
+        # A new one, since a copy may share the old.
+        self.row = self.row | {one: start + i for i, one in enumerate(asked)}
         self.table = torch.cat([self.table, torch.from_numpy(vectors)])
         self.cuts = self.cuts + cuts
 
@@ -103,26 +87,37 @@ class TextFeatures:
         self.streams, self.width = templates.streams(vocab), encoder.width
         self.device = torch.device("cpu")
         self._known = _Known(torch.zeros(0, self.width, dtype=torch.float16))
-        codes = self.vocab["medication"].codes
-        texts = templates.class_texts(codes)
-        sentences = [Sentence(text, (f"medication/{code}",)) for text, code in zip(texts, codes, strict=True)]
-        self._medications = torch.from_numpy(self._encoded(sentences)[0])
 
     def to(self, device: torch.device | str) -> TextFeatures:
-        """The same, which gives its vectors on another device; what either reads both know."""
+        """The same, which reads and gives its vectors on another device; what either reads both know."""
         moved = copy(self)
         moved.device = torch.device(device)
         return moved
 
+    def described_as(self, others: Tensor) -> TextFeatures:
+        """The same, in which each medication is what another one is: a control of what descriptions say.
+
+        Args:
+            others: ``(M,)`` whose description each medication has.
+        """
+        changed = copy(self)
+        changed._known = replace(self._known, medications=self.medications.cpu().half()[others])
+        return changed
+
     @property
     def cuts(self) -> Cuts:
-        """What the encoder did not read to the end, of visits."""
+        """What the encoder did not read to the end, of the visits that it was asked for."""
         return self._known.cuts
 
     @property
     def medications(self) -> Tensor:
         """What each medication is, ``(M, d)``."""
-        return self._medications.float().to(self.device)
+        if self._known.medications is None:
+            codes = self.vocab["medication"].codes
+            texts = templates.class_texts(codes)
+            sentences = [Sentence(text, (f"medication/{code}",)) for text, code in zip(texts, codes, strict=True)]
+            self._known.medications = torch.from_numpy(self._fetched(sentences)[0])
+        return self._known.medications.float().to(self.device)
 
     def visits(self, batch: VisitBatch, stream: Stream) -> Tensor:
         """Vectors of one stream, ``(B, T, d)``; 0 at padding.
@@ -150,25 +145,19 @@ class TextFeatures:
         Args:
             cohort: with the vocabularies of these features.
         """
-        wanted: dict[tuple[Stream, Named], None] = {}
+        before = len(self._known.row)
         for stream in STREAMS:
-            lists = [_rows(cohort, kind) for kind in self._kinds(stream)]
-            wanted |= {
-                (stream, named): None for named in zip(*lists, strict=True) if (stream, named) not in self._known.row
-            }
-        if not wanted:
+            lists = zip(*(_rows(cohort, kind) for kind in self._kinds(stream)), strict=True)
+            wanted = [(stream, one) for one in dict.fromkeys(lists) if (stream, one) not in self._known.row]
+            if wanted:
+                self._known.add(wanted, *self._fetched([self._sentence(*one) for one in wanted]))
+        if len(self._known.row) == before:
             return
-        sentences = [self._sentence(stream, named) for stream, named in wanted]
-        texts = keys.digest([[sentence.text, sentence.codes] for sentence in sentences])
-        code = keys.codes(keys.closure([encoders.__name__], keys.in_rooms("text")))
-        folder = cache_dir() / "text" / keys.digest(code, self.encoder.content, texts)
-        found = _stored(folder)
-        if found is None:
-            found = self._encoded(sentences)
-            with atomic_folder(folder, what="the vectors of texts") as tmp:
-                (tmp / VECTORS).write_bytes(save({"vectors": found[0]}))
-                (tmp / CUTS).write_text(json.dumps(asdict(found[1])) + "\n", encoding="utf-8")
-        self._known.add(list(wanted), *found)
+        if cuts := self.cuts.cut:
+            notice(
+                f"{cuts} of {self.cuts.texts} texts are longer than what the encoder {self.encoder.name} reads, the "
+                f"longest {self.cuts.longest} tokens; their ends are not read."
+            )
 
     # -- inside
 
@@ -192,16 +181,26 @@ class TextFeatures:
         ]
         return Sentence(text, tuple(codes))
 
+    def _fetched(self, sentences: Sequence[Sentence]) -> tuple[NDArray[np.float16], Cuts]:
+        """:meth:`_encoded`, or what an earlier call has stored of it."""
+        texts = keys.digest([[sentence.text, sentence.codes] for sentence in sentences])
+        code = keys.codes(keys.closure([encoders.__name__], keys.in_rooms("text")))
+        folder = cache_dir() / "text" / keys.digest(code, self.encoder.content, texts)
+        found = _stored(folder)
+        if found is None:
+            found = self._encoded(sentences)
+            with atomic_folder(folder, what="the vectors of texts") as tmp:
+                (tmp / VECTORS).write_bytes(save({"vectors": found[0]}))
+                (tmp / CUTS).write_text(json.dumps(asdict(found[1])) + "\n", encoding="utf-8")
+        return found
+
     def _encoded(self, sentences: Sequence[Sentence]) -> tuple[NDArray[np.float16], Cuts]:
         """Distinct sentences read once, rounded, ``(n, d)``; and what was cut of them."""
         distinct = list(dict.fromkeys(sentences))
-        vectors = self.encoder.encode(distinct).astype(np.float16)
+        vectors = self.encoder.encode(distinct, self.device).astype(np.float16)
         place = {sentence: i for i, sentence in enumerate(distinct)}
         table: NDArray[np.float16] = vectors[[place[sentence] for sentence in sentences]]
-        if not (self.encoder.longest and distinct):
-            return table, Cuts()
-        lengths = self.encoder.lengths(distinct)
-        return table, Cuts(len(distinct), int((lengths > self.encoder.longest).sum()), int(lengths.max()))
+        return table, self.encoder.cuts(distinct)
 
 
 def _rows(cohort: Cohort, kind: Kind) -> list[tuple[int, ...]]:

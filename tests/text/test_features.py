@@ -9,7 +9,7 @@ import torch
 
 from medrec.data.batch import VisitBatch
 from medrec.text import features, templates
-from medrec.text.encoders import CONTROLS, RandomVectors, TfIdf
+from medrec.text.encoders import CONTROLS, Cuts, RandomVectors, TfIdf
 from medrec.text.features import STREAMS, TextFeatures, corpus, described
 from tests.models.battery import recode
 from tests.toys import random_cohort
@@ -22,20 +22,19 @@ def cache(tmp_path, monkeypatch):
 
 
 class Counting(RandomVectors):
-    """Knows what it was asked to read, and reads four tokens of a text."""
-
-    longest = 4
+    """Knows what it was asked to read, and reads four words of a text."""
 
     def __init__(self):
         super().__init__("text")
         self.read = []
 
-    def encode(self, sentences):
+    def encode(self, sentences, device="cpu"):
         self.read += [sentence.text for sentence in sentences]
         return super().encode(sentences)
 
-    def lengths(self, sentences):
-        return np.array([len(sentence.text.split()) for sentence in sentences])
+    def cuts(self, sentences):
+        lengths = [len(sentence.text.split()) for sentence in sentences]
+        return Cuts(len(lengths), sum(n > 4 for n in lengths), max(lengths))
 
 
 @pytest.fixture
@@ -59,15 +58,24 @@ def test_every_distinct_text_is_read_once_and_the_second_time_none(cohort, cache
     made = vectors(first, cohort)
     first.read(cohort)
     assert first.encoder.read == before
+    medications = first.medications
     second = TextFeatures(cohort.vocab, Counting())
-    medications = list(second.encoder.read)
     second.read(cohort)
-    assert second.encoder.read == medications, "they come from the disk"
-    assert len(list(cache.iterdir())) == 1
+    assert torch.equal(second.medications, medications)
+    assert second.encoder.read == [], "they come from the disk"
+    assert len(list(cache.iterdir())) == len(STREAMS) + 1
     for stream, value in vectors(second, cohort).items():
         assert torch.equal(value, made[stream])
     assert second.cuts == first.cuts
-    assert first.cuts.cut == sum(len(text.split()) > 4 for text in set(before[len(medications) :]))
+    assert first.cuts.cut == sum(len(text.split()) > 4 for text in before)
+
+
+def test_texts_that_are_not_read_to_the_end_are_reported(cohort, capsys):
+    of = TextFeatures(cohort.vocab, Counting())
+    of.read(cohort)
+    assert f"{of.cuts.cut} of {of.cuts.texts} texts are longer than what the encoder" in capsys.readouterr().err
+    TextFeatures(cohort.vocab, RandomVectors("code")).read(cohort)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("encoder", [lambda vocab: RandomVectors("code"), lambda vocab: TfIdf(corpus(vocab))])
@@ -127,7 +135,7 @@ def test_damaged_vectors_are_read_again_with_one_line(cohort, cache, capsys, har
     of.read(cohort)
     assert "are damaged" in capsys.readouterr().err
     assert file.read_bytes() == content
-    assert json.loads(file.with_name(features.CUTS).read_text())["texts"] == 0
+    assert json.loads(file.with_name(features.CUTS).read_text())["cut"] == 0
 
 
 def test_titles_and_encoder_are_part_of_what_they_are(cohort):
@@ -147,4 +155,4 @@ def test_vectors_of_other_code_are_not_taken(cohort, cache, monkeypatch):
     TextFeatures(cohort.vocab, RandomVectors("code")).read(cohort)
     monkeypatch.setattr(features.keys, "codes", lambda modules: {"medrec.text.encoders": "other"})
     TextFeatures(cohort.vocab, RandomVectors("code")).read(cohort)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.iterdir())) == 2 * len(STREAMS)
