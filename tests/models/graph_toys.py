@@ -1,8 +1,10 @@
-"""What the tests of graph rankers share: their case, and a knowledge graph of a toy cohort."""
+"""What tests of graph rankers share: their case, a graph of a toy cohort, and what holds numbers of entities."""
 
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from medrec.context import Context
 from medrec.data.cohort import Cohort
@@ -23,3 +25,24 @@ class GraphCase(RankerCase):
 
     def context(self, cohort: Cohort) -> Context:
         return replace(super().context(cohort), knowledge=knowledge(cohort))
+
+
+AXES = {
+    "entities": 0, "nodes": 0, "neighbours": 0, "relations_of": 0,
+    "denoiser.inner.weight": 1, "denoiser.outer.weight": 0, "denoiser.outer.bias": 0,
+}  # fmt: skip
+"""Weights and buffers with an axis of entities, which may be longer."""
+IDS = {"triplets": [0, 2], "rebuilt": [0, 2], "neighbours": slice(None)}
+"""Buffers whose values are entities, and in which columns."""
+
+
+def relabelled_entities(key: str, value: Tensor, place: Tensor) -> Tensor:
+    """A weight or buffer of a graph ranker with entity ``e`` called ``place[e]``; -1 is none."""
+    value = value.clone()
+    if key in IDS:
+        ids = value[:, IDS[key]]
+        value[:, IDS[key]] = torch.where(ids >= 0, place[ids.clamp(min=0)], ids)
+    if key in AXES:
+        order = torch.cat([place.argsort(), torch.arange(len(place), value.shape[AXES[key]])])
+        value = value.index_select(AXES[key], order)
+    return value

@@ -1,6 +1,7 @@
-"""Rankers that read a knowledge graph: it matters, names of entities do not, and each trains, is stored and read."""
+"""Rankers that read a knowledge graph: it matters, and what is stored holds it.
 
-from dataclasses import replace
+That names of entities do not matter stands with what is asked of every ranker, in ``test_ranking_battery.py``.
+"""
 
 import numpy as np
 import pytest
@@ -69,52 +70,6 @@ def test_an_empty_graph_learns_all_the_same(name):
             for optimiser in optimisers:
                 optimiser.step()
     assert np.isfinite(losses).all()
-
-
-# -- names of entities do not ------------------------------------------------------------------------------------------
-
-AXES = {
-    "entities": 0, "nodes": 0, "neighbours": 0, "relations_of": 0,
-    "denoiser.inner.weight": 1, "denoiser.outer.weight": 0, "denoiser.outer.bias": 0,
-}  # fmt: skip
-"""Weights and buffers with an axis of entities, which may be longer."""
-IDS = {"triplets": [0, 2], "rebuilt": [0, 2], "neighbours": slice(None)}
-"""Buffers whose values are entities, and in which columns."""
-
-
-def relabelled(state, place):
-    """State of a network with entity ``e`` called ``place[e]``; -1 is none."""
-    order, n = place.argsort(), len(place)
-    found = {}
-    for key, value in state.items():
-        value = value.clone()
-        if key in IDS:
-            ids = value[:, IDS[key]]
-            value[:, IDS[key]] = torch.where(ids >= 0, place[ids.clamp(min=0)], ids)
-        if key in AXES:
-            whole = torch.cat([order, torch.arange(n, value.shape[AXES[key]])])
-            value = value.index_select(AXES[key], whole)
-        found[key] = value
-    return found
-
-
-@pytest.mark.parametrize("variant", ["paper", "official"])
-@pytest.mark.parametrize("name", NAMES)
-def test_relabelling_entities_changes_nothing(name, variant):
-    network, context = made(name, variant=variant)
-    n, M = context.knowledge.n_entities, context.knowledge.n_items
-    rng = np.random.default_rng(0)
-    place = np.concatenate([rng.permutation(M), M + rng.permutation(n - M)])
-    triplets = context.knowledge.triplets.copy()
-    triplets[:, [0, 2]] = place[triplets[:, [0, 2]]]
-    order = place[:M].argsort()
-    graph = replace(context.graph, visits=context.graph.visits[:, order], last=context.graph.last[:, order])
-    other = Context(context.vocab, context.ddi, graph=graph, knowledge=context.knowledge.with_triplets(triplets))
-    again = get(name).create(network.config, other)
-    again.load_state_dict(relabelled(network.state_dict(), torch.from_numpy(place)))
-    before, after = network.rank(np.arange(14), context), again.rank(np.arange(14), other)
-    assert not np.allclose(before, after, atol=1e-3)
-    np.testing.assert_allclose(after[:, place[:M]], before, rtol=1e-4, atol=1e-5)
 
 
 # -- from a cohort to a run --------------------------------------------------------------------------------------------

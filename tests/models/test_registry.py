@@ -45,6 +45,18 @@ def test_a_system_is_imported_when_it_is_asked_for():
     assert found == ["medrec.models.base", "medrec.models.lr", "medrec.models.registry"]
 
 
+def test_no_model_waits_for_pytorch_geometric():
+    """It takes three seconds to import, and is needed where molecules are batched alone."""
+    code = (
+        "import sys, pkgutil; from importlib import import_module; "
+        "rooms = [import_module(f'medrec.{room}') for room in ('models', 'nn', 'graphs')]; "
+        "[import_module(f'{room.__name__}.{m.name}') for room in rooms for m in pkgutil.iter_modules(room.__path__)]; "
+        "print('medrec.models.diffkg' in sys.modules, 'torch_geometric' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert found == ["True", "False"]
+
+
 def test_names_are_forgiving():
     assert get("Last_Visit") is get("last visit") is get("last-visit")
     with pytest.raises(MedrecError, match="Did you mean 'retain'"):
