@@ -51,8 +51,11 @@ def figure(paper: str, number: int) -> pl.DataFrame:
     """The numbers printed in a figure.
 
     Args:
-        paper: ``"bimorec"``.
-        number: 7: ticks and probabilities of two patients; probabilities as shares.
+        paper: ``"bimorec"`` or ``"diffkg"``.
+        number: BiMoRec's 7: ticks and probabilities of two patients; probabilities as shares. DiffKG's 2: codes of the
+            one patient whose lines are complete, a line for each visit (numbered here in printed order) and kind,
+            codes divided by blanks; its 4: rows of the flat list of triplets, column after column, as our copy has
+            them.
 
     Raises:
         MedrecError: no such figure is kept.
