@@ -3,7 +3,7 @@
 Values are copied digit by digit and never corrected; where a printed value cannot be right, the chapters say so.
 ``BiMoMed`` in table 2 of BiMoRec is BiMoRec. The files lie in ``published_tables/``: ``<paper>_table<number>.csv`` with
 the paper's rows, ``<paper>_figure<number>.csv`` with numbers printed in a figure, and ``facts.csv`` with single
-numbers and the place where each is printed.
+numbers and the place where each is printed, or, for one of them, counted in files that a paper released.
 """
 
 from __future__ import annotations
