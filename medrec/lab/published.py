@@ -3,7 +3,7 @@
 Values are copied digit by digit and never corrected; where a printed value cannot be right, the chapters say so.
 ``BiMoMed`` in table 2 of BiMoRec is BiMoRec. The files lie in ``published_tables/``: ``<paper>_table<number>.csv`` with
 the paper's rows, ``<paper>_figure<number>.csv`` with numbers printed in a figure, and ``facts.csv`` with single
-numbers and the place where each is printed.
+numbers and the place where each is printed, or, for one of them, counted in files that a paper released.
 """
 
 from __future__ import annotations
@@ -51,8 +51,11 @@ def figure(paper: str, number: int) -> pl.DataFrame:
     """The numbers printed in a figure.
 
     Args:
-        paper: ``"bimorec"``.
-        number: 7: ticks and probabilities of two patients; probabilities as shares.
+        paper: ``"bimorec"`` or ``"diffkg"``.
+        number: BiMoRec's 7: ticks and probabilities of two patients; probabilities as shares. DiffKG's 2: codes of the
+            one patient whose lines are complete, a line for each visit (numbered here in printed order) and kind,
+            codes divided by blanks; its 4: rows of the flat list of triplets, column after column, as our copy has
+            them.
 
     Raises:
         MedrecError: no such figure is kept.

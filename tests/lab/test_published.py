@@ -88,3 +88,16 @@ def test_the_case_of_the_figure_is_complete():
     assert (case["atropine"] ^ case["ipratropium"]).all()
     with pytest.raises(MedrecError, match="bimorec_figure7"):
         published.figure("bimorec", 8)
+
+
+def test_the_lines_of_one_patient_are_complete_and_name_no_code_twice():
+    lines = published.figure("diffkg", 2).with_columns(pl.col("codes").str.split(" "))
+    assert lines["codes"].list.len().to_list() == [12, 8, 34, 12, 7, 25, 9, 8, 30]
+    assert (lines["codes"].list.n_unique() == lines["codes"].list.len()).all()
+
+
+def test_rows_of_the_flat_list_lie_in_the_ranges_that_the_paper_names():
+    rows = published.figure("diffkg", 4)
+    assert set(rows["value"]) == {1}
+    assert rows["tail"].is_between(0, 8999).all()
+    assert len(rows) - len(rows.unique()) == 1  # (0, 8, 1) stands there twice
