@@ -101,7 +101,7 @@ page.glue(
     cohort_line=page.cohort_line(records),
     n_medications=records.n_medications,
     n_streams=len(text.streams),
-    streams=", ".join(text.streams),
+    streams=page.about(records, ", ".join(text.streams)),
     n_texts=page.about(records, page.thousands(text.cuts.texts)),
     cut_share=page.about(records, f"{text.cuts.cut / max(text.cuts.texts, 1):.1%}"),
     longest=text.cuts.longest,
