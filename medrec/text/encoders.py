@@ -51,8 +51,8 @@ CONTROLS = ("tfidf", "random-code", "random-text")
 """Encoders that are no language model."""
 WIDTH = 768
 """Of the controls: that of the papers' language models."""
-TOKENS = 8192
-"""Of a batch, padding included."""
+ROWS, STEP = 16, 8
+"""Texts of a batch, and tokens by which one length of batches differs from the next."""
 LONGEST = 512
 """Tokens of a text that a model reads, unless it reads fewer."""
 WORDS = (
@@ -249,26 +249,32 @@ class LanguageModel:
         self.content = described(name, ())
 
     def encode(self, sentences: Sequence[Sentence], device: torch.device | str = "cpu") -> NDArray[np.float32]:
-        """``(n, d)``; texts of like length stand together, so that little is padded."""
+        """``(n, d)``; texts of like length stand together, so that little is padded.
+
+        All batches of a length have one shape, filled up where texts run out: a sum in another shape may be added up in
+        another order, and a text read alone would not be to the last bit what it was among others.
+        """
         self._model.to(device)
         tokens = self._tokens(sentences, cut=True)
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         found = np.zeros((len(tokens), self.width), dtype=np.float32)
+        alike: dict[int, list[int]] = {}
+        for i, one in enumerate(tokens):
+            alike.setdefault(min(-(-len(one) // STEP) * STEP, self.longest), []).append(i)
         shown = bar(total=len(tokens), desc=f"texts by {Path(self.name).name}", unit="text")
-        while order:
-            size = max(1, TOKENS // max(len(tokens[order[-1]]), 1))
-            rows, order = order[-size:], order[:-size]
-            found[rows] = self._batch([tokens[i] for i in rows]).cpu().numpy()
-            shown.update(len(rows))
+        for width in sorted(alike, reverse=True):
+            for start in range(0, len(alike[width]), ROWS):
+                rows = alike[width][start : start + ROWS]
+                filled = rows + rows[:1] * (ROWS - len(rows))
+                found[rows] = self._batch([tokens[i] for i in filled], width)[: len(rows)].cpu().numpy()
+                shown.update(len(rows))
         shown.close()
         return found
 
     @torch.no_grad()
-    def _batch(self, tokens: list[list[int]]) -> Tensor:
+    def _batch(self, tokens: list[list[int]], width: int) -> Tensor:
         """Padded behind and masked, ``(n, d)``."""
-        ids = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(one) for one in tokens], True, self._tokenizer.pad_token_id or 0
-        ).to(self._model.device)
+        padding = self._tokenizer.pad_token_id or 0
+        ids = torch.tensor([one + [padding] * (width - len(one)) for one in tokens]).to(self._model.device)
         length = torch.tensor([len(one) for one in tokens], device=ids.device)
         mask = (torch.arange(ids.shape[1], device=ids.device) < length[:, None]).long()
         return mean_pooling(self._model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
