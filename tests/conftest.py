@@ -27,11 +27,6 @@ def demo_dir(name: str) -> Path:
     pytest.skip(f"{name} is not at hand; set MEDREC_DATA_DIR to the folder that holds it")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come first: at the end one process would work on them alone, the others waiting."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _own_stores(tmp_path_factory: pytest.TempPathFactory):
     """Cohorts and runs of the tests go to folders of their own, shared by the whole session."""

@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medrec.arguments import Range
-from medrec.context import Context
+from medrec.context import Context, graph_of
 from medrec.graphs.interactions import Interactions
 from medrec.graphs.rows import given_to, row_batches
 from medrec.models.base import Ranker, Row, System, TrainingConfig
@@ -159,11 +159,10 @@ class CDAE(Ranker):
 
     def __init__(self, config: CDAEConfig, context: Context) -> None:
         super().__init__(config, context)
-        assert context.graph is not None
         M = context.sizes["medication"]
         self.dropout = Dropout(config.dropout)
         self.encoder = nn.Linear(M, config.size)
-        self.nodes = nn.Embedding(context.graph.n_patients, config.size)
+        self.nodes = nn.Embedding(graph_of(context).n_patients, config.size)
         self.bias = nn.Parameter(torch.empty(M))
         if not config.tied:
             self.decoder = nn.Linear(config.size, M, bias=False)
@@ -204,10 +203,9 @@ class CDAE(Ranker):
 
     def scores(self, patients: NDArray[np.integer], context: Context) -> Tensor:
         """z of each patient's row, ``(U, M)``."""
-        assert context.graph is not None
         device = self.bias.device
         nodes = self.nodes(torch.from_numpy(patients.astype(np.int64)).to(device))
-        return self.logits(given_to(context.graph, patients).to(device), nodes)
+        return self.logits(given_to(graph_of(context), patients).to(device), nodes)
 
     def scores_of_strangers(self, given: Tensor, rule: Literal["zero", "mean"] = "zero") -> Tensor:
         """z of rows of patients who were not there in training, ``(B, M)``.

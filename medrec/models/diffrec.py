@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medrec.arguments import Range, Rate, Width
-from medrec.context import Context
+from medrec.context import Context, graph_of
 from medrec.graphs.interactions import Interactions
 from medrec.graphs.rows import PatientRows, given_to, row_batches
 from medrec.models.base import Ranker, Row, System, TrainingConfig
@@ -259,8 +259,7 @@ class DiffRec(Ranker):
 
     def scores(self, patients: NDArray[np.integer], context: Context) -> Tensor:
         """The last guess of each patient's row, ``(U, M)``."""
-        graph = context.graph
-        assert graph is not None
+        graph = graph_of(context)
         row = given_to(graph, patients)
         if last := self.config.t_inference:
             # Drawn for everybody and always alike: a patient's scores do not depend on who else is asked about.

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrec.arguments import Range
-from medrec.context import Context
+from medrec.context import Context, graph_of
 from medrec.graphs.interactions import Interactions
 from medrec.models.base import RankingEstimator, State, System
 
@@ -72,8 +72,7 @@ class EASE(RankingEstimator):
             patients: ``(U,)`` who is asked about.
             context: its ``graph`` holds their earlier visits.
         """
-        graph = context.graph
-        assert graph is not None
+        graph = graph_of(context)
         found: NDArray[np.float64] = (graph.visits[patients] > 0).astype(np.float64) @ self.weights_
         return found
 

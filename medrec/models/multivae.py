@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medrec.arguments import Range, Scale, Weight
-from medrec.context import Context
+from medrec.context import Context, graph_of
 from medrec.graphs.interactions import Interactions
 from medrec.graphs.rows import PatientRows, given_to, row_batches
 from medrec.models.base import Ranker, Row, System, TrainingConfig
@@ -176,9 +176,8 @@ class MultiVAE(Ranker):
 
     def scores(self, patients: NDArray[np.integer], context: Context) -> Tensor:
         """Logits of each patient's row, ``(U, M)``."""
-        assert context.graph is not None
         device = next(self.parameters()).device
-        return self.logits(given_to(context.graph, patients).to(device))
+        return self.logits(given_to(graph_of(context), patients).to(device))
 
 
 SYSTEM = System(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medrec.context import Context
+from medrec.context import Context, graph_of
 from medrec.graphs.interactions import Interactions
 from medrec.models.base import RankingEstimator, State, System
 
@@ -48,8 +48,7 @@ class Repeat(RankingEstimator):
             patients: ``(U,)`` who is asked about.
             context: its ``graph`` holds their earlier visits.
         """
-        graph = context.graph
-        assert graph is not None
+        graph = graph_of(context)
         visits, last = graph.visits[patients], graph.last[patients]
         # The last key counts most; lexsort is stable, so that equals stay in the order of ids.
         order = np.lexsort((np.broadcast_to(-self.patients_, visits.shape), ~last, -visits), axis=1)
