@@ -120,7 +120,12 @@ class Plan:
         system, cohort = words.system, given_cohort(cohort)
         exam = tasks.get(system.task).Exam(cohort, words.split_seed, words.protocol)
         config = system.configure(variant, settings, n_train=exam.n_train)
-        asked = Asked(cohort.vocab, config, cohort.planted, words.ddi, lambda: exam.graph, lambda: exam.seen)
+
+        def seen() -> Any:
+            """All codes that training sees: of the ranking task alone."""
+            return getattr(exam, "seen", None)
+
+        asked = Asked(cohort.vocab, config, cohort.planted, words.ddi, lambda: exam.graph, seen)
         reference = model if ":" in model else system.name
         return cls(system, reference, variant, config, words.seed, cohort, exam, asked)
 

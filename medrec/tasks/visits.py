@@ -391,8 +391,6 @@ class Exam:
 
     graph = None
     """The visit task has none."""
-    seen = None
-    """Likewise: knowledge graphs are for rankers."""
 
     @property
     def n_train(self) -> int:
