@@ -478,10 +478,10 @@ def verify(
     from medrec.lab.verify import verify as train_again
 
     found = train_again(name, row, device=device)
-    lines = [["row", "threshold", "metric", "kept", "now", ""]]
-    for key, threshold, metric, was, now, same in found.iter_rows():
+    lines = [["row", *found.columns[1:-1], ""]]
+    for key, place, metric, was, now, same in found.iter_rows():
         numbers = ["-" if x is None else f"{x:.6f}" for x in (was, now)]
-        lines.append([key, threshold, metric, *numbers, "same" if same else "differs"])
+        lines.append([key, place, metric, *numbers, "same" if same else "differs"])
     print(_aligned(lines))
     differing = int((~found["same"]).sum())
     if differing:

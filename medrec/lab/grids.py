@@ -15,14 +15,20 @@ from typing import Any, Literal
 
 import polars as pl
 
+from medrec import tasks
 from medrec.data.cohort import Cohort, Source, titled
 from medrec.lab import kept
 from medrec.lab.rows import declared
 from medrec.models.base import Row
 from medrec.tasks.evaluation import Interval
 from medrec.tasks.verdicts import Verdict, verdict, verdict_of_equality
-from medrec.tasks.visits import COLUMNS
 from medrec.types import MedrecError
+
+USUAL = {
+    "visits": {"threshold": "tuned", "visits": "all visits", "metric": "jaccard"},
+    "ranking": {"protocol": "house", "metric": "ndcg_20"},
+}
+"""What is looked at first, by task."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,17 @@ class Grid:
         name: of the grid.
         cohort: whose patients were tested.
         scores: one row for each system, threshold, group of visits and metric: ``key``, ``label``, ``knob``,
-            ``setting``, ``threshold``, ``visits``, ``metric``, ``value``, ``low``, ``high``; ``delta``, ``delta_low``,
-            ``delta_high`` against the first row on the visits that both score; ``patients``, ``n_visits``.
-        costs: one row for each system: ``key``, ``label``, ``seeds``, ``parameters``, ``epochs``, ``best_epoch``
-            (medians), ``validation`` (Jaccard of the validation patients, mean: by this a setting is chosen; networks
+            ``setting``, ``threshold``, ``visits``, ``metric``, ``value``, ``low``, ``high``, ``seed_sd`` (between
+            training seeds; null where there is one); ``delta``, ``delta_low``, ``delta_high`` against the first row on
+            the visits that both score; ``patients``, ``n_visits``.  In a grid of rankers ``protocol`` stands in the
+            place of threshold and visits.
+        costs: one row for each system: ``key``, ``label``, ``past_only`` (whether it sees nothing of the visit that is
+            asked about), ``seeds``, ``parameters``, ``epochs``, ``best_epoch`` (medians), ``validation`` (Jaccard, of
+            rankers NDCG@20 of the validation patients, mean: by this a setting is chosen; networks
             at the epoch that was kept, estimators at their tuned threshold), ``converged`` (with every seed),
             ``degenerate`` (what is said to everybody, where that is so), ``below_popularity`` (with a seed),
-            ``seconds_per_epoch``, ``seconds``, ``peak_mib``.  Rows of before know nothing of the three in the middle.
+            ``seconds_per_epoch``, ``seconds``, ``peak_mib``.  Rows of before lack ``seed_sd``, ``past_only`` and the
+            three behind ``validation``.
         provenance: cohort, seeds, split, device, and of kept rows everything that :mod:`medrec.lab.kept` writes.
         note: why the rows are not what the code of today would make; empty where they are, or were made just now.
     """
@@ -71,9 +81,19 @@ class Grid:
             f"{seeds} training seed{'s' * (seeds != 1)}" + (f", {self.note}" if self.note else "")
         )
 
-    def select(self, *, threshold: str = "tuned", visits: str = "all visits", metric: str = "jaccard") -> pl.DataFrame:
-        """Rows of one metric, in the order of the grid."""
-        return self.scores.filter(threshold=threshold, visits=visits, metric=metric)
+    @property
+    def task(self) -> Literal["visits", "ranking"]:
+        """Whose columns the scores have."""
+        return "ranking" if "protocol" in self.scores.columns else "visits"
+
+    def select(self, **chosen: str) -> pl.DataFrame:
+        """Rows of one metric, in the order of the grid.
+
+        Args:
+            chosen: ``threshold``, ``visits`` and ``metric``, default: tuned, all visits, Jaccard; of rankers
+                ``protocol`` and ``metric``, default: house, NDCG@20.
+        """
+        return self.scores.filter(**(USUAL[self.task] | chosen))
 
     def by_key(self, **chosen: str) -> dict[str, dict[str, Any]]:
         """Rows of :meth:`select` by key, for :func:`interval`, :func:`words` and :meth:`judge`."""
@@ -119,12 +139,15 @@ class Grid:
             return f"{label} says {degenerate}"
         return "" if converged else f"the training of {label} had not converged"
 
-    def wide(self, *, threshold: str = "tuned", visits: str = "all visits") -> pl.DataFrame:
-        """One row a system, the five columns of the field side by side; intervals in ``… low`` and ``… high``."""
-        rows = self.scores.filter(threshold=threshold, visits=visits)
+    def wide(self, **chosen: str) -> pl.DataFrame:
+        """One row a system, the columns of the task side by side; intervals in ``… low`` and ``… high``.
+
+        Args:
+            chosen: as of :meth:`select`, without ``metric``.
+        """
         frames: list[pl.DataFrame] = []
-        for metric, head in COLUMNS.items():
-            part = rows.filter(metric=metric).select(
+        for metric, head in tasks.get(self.task).MEASURES.columns.items():
+            part = self.select(metric=metric, **chosen).select(
                 "key",
                 "label",
                 pl.col("value").alias(head),

@@ -13,6 +13,7 @@ from medrec.arguments import checked_device, near
 from medrec.data import load_cohort
 from medrec.lab import grids
 from medrec.lab.collect import scores_of
+from medrec.lab.grids import USUAL
 from medrec.lab.rows import rows_of
 from medrec.models import registry
 from medrec.training import train
@@ -23,7 +24,7 @@ TOLERANCE = 1e-5
 
 
 def verify(name: str, key: str | None = None, *, device: str = "cpu") -> pl.DataFrame:
-    """Train one row of a kept grid in an empty run store, and compare its five columns.
+    """Train one row of a kept grid in an empty run store, and compare the columns of its task.
 
     Args:
         name: as ``medrec kept`` lists it, e.g. ``"grids/retain/synthetic"``.
@@ -31,7 +32,8 @@ def verify(name: str, key: str | None = None, *, device: str = "cpu") -> pl.Data
         device: of the trainings.
 
     Returns:
-        ``key``, ``threshold``, ``metric``, ``kept``, ``now``, ``same``; all visits that the system scores.
+        ``key``, ``threshold`` (of rankers ``protocol``), ``metric``, ``kept``, ``now``, ``same``; all visits that the
+        system scores.
 
     Raises:
         MedrecError: no such grid or row is kept, or the training fails.
@@ -59,16 +61,16 @@ def verify(name: str, key: str | None = None, *, device: str = "cpu") -> pl.Data
             train(row.system, cohort, variant=row.variant, settings=row.settings, seed=seed, device=device)
             for seed in registry.get(row.system).seeds(found.provenance["seeds"])
         ]
-        now = scores_of(row, runs, runs)
-    chosen = ["threshold", "visits", "metric"]
+        now = scores_of(row, runs, runs, cohort, found.task)
+    place = [name for name in USUAL[found.task] if name != "visits"]
+    chosen = list(USUAL[found.task])
     kept = found.scores.filter(key=key).select(*chosen, kept="value")
     both = kept.join(now.select(*chosen, now="value"), on=chosen, how="full", coalesce=True, maintain_order="left")
-    first = both["visits"][0]  # all visits, or the later ones of a system that skips first visits
-    return (
-        both.filter(visits=first)
-        .with_columns(key=pl.lit(key), same=(pl.col("kept") - pl.col("now")).abs().fill_null(0) < TOLERANCE)
-        .select("key", "threshold", "metric", "kept", "now", "same")
-    )
+    if "visits" in both.columns:  # all visits, or the later ones of a system that skips first visits
+        both = both.filter(visits=both["visits"][0])
+    return both.with_columns(
+        key=pl.lit(key), same=(pl.col("kept") - pl.col("now")).abs().fill_null(0) < TOLERANCE
+    ).select("key", *place, "kept", "now", "same")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from medrec.lab.grids import Grid, about_rows, interval, keep, read, words
 from medrec.lab.rows import Contrast, Declared, declared
 from medrec.models import registry
 from medrec.models.base import Row
+from medrec.tasks import ranking
 from medrec.tasks.visits import COLUMNS
 from medrec.training import look_up
 from medrec.types import MedrecError
@@ -136,9 +137,57 @@ def test_costs_count_parameters_seeds_and_what_was_learnt(grid, cohort):
     assert costs["last-visit"]["validation"] is None, "a system that has no threshold"
 
 
-def test_rankers_have_no_rows_here(cohort):
-    with pytest.raises(MedrecError, match="has the ranker 'repeat'"):
-        collect("repeat", cohort, 1)
+RANKING = (
+    Row("repeat", "repeat", "repeat"),
+    Row("past-lr", "past LR", "past-lr"),
+    Row("lr", "LR", "lr"),
+    Row("multivae", "MultiVAE", "multivae", settings={"hidden": 8, "size": 4, "epochs": 2}),
+)
+
+
+def test_rankers_have_a_row_for_each_protocol_and_visit_systems_stand_among_them(cohort, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path))
+    over = Contrast("over", "MultiVAE over past LR", {"multivae": 1, "past-lr": -1})
+    found = collect(Declared("orders", RANKING, house=False, contrasts=(over,)), cohort, 2)
+    assert found.task == "ranking"
+    counts = found.scores.group_by("key", "protocol").len()
+    assert set(counts["len"]) == {len(ranking.COLUMNS)}
+    assert len(counts) == 2 * (len(RANKING) + 1)
+    for protocol in ("house", "new medications"):
+        rows = found.by_key(protocol=protocol)
+        for row in RANKING:
+            runs = [
+                look_up(row.system, cohort, settings=row.settings, seed=seed)
+                for seed in registry.get(row.system).seeds(2)
+            ]
+            values = [
+                (run.answers if run.config["task"] == "ranking" else ranking.rank_visits(run, cohort))["test"]
+                .evaluate(ranking.PROTOCOLS[protocol])
+                .summary()
+                for run in runs
+            ]
+            ndcg = [value["ndcg_20"] for value in values]
+            assert rows[row.key]["value"] == pytest.approx(np.mean(ndcg), abs=1e-6)
+            assert rows[row.key]["patients"] == values[0]["patients"]
+            if len(runs) == 2:
+                assert rows[row.key]["seed_sd"] == pytest.approx(abs(ndcg[0] - ndcg[1]) / np.sqrt(2), abs=1e-6)
+            else:
+                assert rows[row.key]["seed_sd"] is None
+        change = rows["multivae"]["value"] - rows["past-lr"]["value"]
+        assert rows["over"]["delta"] == pytest.approx(change, abs=2e-6)
+    costs = {row["key"]: row for row in found.costs.iter_rows(named=True)}
+    assert {key: row["past_only"] for key, row in costs.items()} == {
+        "repeat": True, "past-lr": True, "lr": False, "multivae": True
+    }  # fmt: skip
+    history = look_up("multivae", cohort, settings=RANKING[3].settings).history
+    assert costs["multivae"]["validation"] is not None
+    assert "ndcg_20" in history.columns
+    assert found.wide(protocol="house").columns[2:5] == ["Recall@10", "Recall@10 low", "Recall@10 high"]
+
+
+def test_a_ranker_has_no_row_in_a_grid_of_visits(cohort):
+    with pytest.raises(MedrecError, match=r"is of visits.* has the ranker 'repeat'.*Put a ranker first"):
+        collect(Declared("mixed", (ROWS[0], RANKING[0]), house=False), cohort, 1)
 
 
 def test_nothing_of_a_single_patient_is_in_a_row(grid):

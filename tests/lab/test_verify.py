@@ -43,3 +43,16 @@ def test_names_that_are_no_kept_rows(grid):
         verify.verify(grid, "none")
     with pytest.raises(MedrecError, match="grids/GRID/COHORT"):
         verify.verify("reference_points")
+
+
+def test_a_row_of_a_ranker_is_verified_by_the_columns_of_its_task(tmp_path, monkeypatch):
+    cohort = real_classes(60, seed=1)
+    monkeypatch.setattr("medrec.paths.base_dir", lambda: tmp_path)
+    monkeypatch.setenv("MEDREC_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setattr(verify, "load_cohort", lambda _: cohort)
+    found = collect.collect("repeat", cohort, 1)
+    grids.keep(found, cohort)
+    again = verify.verify(f"grids/repeat/{cohort.name}")
+    assert again.columns == ["key", "protocol", "metric", "kept", "now", "same"]
+    assert len(again) == 8, "four columns under two protocols"
+    assert again["same"].all()
