@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: book test bench lint clean
+.PHONY: book test slow bench lint clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12.") if sys.version_info < (3, 11) else None'
@@ -30,7 +30,10 @@ book: $(READY)
 	$(BIN)/jupyter-book build book/ $(BOOK_FLAGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TEST_WORKERS) $(TEST_FLAGS)
+	$(BIN)/python -m pytest -m "not slow" $(TEST_WORKERS) $(TEST_FLAGS)
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(TEST_WORKERS) $(TEST_FLAGS)
 
 bench: $(READY)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

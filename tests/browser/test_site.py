@@ -129,6 +129,7 @@ FROM_DISK = 4
 """Every so manieth page is also opened without a server."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_pages_are_quiet_typeset_and_can_be_read(browser, site, server, parsed, mode):
     """No request leaves the book, nothing fails to load, no console error, formulas are formulas, text stands out.
