@@ -1,8 +1,9 @@
 """One look for every figure of the book: style, widths, and a fixed colour and marker for each system.
 
-Colours are six hues of middle lightness, one for each family of systems, so that lines and symbols keep a contrast
-of at least 3:1 on white and on the dark page; within a family systems differ by marker and line style, and no
-figure has to be read by colour alone.  A system from elsewhere takes the colour of its family and a free marker.
+Every system of the book has a colour of its own, a shade of the hue of its family, and within the family a marker and
+a line style of its own, so that no figure has to be read by colour alone.  Reference points are grey.  Figures stand
+on a light ground in both modes of the page, since words about what is dark or bright in one must hold in the other.
+A system from elsewhere takes the colour of its family and a free marker.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ ONE_COLUMN = 4.8
 FULL = 7.2
 """Width of a figure over the full text, inches."""
 
-BLUE, GREEN, OCHRE, PURPLE, VERMILION, SKY = "#0072b2", "#009e73", "#b58900", "#c9709f", "#c8480f", "#4799cc"
-INK = "#6b7280"
-"""Text, axes and reference points: a grey that reads on both pages."""
+BLUE, GREEN, OCHRE, PURPLE, VERMILION, SKY = "#0072b2", "#009e73", "#ad8200", "#c9709f", "#c8480f", "#3c90c6"
+INK = "#4b5563"
+"""Text, axes and reference points."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,34 @@ class Look:
 
 
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)))
-_FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    (BLUE, (("LR", "o"), ("ECC", "s"))),
-    (GREEN, (("RETAIN", "o"), ("LEAP", "s"), ("MICRON", "^"))),
-    (OCHRE, (("GAMENet", "o"), ("COGNet", "s"))),
-    (PURPLE, (("SafeDrug", "o"), ("MoleRec", "s"), ("CausalMed", "^"), ("DrugRec", "D"))),
-    (VERMILION, (("BiMoRec", "*"), ("NLA-MMR", "P"), ("DiffKG", "X"))),
-    (SKY, (("KGCN", "o"), ("KGAT", "s"), ("KGIN", "^"), ("MultiVAE", "D"), ("CDAE", "v"), ("DiffRec", "<"))),
+_FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
+    (("LR", "o", BLUE), ("ECC", "s", "#00497a")),
+    (("RETAIN", "o", GREEN), ("LEAP", "s", "#00614a"), ("MICRON", "^", "#5f9231")),
+    (("GAMENet", "o", OCHRE), ("COGNet", "s", "#7a5200")),
     (
-        INK,
-        (
-            ("popularity", "s"),
-            ("last visit", "D"),
-            ("random", "x"),
-            ("prescribed", "+"),
-            ("most popular", "^"),
-            ("repeat", "v"),
-            ("EASE", "o"),
-            ("past LR", "P"),
-        ),
+        ("SafeDrug", "o", PURPLE),
+        ("MoleRec", "s", "#7b2d8b"),
+        ("CausalMed", "^", "#a8124f"),
+        ("DrugRec", "D", "#9a79c4"),
+    ),
+    (("BiMoRec", "*", VERMILION), ("NLA-MMR", "P", "#e0663c"), ("DiffKG", "X", "#7d2406")),
+    (
+        ("KGCN", "o", SKY),
+        ("KGAT", "s", "#2b4fb0"),
+        ("KGIN", "^", "#0f8896"),
+        ("MultiVAE", "D", "#6672d9"),
+        ("CDAE", "v", "#1b6070"),
+        ("DiffRec", "<", "#7d8aa0"),
+    ),
+    (
+        ("popularity", "s", INK),
+        ("last visit", "D", INK),
+        ("random", "x", INK),
+        ("prescribed", "+", INK),
+        ("most popular", "^", INK),
+        ("repeat", "v", INK),
+        ("EASE", "o", INK),
+        ("past LR", "P", INK),
     ),
 )
 _COLOR_OF_FAMILY = {
@@ -82,8 +92,8 @@ def _key(name: str) -> str:
 
 LOOKS: dict[str, Look] = {
     _key(label): Look(label, color, marker, _DASHES[i])
-    for color, members in _FAMILIES
-    for i, (label, marker) in enumerate(members)
+    for members in _FAMILIES
+    for i, (label, marker, color) in enumerate(members)
 }
 COLORS: dict[str, str] = {look.label: look.color for look in LOOKS.values()}
 """Colour of each system, by the name printed in the book."""
@@ -129,9 +139,10 @@ def _declared(name: str) -> System:
 
 
 def _free_look(system: System) -> Look:
-    """Colour of the family, with the first marker and dashes that nothing of this colour has."""
+    """Colour of the family, with the first marker and dashes that nobody in it has."""
     color = _COLOR_OF_FAMILY.get(system.family, INK)
-    alike = [entry for entry in (*LOOKS.values(), *_ELSEWHERE.values()) if entry.color == color]
+    family = next(members for members in _FAMILIES if members[0][2] == color)
+    alike = [LOOKS[_key(label)] for label, *_ in family] + [x for x in _ELSEWHERE.values() if x.color == color]
     markers, dashes = {entry.marker for entry in alike}, {str(entry.linestyle) for entry in alike}
     return Look(
         system.label,

@@ -258,7 +258,13 @@ without = np.array([rng.permutation(A).mean() for _ in range(1000)])
 assert without.std() < 1e-12
 print("with replacement: simulation and closed form agree; without: no spread at all")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of 200 000 resampled means of six Jaccard values with a bell curve on top. The histogram follows the curve, is centred on 0.55, and has nearly all of its mass between 0.35 and 0.75."}, "figure": {"name": "fig-bootstrap-means", "caption": "Resampled means of the six invented patients under system A. The curve is a normal density with the standard deviation of {eq}`eq-bootstrap-se`, {glue:text}`se_closed:.4f`. Notice how far apart the means of six patients can lie."}}
+# %% tags=["hide-input"]
+#| name: fig-bootstrap-means
+#| alt: Histogram of 200 000 resampled means of six Jaccard values with a bell curve on top. The histogram follows the
+#|   curve, is centred on 0.55, and has nearly all of its mass between 0.35 and 0.75.
+#| caption: Resampled means of the six invented patients under system A. The curve is a normal density with the
+#|   standard deviation of {eq}`eq-bootstrap-se`, {glue:text}`se_closed:.4f`. Notice how far apart the means of six
+#|   patients can lie.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.7))
 ax.hist(
     means,
@@ -359,7 +365,14 @@ show(
     f"paired {paired:.4f}, unpaired {unpaired:.4f}, pairs shuffled {shuffled.std() / np.sqrt(n):.4f}"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of dots. Left: Jaccard of six patients under A and B, two strips that overlap almost completely, thin lines joining the same patient. Right: the six differences, all between 0 and 0.02, with their mean 0.01 and an interval that lies clear of zero."}, "figure": {"name": "fig-paired", "caption": "Left: six invented patients under A and B; bars are ± 2 standard errors of each mean. Right: the differences of the same patients; the bar is ± 2 paired standard errors. Notice the scales: strips that overlap on the left hide a difference that is clear on the right."}}
+# %% tags=["hide-input"]
+#| name: fig-paired
+#| alt: Two panels of dots. Left: Jaccard of six patients under A and B, two strips that overlap almost completely,
+#|   thin lines joining the same patient. Right: the six differences, all between 0 and 0.02, with their mean 0.01 and
+#|   an interval that lies clear of zero.
+#| caption: Left: six invented patients under A and B; bars are ± 2 standard errors of each mean. Right: the
+#|   differences of the same patients; the bar is ± 2 paired standard errors. Notice the scales: strips that overlap
+#|   on the left hide a difference that is clear on the right.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.7), layout="constrained")
 axes[0].plot([0, 1], [A, B], color=plotting.INK, linewidth=0.7)
 for column, (values, colour, marker) in enumerate(
@@ -451,7 +464,13 @@ show(
     f"seeds alone understate the spread {spread(n_test, 3) / (s_seed / np.sqrt(3)):.1f} times"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked bars of the variance of a mean Jaccard for 1, 3, 5 and 10 trainings. The patients' part is the same in all four; the seeds' part is a fifth of the bar for one training and almost vanishes for ten."}, "figure": {"name": "fig-two-spreads", "caption": "Parts of the variance of a mean Jaccard, for {glue:text}`n_test` test patients and R trainings (patients' spread estimated from BiMoRec's table 2, seeds' spread from the invented system A). Notice that more trainings cannot lower the first part."}}
+# %% tags=["hide-input"]
+#| name: fig-two-spreads
+#| alt: Stacked bars of the variance of a mean Jaccard for 1, 3, 5 and 10 trainings. The patients' part is the same in
+#|   all four; the seeds' part is a fifth of the bar for one training and almost vanishes for ten.
+#| caption: Parts of the variance of a mean Jaccard, for {glue:text}`n_test` test patients and R trainings (patients'
+#|   spread estimated from BiMoRec's table 2, seeds' spread from the invented system A). Notice that more trainings
+#|   cannot lower the first part.
 R = np.array([1, 3, 5, 10])
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.7))
 part_patients, part_seeds = np.full(4, s_patients**2 / n_test), s_seed**2 / R
@@ -542,7 +561,13 @@ assert round(100 * np.mean(list(gains.values())), 2) == published.fact(
 assert round(absolute, 4) == 0.0033
 show(f"0.61 % is relative; absolute it is {100 * absolute:.2f} points of Jaccard")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The Jaccard values of eleven systems as dots on two axes. On the left axis, from 0 to 1, they huddle between 0.45 and 0.54; on the right axis, zoomed to that range, they look far apart."}, "figure": {"name": "fig-zoom", "caption": "The eleven Jaccard values that BiMoRec prints for MIMIC-III, on an axis from 0 to 1 and on the axis that tables invite one to imagine. No interval is printed in that table. Notice that both pictures show the same numbers."}}
+# %% tags=["hide-input"]
+#| name: fig-zoom
+#| alt: The Jaccard values of eleven systems as dots on two axes. On the left axis, from 0 to 1, they huddle between
+#|   0.45 and 0.54; on the right axis, zoomed to that range, they look far apart.
+#| caption: The eleven Jaccard values that BiMoRec prints for MIMIC-III, on an axis from 0 to 1 and on the axis that
+#|   tables invite one to imagine. No interval is printed in that table. Notice that both pictures show the same
+#|   numbers.
 rows = sorted(jaccard["MIMIC-III"].items(), key=lambda item: item[1])
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 3.0), sharey=True, layout="constrained"

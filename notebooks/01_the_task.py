@@ -253,7 +253,12 @@ print(
     "3 visits, 3 instances, 2 of them first visits; the leak scores 1, the honest copy of v1 scores 0.25 at v2"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grid with two columns, visits v1 and v2 of patient 1, and three rows, diagnoses, procedures and medications. All cells are marked as given except the medications of v2, which are hatched and marked as hidden."}, "figure": {"name": "fig-instance", "caption": "The instance of visit v2 of the running example (1 patient, 2 visits). Everything is given except the medications of the visit itself."}}
+# %% tags=["hide-input"]
+#| name: fig-instance
+#| alt: Grid with two columns, visits v1 and v2 of patient 1, and three rows, diagnoses, procedures and medications.
+#|   All cells are marked as given except the medications of v2, which are hatched and marked as hidden.
+#| caption: The instance of visit v2 of the running example (1 patient, 2 visits). Everything is given except the
+#|   medications of the visit itself.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 rows = [
     ("diagnosis", "diagnoses"),
@@ -378,7 +383,14 @@ show(f"renumbered together: equal; renumbered on one side only: {broken}")
 # Take one list of the $k$ most frequent classes, hand it to every patient, and let $k$ grow.
 # A patient's own visits never count towards the list that is used on that patient.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of Jaccard, averaged over patients, against the length k of one list of the most frequent classes, one line for each cohort. Every line climbs from near 0, has one flat top at a list of about the usual length of a prescription, and falls slowly after it."}, "figure": {"name": "fig-popularity-jaccard", "caption": "Jaccard of one constant list against its length k. {glue:text}`caption_curve`. Averaged over patients. The list is counted on all other patients. Notice how wide the top is, and how high for a program that knows nothing about the patient."}}
+# %% tags=["hide-input"]
+#| name: fig-popularity-jaccard
+#| alt: Line chart of Jaccard, averaged over patients, against the length k of one list of the most frequent classes,
+#|   one line for each cohort. Every line climbs from near 0, has one flat top at a list of about the usual length of
+#|   a prescription, and falls slowly after it.
+#| caption: Jaccard of one constant list against its length k. {glue:text}`caption_curve`. Averaged over patients. The
+#|   list is counted on all other patients. Notice how wide the top is, and how high for a program that knows nothing
+#|   about the patient.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 for line, (name, curve) in zip(["-", "--", ":"], curves.items(), strict=False):
     ax.plot(
@@ -469,7 +481,12 @@ show(f"over visits: {often.mean():.3f}, over patients: {patient_mean(often, who)
 # The figure uses numbers of the size that occur in practice.
 # Twelve patients have one scored visit each, at a Jaccard of .41; one patient has $n$ visits at .68.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of average Jaccard against the number of visits of one returning patient. The average over patients stays flat near 0.43; the average over visits climbs from the same point towards 0.6."}, "figure": {"name": "fig-two-means", "caption": "One patient with n visits at Jaccard .68, twelve patients with one visit at .41 (made-up values). The mean over patients does not move; the mean over visits follows the patient who returns most often."}}
+# %% tags=["hide-input"]
+#| name: fig-two-means
+#| alt: Line chart of average Jaccard against the number of visits of one returning patient. The average over patients
+#|   stays flat near 0.43; the average over visits climbs from the same point towards 0.6.
+#| caption: One patient with n visits at Jaccard .68, twelve patients with one visit at .41 (made-up values). The mean
+#|   over patients does not move; the mean over visits follows the patient who returns most often.
 n = np.arange(1, 31)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 ax.plot(
@@ -617,7 +634,13 @@ show(
 # Now turn the inequality on print.
 # The main tables of BiMoRec and NLA-MMR hold {glue:text}`n_pairs` pairs of Jaccard and F1.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter plot of printed F1 against printed Jaccard with the curve f(J) = 2J/(1+J). All points lie slightly below the curve except one, circled, near J 0.43 and F1 0.61, which lies above it."}, "figure": {"name": "fig-f1-law", "caption": "All {glue:text}`n_pairs` printed pairs of Jaccard and F1 of the two main tables, on the test patients of five cohorts, and the curve that no average can cross. No interval is drawn: a point above the curve is out of reach of any sampling error. Notice the circled point."}}
+# %% tags=["hide-input"]
+#| name: fig-f1-law
+#| alt: Scatter plot of printed F1 against printed Jaccard with the curve f(J) = 2J/(1+J). All points lie slightly
+#|   below the curve except one, circled, near J 0.43 and F1 0.61, which lies above it.
+#| caption: All {glue:text}`n_pairs` printed pairs of Jaccard and F1 of the two main tables, on the test patients of
+#|   five cohorts, and the curve that no average can cross. No interval is drawn: a point above the curve is out of
+#|   reach of any sampling error. Notice the circled point.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.2))
 grid = np.linspace(0.34, 0.56, 100)
 ax.plot(grid, f(grid), color=plotting.INK, label="f(J) = 2J / (1 + J)")
@@ -749,7 +772,14 @@ show(
     f"step-wise {AP:.4f}, tie broken by luck {hit_first:.4f}, trapezoid {trapezoid:.4f}"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Precision against recall for visit v1. A solid step line goes down from precision 1 to 0.67 and 0.6; a dashed straight-line version lies above it at the right end. The last point is marked as shared by two medications with score 0.4."}, "figure": {"name": "fig-prauc-steps", "caption": "Precision and recall of visit v1 of the running example at each distinct score (1 visit, 5 medications, no interval). The area under the steps is {glue:text}`ap_toy:.4f`, under the dashed trapezoid {glue:text}`ap_trapezoid:.4f`. Two medications share the score .4, so they enter together."}}
+# %% tags=["hide-input"]
+#| name: fig-prauc-steps
+#| alt: Precision against recall for visit v1. A solid step line goes down from precision 1 to 0.67 and 0.6; a dashed
+#|   straight-line version lies above it at the right end. The last point is marked as shared by two medications with
+#|   score 0.4.
+#| caption: Precision and recall of visit v1 of the running example at each distinct score (1 visit, 5 medications, no
+#|   interval). The area under the steps is {glue:text}`ap_toy:.4f`, under the dashed trapezoid
+#|   {glue:text}`ap_trapezoid:.4f`. Two medications share the score .4, so they enter together.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 ax.step(
     np.r_[0, R_n],
@@ -857,7 +887,15 @@ show(
 # A subset can have a higher rate than the set it is taken from: {B01A, C10A, N02A} has two interacting pairs of three, while all five classes have {glue:text}`toy_edges` of {glue:text}`toy_pairs`.
 # So a shorter list is not safer by itself, in this metric.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of DDI rate against the number k of most frequent classes in one constant list, one line for each cohort, with a dotted horizontal line at the rate of a random set and a dash-dotted one at the rate of the prescribed sets. The rate jumps for short lists, lies above the line of the random set at the length of an ordinary prescription, and meets that line when the list holds every class."}, "figure": {"name": "fig-popularity-ddi", "caption": "DDI rate of the k most frequent classes, from k = 8 on. {glue:text}`caption_curve`. Horizontal lines, for the cohort of this page: a random set (the density of its interaction matrix) and the prescribed sets. Notice that frequent classes interact more often than random ones."}}
+# %% tags=["hide-input"]
+#| name: fig-popularity-ddi
+#| alt: Line chart of DDI rate against the number k of most frequent classes in one constant list, one line for each
+#|   cohort, with a dotted horizontal line at the rate of a random set and a dash-dotted one at the rate of the
+#|   prescribed sets. The rate jumps for short lists, lies above the line of the random set at the length of an
+#|   ordinary prescription, and meets that line when the list holds every class.
+#| caption: DDI rate of the k most frequent classes, from k = 8 on. {glue:text}`caption_curve`. Horizontal lines, for
+#|   the cohort of this page: a random set (the density of its interaction matrix) and the prescribed sets. Notice
+#|   that frequent classes interact more often than random ones.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 for line, (name, curve) in zip(["-", "--", ":"], curves.items(), strict=False):
     curve = curve.filter(pl.col("k") >= 8)  # a handful of pairs makes a wild rate
@@ -980,7 +1018,13 @@ assert of.tolist() == [10, 3, 1, 0, 0]
 assert (sets[1] == Yhat[0]).all()
 print("number falls with δ; Jaccard peaks inside")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three step charts over the threshold from 0 to 1 for visit v1: the number of medications falls from 5 to 0; Jaccard rises and falls with its peak 0.67 between 0.6 and 0.7; the DDI rate rises to 1 in the same interval and is 0 above it."}, "figure": {"name": "fig-threshold", "caption": "Number of medications, Jaccard and DDI rate of visit v1 of the running example over the threshold (1 visit, no interval). Notice that the best Jaccard and the worst DDI rate share a threshold."}}
+# %% tags=["hide-input"]
+#| name: fig-threshold
+#| alt: Three step charts over the threshold from 0 to 1 for visit v1: the number of medications falls from 5 to 0;
+#|   Jaccard rises and falls with its peak 0.67 between 0.6 and 0.7; the DDI rate rises to 1 in the same interval and
+#|   is 0 above it.
+#| caption: Number of medications, Jaccard and DDI rate of visit v1 of the running example over the threshold (1
+#|   visit, no interval). Notice that the best Jaccard and the worst DDI rate share a threshold.
 delta = np.linspace(0, 1, 501)
 swept = p >= delta[:, None]
 hits_swept, of_swept = metrics.ddi_counts(swept, A)
@@ -1168,7 +1212,13 @@ show(
 # A program that skips first visits is marked on other visits, so its row may only be compared with rows of the same kind.
 # The two averages of {eq}`eq-two-means` differ for the last visit on this cohort too: {glue:text}`last_patients:.3f` over {glue:text}`last_n_patients` patients, {glue:text}`last_visits:.3f` over {glue:text}`last_n_visits` visits.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot chart with one panel for each cohort and one row for each reference point, Jaccard on the horizontal axis with intervals. In every panel the blind draw lies near 0.1, far left of popularity and last visit, which lie between 0.3 and 0.6; the panels of the two demos have much wider intervals."}, "figure": {"name": "fig-reference-points", "caption": "Jaccard of the reference points, {glue:text}`caption_points`. Bars: 95 % bootstrap intervals over patients. Notice how wide the intervals of the last visit are where few patients return."}}
+# %% tags=["hide-input"]
+#| name: fig-reference-points
+#| alt: Dot chart with one panel for each cohort and one row for each reference point, Jaccard on the horizontal axis
+#|   with intervals. In every panel the blind draw lies near 0.1, far left of popularity and last visit, which lie
+#|   between 0.3 and 0.6; the panels of the two demos have much wider intervals.
+#| caption: Jaccard of the reference points, {glue:text}`caption_points`. Bars: 95 % bootstrap intervals over
+#|   patients. Notice how wide the intervals of the last visit are where few patients return.
 fig, axes = plt.subplots(
     1,
     len(all_points),
@@ -1229,7 +1279,17 @@ show(
 # %% [markdown]
 # NLA-MMR shows its DDI rates in a figure, as differences to the prescribed rate.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter plot of DDI rate against Jaccard. The eleven printed systems form two clusters, at Jaccard 0.45 to 0.54 for MIMIC-III and 0.42 to 0.49 for MIMIC-IV, with DDI rates between 0.06 and 0.094. A blind draw lies far left and lower than every one of them. Two vertical lines mark the Jaccard of popularity and of the last visit on this page's cohort; they stand just left of the cluster of MIMIC-III."}, "figure": {"name": "fig-published-columns", "caption": "Printed Jaccard and DDI rate of BiMoRec's table 2 (filled: MIMIC-III; hollow: MIMIC-IV; no intervals are printed), with a blind draw of 20 of 131 classes under the same interaction list. Vertical lines: Jaccard of two reference points on {glue:text}`cohort_line`; bands: 95 % bootstrap intervals over patients. Their rates, under another list, are left out. Cohorts differ, so only the order of magnitude may be read across. Notice where the blind draw lies."}}
+# %% tags=["hide-input"]
+#| name: fig-published-columns
+#| alt: Scatter plot of DDI rate against Jaccard. The eleven printed systems form two clusters, at Jaccard 0.45 to
+#|   0.54 for MIMIC-III and 0.42 to 0.49 for MIMIC-IV, with DDI rates between 0.06 and 0.094. A blind draw lies far
+#|   left and lower than every one of them. Two vertical lines mark the Jaccard of popularity and of the last visit on
+#|   this page's cohort; they stand just left of the cluster of MIMIC-III.
+#| caption: Printed Jaccard and DDI rate of BiMoRec's table 2 (filled: MIMIC-III; hollow: MIMIC-IV; no intervals are
+#|   printed), with a blind draw of 20 of 131 classes under the same interaction list. Vertical lines: Jaccard of two
+#|   reference points on {glue:text}`cohort_line`; bands: 95 % bootstrap intervals over patients. Their rates, under
+#|   another list, are left out. Cohorts differ, so only the order of magnitude may be read across. Notice where the
+#|   blind draw lies.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3.6), layout="constrained")
 for row in printed.filter(pl.col("paper") == "BiMoRec").iter_rows(named=True):
     look = plotting.look(row["system"])

@@ -333,7 +333,13 @@ after = before.join(several, on="ndc")
 assert len(before) - len(after) < 0  # a step that drops a negative number of rows
 print("Check passed; a join with two classes a product makes rows, and is noticed.")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three horizontal bar charts side by side: order rows, visits and patients left after each step of the pipeline, first bar what was read. Rows shrink most, above all where repeated orders of one class become one; visits and patients shrink at the last step, where a visit must have every kind of code."}, "figure": {"name": "fig-visits-ledger", "caption": "What each step of the pipeline leaves. Cohort: {glue:text}`cohort_line`. Counts, no error bars. Notice that the rows are mostly lost where repeats become one, and that visits and patients are lost at the join."}}
+# %% tags=["hide-input"]
+#| name: fig-visits-ledger
+#| alt: Three horizontal bar charts side by side: order rows, visits and patients left after each step of the
+#|   pipeline, first bar what was read. Rows shrink most, above all where repeated orders of one class become one;
+#|   visits and patients shrink at the last step, where a visit must have every kind of code.
+#| caption: What each step of the pipeline leaves. Cohort: {glue:text}`cohort_line`. Counts, no error bars. Notice
+#|   that the rows are mostly lost where repeats become one, and that visits and patients are lost at the join.
 ledger = privacy.ledger(records).filter(
     pl.col("unit").is_in(["rows", "visits", "patients"])
 )
@@ -469,7 +475,14 @@ assert sets_of(cohort_of(relabelled, visit_order="id")) != sets_of(
 )
 print("New labels: by time the same order of visits, by identifier another one.")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Timelines of three patients. Each row is one patient, the horizontal axis the years since the first admission, each dot a visit. Arrows lead from visit to visit in the order of the identifiers; many of them run backwards in time and are drawn dashed."}, "figure": {"name": "fig-visits-timelines", "caption": "Visits of three patients in time (dots), joined by arrows in the order of their identifiers; dashed arrows run backwards. Cohort: {glue:text}`drawn_line`. The three were chosen because their two orders differ most. Notice how an arrow into the past puts a future visit into a history."}}
+# %% tags=["hide-input"]
+#| name: fig-visits-timelines
+#| alt: Timelines of three patients. Each row is one patient, the horizontal axis the years since the first admission,
+#|   each dot a visit. Arrows lead from visit to visit in the order of the identifiers; many of them run backwards in
+#|   time and are drawn dashed.
+#| caption: Visits of three patients in time (dots), joined by arrows in the order of their identifiers; dashed arrows
+#|   run backwards. Cohort: {glue:text}`drawn_line`. The three were chosen because their two orders differ most.
+#|   Notice how an arrow into the past puts a future visit into a history.
 times = table_traps.visits_of(drawn.name).sort("patient", "time")
 ranked = times.with_columns(
     t=pl.int_range(pl.len()).over("patient"),
@@ -674,7 +687,14 @@ assert (
 )  # broken: each of the three visits holds three
 print("three visits of three classes each: 3.0 by the first average, 1.0 by the second")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot with one row for each kind of code in each database; two dots a row, the average that counts repeats and the average that forgets them, joined by a line. The second dot lies to the left in every row, furthest for medications."}, "figure": {"name": "fig-visits-averages", "caption": "Codes per visit, two ways to average: filled dots count every visit, hollow ones count a code once a patient. Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts, no error bars. Notice that the gap grows with the number of visits a patient has. {glue:text}`demos_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-visits-averages
+#| alt: Dot plot with one row for each kind of code in each database; two dots a row, the average that counts repeats
+#|   and the average that forgets them, joined by a line. The second dot lies to the left in every row, furthest for
+#|   medications.
+#| caption: Codes per visit, two ways to average: filled dots count every visit, hollow ones count a code once a
+#|   patient. Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts, no error bars. Notice that the gap
+#|   grows with the number of visits a patient has. {glue:text}`demos_note`
 table1 = stored.table("table1").filter(pl.col("cohort") != records.name)
 averages = [(label, records.describe())]
 averages += [
@@ -809,7 +829,15 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked horizontal bars, one for each column of each database that a script would fill; segments are the shares of missing cells that take their value from the same visit, another visit of the same patient, another patient, or that have no filled row above. In every database a part of the cells is taken from another patient."}, "figure": {"name": "fig-visits-fill", "caption": "Where a forward fill takes its values from, as shares of the missing cells (their number stands behind each bar). Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts. In eICU no paper describes a fill; the bar shows what the same line of code would do to empty drug names. Notice the part that comes from another patient. {glue:text}`demos_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-visits-fill
+#| alt: Stacked horizontal bars, one for each column of each database that a script would fill; segments are the
+#|   shares of missing cells that take their value from the same visit, another visit of the same patient, another
+#|   patient, or that have no filled row above. In every database a part of the cells is taken from another patient.
+#| caption: Where a forward fill takes its values from, as shares of the missing cells (their number stands behind
+#|   each bar). Cohort: {glue:text}`cohort_line`, and the open demos. Exact counts. In eICU no paper describes a fill;
+#|   the bar shows what the same line of code would do to empty drug names. Notice the part that comes from another
+#|   patient. {glue:text}`demos_note`
 COLUMNS = {
     "fill icu": "unit stay",
     "fill ndc": "product number",
@@ -952,7 +980,14 @@ if raw.first_day == "calendar_day":
     assert len(found.filter(pl.col("hours") <= w)) > len(Y_w)
 print("Check passed: infinite, monotone, and equal to window='first_day'.")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two line charts against the length of the window in days, one line for each database. Left: classes per visit; right: Jaccard of the set within the window with the set of the whole stay. All lines climb steeply over the first two days and flatten; a first day holds well under the whole stay."}, "figure": {"name": "fig-visits-window", "caption": "Classes per visit (left) and Jaccard with the whole stay (right) when orders are kept up to a window after the first order. Cohort: {glue:text}`cohort_line`, and the open demos; means over visits with an order, exact counts. Notice how much of a target set is written after the first day. {glue:text}`demos_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-visits-window
+#| alt: Two line charts against the length of the window in days, one line for each database. Left: classes per visit;
+#|   right: Jaccard of the set within the window with the set of the whole stay. All lines climb steeply over the
+#|   first two days and flatten; a first day holds well under the whole stay.
+#| caption: Classes per visit (left) and Jaccard with the whole stay (right) when orders are kept up to a window after
+#|   the first order. Cohort: {glue:text}`cohort_line`, and the open demos; means over visits with an order, exact
+#|   counts. Notice how much of a target set is written after the first day. {glue:text}`demos_note`
 windows = stored.table("windows").filter(pl.col("cohort") != records.name)
 lines = [(label, curve)]
 lines += [
@@ -1101,7 +1136,15 @@ def mean_interval(values, owners, draws=500):
 
 page.glue(version_line=page.cohort_line(version_records))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot with intervals: mean Jaccard of the diagnoses of consecutive visits, for pairs in the same ICD version and pairs where the version changed, each read by text, by key and by group. Where the version changed, text and key share nothing, while groups keep nearly the overlap that they have where the version stayed."}, "figure": {"name": "fig-visits-versions", "caption": "Jaccard of the diagnoses of two consecutive visits, means with 95 % bootstrap intervals over patients. Patients of {glue:text}`version_line`, read from tables in the MIMIC-IV layout, which holds both versions (for records of other layouts these are synthetic ones). Notice the zeros after a change of version, and what a grouping saves."}}
+# %% tags=["hide-input"]
+#| name: fig-visits-versions
+#| alt: Dot plot with intervals: mean Jaccard of the diagnoses of consecutive visits, for pairs in the same ICD
+#|   version and pairs where the version changed, each read by text, by key and by group. Where the version changed,
+#|   text and key share nothing, while groups keep nearly the overlap that they have where the version stayed.
+#| caption: Jaccard of the diagnoses of two consecutive visits, means with 95 % bootstrap intervals over patients.
+#|   Patients of {glue:text}`version_line`, read from tables in the MIMIC-IV layout, which holds both versions (for
+#|   records of other layouts these are synthetic ones). Notice the zeros after a change of version, and what a
+#|   grouping saves.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.5))
 labels, values, intervals = [], [], []
 for changed, words in ((False, "same version"), (True, "version changed")):
@@ -1448,7 +1491,14 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart on two logarithmic axes: share of visits that hold a class against the rank of the class by frequency, one line each for the synthetic cohort and the two MIMIC demos. The three lines run close together and bend downward; the tail of rare classes falls off last."}, "figure": {"name": "fig-visits-frequencies", "caption": "How common the most common classes are. Cohort: {glue:text}`synthetic_line`, and the two MIMIC demos (100 patients each). Exact counts. Notice where the lines part: a generator has no surprise at the rare end. {glue:text}`demos_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-visits-frequencies
+#| alt: Line chart on two logarithmic axes: share of visits that hold a class against the rank of the class by
+#|   frequency, one line each for the synthetic cohort and the two MIMIC demos. The three lines run close together and
+#|   bend downward; the tail of rare classes falls off last.
+#| caption: How common the most common classes are. Cohort: {glue:text}`synthetic_line`, and the two MIMIC demos (100
+#|   patients each). Exact counts. Notice where the lines part: a generator has no surprise at the rare end.
+#|   {glue:text}`demos_note`
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 tails = [("synthetic", table_traps.frequencies(synthetic))]
 tails += [

@@ -289,7 +289,13 @@ show(
     f"cut at four characters: {level_3} classes of our drug table; cut at five: {level_4}"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Ladder of five boxes for metformin: A, A10, A10B, A10BA, A10BA02, from digestive tract and metabolism down to metformin. The third box, A10B, is marked as the medication of the papers, which they call ATC-3, third level or ATC-4."}, "figure": {"name": "fig-atc-branch", "caption": "The branch of metformin, a drug for diabetes, in the ATC tree. Filled: the level at which the papers recommend, whatever they call it. Notice that its name has four characters and its level is three."}}
+# %% tags=["hide-input"]
+#| name: fig-atc-branch
+#| alt: Ladder of five boxes for metformin: A, A10, A10B, A10BA, A10BA02, from digestive tract and metabolism down to
+#|   metformin. The third box, A10B, is marked as the medication of the papers, which they call ATC-3, third level or
+#|   ATC-4.
+#| caption: The branch of metformin, a drug for diabetes, in the ATC tree. Filled: the level at which the papers
+#|   recommend, whatever they call it. Notice that its name has four characters and its level is three.
 steps = [
     "digestive tract and metabolism",
     "drugs for diabetes",
@@ -487,7 +493,14 @@ if records.source == "credentialed":  # a drug that few have is a record of thei
     moves = moves.filter(pl.col("len") >= privacy.LIMIT)
     moves = moves.join(common, on="drug", how="semi", maintain_order="left")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars: the ten drugs of which most orders change class between the two rules, by number of orders. Each bar names the class by route and the class by first code; the list is led by hospital staples such as intravenous magnesium, vancomycin and aspirin."}, "figure": {"name": "fig-drug-moves", "caption": "Orders that change class with the rule, the ten largest moves; first the class by route, then the class by first code. Orders of {glue:text}`cohort_line`; {glue:text}`n_orders:,` orders have a class, {glue:text}`moved_share:.0%` of them move. Counts, no interval. Notice that the drugs are no rarities."}}
+# %% tags=["hide-input"]
+#| name: fig-drug-moves
+#| alt: Horizontal bars: the ten drugs of which most orders change class between the two rules, by number of orders.
+#|   Each bar names the class by route and the class by first code; the list is led by hospital staples such as
+#|   intravenous magnesium, vancomycin and aspirin.
+#| caption: Orders that change class with the rule, the ten largest moves; first the class by route, then the class by
+#|   first code. Orders of {glue:text}`cohort_line`; {glue:text}`n_orders:,` orders have a class,
+#|   {glue:text}`moved_share:.0%` of them move. Counts, no interval. Notice that the drugs are no rarities.
 top = moves.head(10)
 class_name = dict(atc3().select("code", "name").iter_rows())
 short = {
@@ -570,7 +583,15 @@ fixed = {
     for name in matrices
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Strips of dots on an axis of DDI rate. Each strip is one interaction list, each dot the rate of the same prescriptions under another consistent choice of classes. A strip is wider than the bar that spans the eleven systems of a published table."}, "figure": {"name": "fig-drug-lots", "caption": "DDI rate of the *same* prescriptions under 50 random but consistent choices of class (dots), by route (square) and by first code (triangle). Orders of {glue:text}`cohort_line`, each list lifted over all codes of a drug. Grey bar, for its width only: lowest to highest of the eleven systems in BiMoRec's table 2 on MIMIC-III, other records and another list. No interval: nothing is sampled but the rule."}}
+# %% tags=["hide-input"]
+#| name: fig-drug-lots
+#| alt: Strips of dots on an axis of DDI rate. Each strip is one interaction list, each dot the rate of the same
+#|   prescriptions under another consistent choice of classes. A strip is wider than the bar that spans the eleven
+#|   systems of a published table.
+#| caption: DDI rate of the *same* prescriptions under 50 random but consistent choices of class (dots), by route
+#|   (square) and by first code (triangle). Orders of {glue:text}`cohort_line`, each list lifted over all codes of a
+#|   drug. Grey bar, for its width only: lowest to highest of the eleven systems in BiMoRec's table 2 on MIMIC-III,
+#|   other records and another list. No interval: nothing is sampled but the rule.
 system_range = (
     0.0655,
     0.0890,
@@ -791,7 +812,14 @@ assert rarest.sum() / 6 == 1 / 3
 assert commonest.sum() / 6 == 1
 print("shuffled reports: same matrix; reversed sort: density 1 instead of 1/3")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: one square for each interaction list, classes sorted by number of edges, an edge as a dark dot; the dots crowd into the upper left corner, the last rows are empty. Right: scatter of edges against number of listed drugs for each class of our own list; classes with more drugs tend to have more edges."}, "figure": {"name": "fig-ddi-matrix", "caption": "Left: class matrices of the lists that this page has, classes sorted by {term}`degree`. Right: degree of a class against the number of its drugs, our own list, {glue:text}`n_classes` classes of {glue:text}`cohort_line`; Spearman {glue:text}`own_spearman:.2f`. Notice the few hubs and the classes without any edge."}}
+# %% tags=["hide-input"]
+#| name: fig-ddi-matrix
+#| alt: Left: one square for each interaction list, classes sorted by number of edges, an edge as a dark dot; the dots
+#|   crowd into the upper left corner, the last rows are empty. Right: scatter of edges against number of listed drugs
+#|   for each class of our own list; classes with more drugs tend to have more edges.
+#| caption: Left: class matrices of the lists that this page has, classes sorted by {term}`degree`. Right: degree of a
+#|   class against the number of its drugs, our own list, {glue:text}`n_classes` classes of {glue:text}`cohort_line`;
+#|   Spearman {glue:text}`own_spearman:.2f`. Notice the few hubs and the classes without any edge.
 codes = list(records.vocab["medication"].codes)
 squares = {"medrec's own": ddi_matrix(codes)}
 if "TWOSIDES, published" in lists:
@@ -957,7 +985,14 @@ show(
     f"three edges: {ordered:.2f} ordered; ones on the diagonal add {broken - ordered:.2f}"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Heat map of five medication classes by five. Six cells carry a number, three interactions each appearing on both sides of the diagonal: 0.63 for B01A with C10A, 0.54 for B01A with N02A, 0.28 for C03C with C10A. All other cells and the diagonal are empty."}, "figure": {"name": "fig-ddi-loss", "caption": "The terms of {eq}`eq-ddi-loss` for the first visit of the running example: $A_{ij}\\, p_i\\, p_j$. Their sum is {glue:text}`loss_ordered:.2f`. Notice that every interaction stands there twice, and that the diagonal is empty."}}
+# %% tags=["hide-input"]
+#| name: fig-ddi-loss
+#| alt: Heat map of five medication classes by five. Six cells carry a number, three interactions each appearing on
+#|   both sides of the diagonal: 0.63 for B01A with C10A, 0.54 for B01A with N02A, 0.28 for C03C with C10A. All other
+#|   cells and the diagonal are empty.
+#| caption: The terms of {eq}`eq-ddi-loss` for the first visit of the running example: $A_{ij}\, p_i\, p_j$. Their sum
+#|   is {glue:text}`loss_ordered:.2f`. Notice that every interaction stands there twice, and that the diagonal is
+#|   empty.
 terms = (p[:, None] * A_toy * p[None, :]).cpu().numpy()
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.2))
 image = ax.imshow(np.where(terms > 0, terms, np.nan), cmap="cividis", vmin=0, vmax=0.7)
@@ -1179,7 +1214,17 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: histogram of shared edges between two parts of our own list after rewiring, with the observed number as a line far to its right. Right: for six lists, the number of edges shared with the published matrix, as a difference from graphs with the same hubs in standard deviations; the points lie between about minus one and plus two."}, "figure": {"name": "fig-ddi-overlap", "caption": "Left: shared edges of two parts of our own list, prescribing information against expert lists; histogram of {glue:text}`n_rewired:,` rewired graphs, line: observed, {glue:text}`n_classes` classes of {glue:text}`cohort_line`. Right: the published matrix against other lists, in standard deviations of graphs with the same hubs (shaded: two SD). Notice that the first test says yes clearly, and how close to the hubs the points on the right stay."}}
+# %% tags=["hide-input"]
+#| name: fig-ddi-overlap
+#| alt: Left: histogram of shared edges between two parts of our own list after rewiring, with the observed number as
+#|   a line far to its right. Right: for six lists, the number of edges shared with the published matrix, as a
+#|   difference from graphs with the same hubs in standard deviations; the points lie between about minus one and plus
+#|   two.
+#| caption: Left: shared edges of two parts of our own list, prescribing information against expert lists; histogram
+#|   of {glue:text}`n_rewired:,` rewired graphs, line: observed, {glue:text}`n_classes` classes of
+#|   {glue:text}`cohort_line`. Right: the published matrix against other lists, in standard deviations of graphs with
+#|   the same hubs (shaded: two SD). Notice that the first test says yes clearly, and how close to the hubs the points
+#|   on the right stay.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.9), width_ratios=[1, 1.15])
 axes[0].hist(
     null,
@@ -1391,7 +1436,14 @@ assert (
 )
 print("two toy patients flagged, one backed; drugs as classes: one flagged")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal stacked bars: the twelve most frequent class flags, each split into flags with an interacting pair of drugs behind them and flags without. The share with a pair differs widely between class pairs, from nearly none to nearly all."}, "figure": {"name": "fig-ddi-alarms", "caption": "The twelve most frequent class flags under medrec's own list, split by whether two drugs of the visit interact. Orders of {glue:text}`cohort_line`; {glue:text}`n_alarms:,` flags, {glue:text}`backed_share:.0%` backed. Counts, no interval. Notice how differently the same metric must be read for different pairs."}}
+# %% tags=["hide-input"]
+#| name: fig-ddi-alarms
+#| alt: Horizontal stacked bars: the twelve most frequent class flags, each split into flags with an interacting pair
+#|   of drugs behind them and flags without. The share with a pair differs widely between class pairs, from nearly
+#|   none to nearly all.
+#| caption: The twelve most frequent class flags under medrec's own list, split by whether two drugs of the visit
+#|   interact. Orders of {glue:text}`cohort_line`; {glue:text}`n_alarms:,` flags, {glue:text}`backed_share:.0%`
+#|   backed. Counts, no interval. Notice how differently the same metric must be read for different pairs.
 by_pair = (
     alarms.group_by("i", "j")
     .agg(pl.len(), pl.col("backed").sum())
@@ -1527,7 +1579,13 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Slope chart of DDI rate from MIMIC-III to MIMIC-IV, one line for each mapping and list. The printed line and the demos by first code of the product fall; the demos by name and route under the published list rise; under our own list the line lies higher and falls."}, "figure": {"name": "fig-ddi-true-rates", "caption": "The rates of the table above. Solid: printed, full databases; broken: the open demos (100 patients each) under four combinations of mapping and list. Notice that the rule decides which database looks safer."}}
+# %% tags=["hide-input"]
+#| name: fig-ddi-true-rates
+#| alt: Slope chart of DDI rate from MIMIC-III to MIMIC-IV, one line for each mapping and list. The printed line and
+#|   the demos by first code of the product fall; the demos by name and route under the published list rise; under our
+#|   own list the line lies higher and falls.
+#| caption: The rates of the table above. Solid: printed, full databases; broken: the open demos (100 patients each)
+#|   under four combinations of mapping and list. Notice that the rule decides which database looks safer.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3.1))
 looks = [
     ("+", "-", plotting.INK),

@@ -139,7 +139,14 @@ def heteroatoms(molecule):
     }
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two structural drawings side by side in the same orientation. Atropine: a bridged ring with a nitrogen, joined by an ester to a carbon with a hydroxymethyl group and a phenyl ring. Ipratropium: the same, but its nitrogen is charged and carries one more branch of three carbons."}, "figure": {"name": "fig-molecules-pair", "caption": "The pair of BiMoRec's figure 1, drawn flat and turned alike: atropine left, ipratropium right. Corners without a letter are carbons; hydrogens are not drawn. Notice the nitrogen: ipratropium's is charged and has four bonds, one of them to a branch of three carbons."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-pair
+#| alt: Two structural drawings side by side in the same orientation. Atropine: a bridged ring with a nitrogen, joined
+#|   by an ester to a carbon with a hydroxymethyl group and a phenyl ring. Ipratropium: the same, but its nitrogen is
+#|   charged and carries one more branch of three carbons.
+#| caption: The pair of BiMoRec's figure 1, drawn flat and turned alike: atropine left, ipratropium right. Corners
+#|   without a letter are carbons; hydrogens are not drawn. Notice the nitrogen: ipratropium's is charged and has four
+#|   bonds, one of them to a branch of three carbons.
 pair = ["atropine", "ipratropium"]
 larger = on_paper(known["ipratropium"])
 drawings = {"atropine": on_paper(known["atropine"], like=larger), "ipratropium": larger}
@@ -276,7 +283,12 @@ assert nitrogens["atropine"] == [6, 0, 3, 5, 0, 0, 2, 0, 1]
 assert nitrogens["ipratropium"] == [6, 0, 4, 6, 0, 0, 2, 0, 1]
 show(nitrogens)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of nine boxes, one row for the nitrogen of atropine and one for that of ipratropium. Seven boxes hold the same word in both rows; degree, 3 against 4, and formal charge, 0 against 1, are filled because they differ."}, "figure": {"name": "fig-molecules-nitrogens", "caption": "The nitrogens of atropine and ipratropium in words; filled: the two slots in which they differ. No cohort. A network parts the two drugs before its first layer."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-nitrogens
+#| alt: Two rows of nine boxes, one row for the nitrogen of atropine and one for that of ipratropium. Seven boxes hold
+#|   the same word in both rows; degree, 3 against 4, and formal charge, 0 against 1, are filled because they differ.
+#| caption: The nitrogens of atropine and ipratropium in words; filled: the two slots in which they differ. No cohort.
+#|   A network parts the two drugs before its first layer.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 1.5))
 for row, name in enumerate(pair):
     for k, (feature, classes) in enumerate(ATOM_FEATURES.items()):
@@ -374,7 +386,13 @@ torch.testing.assert_close(means, expected, **close)
 assert [h.sum().item() for h in ethanol[1:] + ether[1:]] == [11, 29, 12, 31]
 show([[round(value, 4) for value in row] for row in means.tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three chains of three discs. Ethanol: values 1, 1, 2, then 2.5, 5, 3.5, then 8, 12, 9. Dimethyl ether: 1, 2, 1, then 3.5, 5, 3.5, then 9, 13, 9. The means under the chains are equal in the first column and differ afterwards."}, "figure": {"name": "fig-molecules-layers", "caption": "Node values of ethanol (top) and dimethyl ether (bottom) before the first layer and after one and two, {eq}`eq-gin-layer`. Toy numbers, exact. The colour is the value; the read-outs part after one layer."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-layers
+#| alt: Two rows of three chains of three discs. Ethanol: values 1, 1, 2, then 2.5, 5, 3.5, then 8, 12, 9. Dimethyl
+#|   ether: 1, 2, 1, then 3.5, 5, 3.5, then 9, 13, 9. The means under the chains are equal in the first column and
+#|   differ afterwards.
+#| caption: Node values of ethanol (top) and dimethyl ether (bottom) before the first layer and after one and two,
+#|   {eq}`eq-gin-layer`. Toy numbers, exact. The colour is the value; the read-outs part after one layer.
 fig, axes = plt.subplots(2, 3, figsize=(plotting.FULL, 2.3))
 for name, states, row in zip(by_hand, (ethanol, ether), axes, strict=True):
     for k, (h, ax) in enumerate(zip(states, row, strict=True)):
@@ -588,7 +606,14 @@ for group in left:
 assert not groups["all (R and S labels)"][-1]
 show(n_groups)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the number of groups of indistinguishable structures against rounds of refinement, logarithmic. With elements alone about a hundred groups before the first round and thirty later; with all but stereo features about twenty throughout; with R and S labels four before the first round and none afterwards."}, "figure": {"name": "fig-molecules-collisions", "caption": "Groups of structures that no encoder with mean read-out can part, by number of layers and by features. {glue:text}`n_structures` structures of the book's drug table; no cohort. Lowest line: no group. Layers help where features are poor; against stereoisomers only stereo features help."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-collisions
+#| alt: Line chart of the number of groups of indistinguishable structures against rounds of refinement, logarithmic.
+#|   With elements alone about a hundred groups before the first round and thirty later; with all but stereo features
+#|   about twenty throughout; with R and S labels four before the first round and none afterwards.
+#| caption: Groups of structures that no encoder with mean read-out can part, by number of layers and by features.
+#|   {glue:text}`n_structures` structures of the book's drug table; no cohort. Lowest line: no group. Layers help
+#|   where features are poor; against stereoisomers only stereo features help.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 looks = ["o-", "s--", "^-", "D:", "v-."]
 for (name, counts), look in zip(n_groups.items(), looks, strict=True):
@@ -808,7 +833,14 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked horizontal bars of four shares. Tags of chiral atoms: about half flip under another spelling. Drugs with tags: about three quarters change. Carbon 13 of steroids by tag: about a third in the smaller class. Carbon 13 by label: a few percent."}, "figure": {"name": "fig-molecules-flips", "caption": "What the chirality tag says and what the label says. Vermilion: the share that contradicts. First two rows: all tags, and all drugs with tags, of the book's drug table, written anew in random order; no cohort. With labels both are 0. Last two rows: the same corner of all steroids, share in the smaller class."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-flips
+#| alt: Stacked horizontal bars of four shares. Tags of chiral atoms: about half flip under another spelling. Drugs
+#|   with tags: about three quarters change. Carbon 13 of steroids by tag: about a third in the smaller class. Carbon
+#|   13 by label: a few percent.
+#| caption: What the chirality tag says and what the label says. Vermilion: the share that contradicts. First two
+#|   rows: all tags, and all drugs with tags, of the book's drug table, written anew in random order; no cohort. With
+#|   labels both are 0. Last two rows: the same corner of all steroids, share in the smaller class.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 1.9))
 bars = {
     "tags that flip": flipped / tags,
@@ -867,7 +899,13 @@ assert parted == len(images)
 page.glue(n_images=len(images))
 show({"with a mirror image": len(images), "parted from it": parted})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Structural drawings of quinine and quinidine, turned alike, their chiral atoms marked R or S. Two of the marks, on the carbon with the hydroxyl group and on the carbon next to it in the bridged ring, are exchanged between the two drugs; everything else is the same."}, "figure": {"name": "fig-molecules-quinine", "caption": "Quinine (left) and quinidine (right), drawn alike, with the labels that the graph carries (green R, purple S; NR: a nitrogen, R). No cohort. Take the labels away and one graph is left; with them, two atoms differ."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-quinine
+#| alt: Structural drawings of quinine and quinidine, turned alike, their chiral atoms marked R or S. Two of the
+#|   marks, on the carbon with the hydroxyl group and on the carbon next to it in the bridged ring, are exchanged
+#|   between the two drugs; everything else is the same.
+#| caption: Quinine (left) and quinidine (right), drawn alike, with the labels that the graph carries (green R, purple
+#|   S; NR: a nitrogen, R). No cohort. Take the labels away and one graph is left; with them, two atoms differ.
 plain = on_paper(known["quinine"])
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8))
 for ax, name in zip(axes, isomers, strict=True):
@@ -963,7 +1001,14 @@ page.glue(
 )
 show({"classes": len(codes), "without a molecule": int(empty.sum())})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot of the matrix A: medication classes downwards, molecules to the right, a dot where a class holds a molecule; larger dots for larger weights. Each row has at most three dots, a few rows are empty, and some columns have two or more dots."}, "figure": {"name": "fig-molecules-average", "caption": "The matrix $A$ of {eq}`eq-molecules-average`, molecules ordered by the first class that holds them. The larger a dot, the larger the weight: 1, 1/2 or 1/3. {glue:text}`cohort_line`. Dots away from the diagonal are molecules that stand for several classes."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-average
+#| alt: Dot plot of the matrix A: medication classes downwards, molecules to the right, a dot where a class holds a
+#|   molecule; larger dots for larger weights. Each row has at most three dots, a few rows are empty, and some columns
+#|   have two or more dots.
+#| caption: The matrix $A$ of {eq}`eq-molecules-average`, molecules ordered by the first class that holds them. The
+#|   larger a dot, the larger the weight: 1, 1/2 or 1/3. {glue:text}`cohort_line`. Dots away from the diagonal are
+#|   molecules that stand for several classes.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3.2))
 held = np.argwhere(A[:, (A > 0).int().argmax(0).argsort()].numpy() > 0)
 weight = A[:, (A > 0).int().argmax(0).argsort()].numpy()[tuple(held.T)]
@@ -1001,7 +1046,13 @@ show(fig)
 # H_{ms} = 1 \iff s \in \bigcup_{n \in \mathcal M_m} \operatorname{BRICS}(n) .
 # $$ (eq-molecules-mask)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The drawings of atropine and ipratropium again, with short red strokes across the bonds that BRICS cuts: three in atropine, four in ipratropium, the additional one between the charged nitrogen and its branch of three carbons."}, "figure": {"name": "fig-molecules-cuts", "caption": "Where BRICS cuts atropine (left) and ipratropium (right): the strokes. No cohort. The additional cut at the charged nitrogen makes the bridged ring of ipratropium another fragment than that of atropine."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-cuts
+#| alt: The drawings of atropine and ipratropium again, with short red strokes across the bonds that BRICS cuts: three
+#|   in atropine, four in ipratropium, the additional one between the charged nitrogen and its branch of three
+#|   carbons.
+#| caption: Where BRICS cuts atropine (left) and ipratropium (right): the strokes. No cohort. The additional cut at
+#|   the charged nitrogen makes the bridged ring of ipratropium another fragment than that of atropine.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.3), sharex=True, sharey=True)
 for ax, (name, drawn) in zip(axes, drawings.items(), strict=True):
     draw(ax, drawn)
@@ -1063,7 +1114,14 @@ show({"morphine": cut["morphine"], "codeine": cut["codeine"]})
 # They share none of their {glue:text}`morphine_codeine` fragments.
 # Over the whole table {glue:text}`n_structures` structures give {glue:text}`n_fragments:,` fragments; {glue:text}`used_once:.0%` of them occur in one structure only, {glue:text}`uncut` structures cannot be cut, and the plain benzene ring comes in {glue:text}`n_phenyl` versions, by where its cut ends are.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels. Left: the mask H of the cohort's classes as dots, fragments sorted by how many classes hold them; a dense band on the left thins out quickly to single dots. Right: number of classes per fragment against rank, logarithmic: a few fragments in dozens of classes, most in one."}, "figure": {"name": "fig-molecules-mask", "caption": "Left: the mask $H$ of {eq}`eq-molecules-mask`, a dot where a class holds a fragment, fragments sorted by use. Right: how many classes hold the fragment of that rank. {glue:text}`cohort_line`. Most columns belong to one class: they name it rather than describe it."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-mask
+#| alt: Two panels. Left: the mask H of the cohort's classes as dots, fragments sorted by how many classes hold them;
+#|   a dense band on the left thins out quickly to single dots. Right: number of classes per fragment against rank,
+#|   logarithmic: a few fragments in dozens of classes, most in one.
+#| caption: Left: the mask $H$ of {eq}`eq-molecules-mask`, a dot where a class holds a fragment, fragments sorted by
+#|   use. Right: how many classes hold the fragment of that rank. {glue:text}`cohort_line`. Most columns belong to one
+#|   class: they name it rather than describe it.
 mask_all = molecules.fragment_mask.numpy()
 held_by = mask_all.sum(0)
 by_use = np.argsort(-held_by, kind="stable")
@@ -1201,7 +1259,12 @@ page.glue(n_salts=len(salts), n_dropped=len(dropped), n_filled=len(filled))
 page.glue(wl_rows=on_all[False].size, wl_rows_official=on_all[True].size)
 show(lost)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two horizontal bars for the structures of the drug table with a dot in their SMILES. Under the released rule some are left out and some have atoms that are filled in, under the repaired rule none."}, "figure": {"name": "fig-molecules-salts", "caption": "Structures with several parts in the book's drug table, and what becomes of them under the two rules; no cohort. What passes the released rule has no lone atom, and its numbers go to the wrong atoms."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-salts
+#| alt: Two horizontal bars for the structures of the drug table with a dot in their SMILES. Under the released rule
+#|   some are left out and some have atoms that are filled in, under the repaired rule none.
+#| caption: Structures with several parts in the book's drug table, and what becomes of them under the two rules; no
+#|   cohort. What passes the released rule has no lone atom, and its numbers go to the wrong atoms.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 1.4))
 rules = ["released rule", "repaired rule"]
 whole = len(salts) - len(dropped) - len(filled)
@@ -1345,7 +1408,14 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal dots of the similarity of atropine and ipratropium by seven fingerprints, from torsions at 0.54 to path at 0.96, with a vertical line at 0.95. Only the path fingerprint lies to the right of the line. Crosses for quinine and quinidine all lie at 1."}, "figure": {"name": "fig-molecules-rulers", "caption": "BiMoRec's figure 1(b) in seven numbers: similarity of atropine and ipratropium (stars) and of quinine and quinidine (crosses) by seven fingerprints. Dotted: the printed value. No cohort. One ruler of seven agrees with the paper; all agree on the pair that the paper does not show."}}
+# %% tags=["hide-input"]
+#| name: fig-molecules-rulers
+#| alt: Horizontal dots of the similarity of atropine and ipratropium by seven fingerprints, from torsions at 0.54 to
+#|   path at 0.96, with a vertical line at 0.95. Only the path fingerprint lies to the right of the line. Crosses for
+#|   quinine and quinidine all lie at 1.
+#| caption: BiMoRec's figure 1(b) in seven numbers: similarity of atropine and ipratropium (stars) and of quinine and
+#|   quinidine (crosses) by seven fingerprints. Dotted: the printed value. No cohort. One ruler of seven agrees with
+#|   the paper; all agree on the pair that the paper does not show.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.4))
 names = by_pair["fingerprint"].to_list()
 ax.plot(

@@ -136,7 +136,13 @@ np.testing.assert_allclose(list(ends.values()), [2.676, 3.029, 3.029, 3.900], at
 np.testing.assert_allclose(distances(butanes[60]), distances(butanes[-60]))
 show({f"{turn}°": round(float(end), 3) for turn, end in ends.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four stick drawings of a chain of four atoms seen along the middle bond at a slant, with turns of 0, 60, minus 60 and 180 degrees. The distance of the ends grows from 2.68 to 3.90 ångström; 60 and minus 60 are mirror images with the same distance."}, "figure": {"name": "fig-space-chain", "caption": "One chain, four shapes; dotted: the distance of the ends. No patients and no drugs, exact geometry. Notice that +60° and −60° share every distance and still are two shapes."}}
+# %% tags=["hide-input"]
+#| name: fig-space-chain
+#| alt: Four stick drawings of a chain of four atoms seen along the middle bond at a slant, with turns of 0, 60, minus
+#|   60 and 180 degrees. The distance of the ends grows from 2.68 to 3.90 ångström; 60 and minus 60 are mirror images
+#|   with the same distance.
+#| caption: One chain, four shapes; dotted: the distance of the ends. No patients and no drugs, exact geometry. Notice
+#|   that +60° and −60° share every distance and still are two shapes.
 fig, axes = plt.subplots(1, 4, figsize=(plotting.FULL, 1.7), layout="constrained")
 view = Rotation.from_euler("yx", [50, 20], degrees=True).as_matrix()
 for (turn, shape), ax in zip(butanes.items(), axes, strict=True):
@@ -221,7 +227,13 @@ except MedrecError as error:
     refused = str(error)
 show(refused)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter plot of twenty conformers of atropine: RMSD to the lowest one in ångström on the horizontal axis, energy above the lowest in kcal per mol on the vertical axis. Points spread over both axes; several within three kcal per mol are more than one ångström from the lowest."}, "figure": {"name": "fig-space-energy", "caption": "Twenty conformers of atropine: distance to the lowest one, and energy above it (MMFF94, in vacuum). One seed. Shaded: within 3 kcal/mol. Notice that shapes of nearly the same energy lie far apart."}}
+# %% tags=["hide-input"]
+#| name: fig-space-energy
+#| alt: Scatter plot of twenty conformers of atropine: RMSD to the lowest one in ångström on the horizontal axis,
+#|   energy above the lowest in kcal per mol on the vertical axis. Points spread over both axes; several within three
+#|   kcal per mol are more than one ångström from the lowest.
+#| caption: Twenty conformers of atropine: distance to the lowest one, and energy above it (MMFF94, in vacuum). One
+#|   seed. Shaded: within 3 kcal/mol. Notice that shapes of nearly the same energy lie far apart.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 ax.axhspan(0, 3, color=plotting.SKY, alpha=0.2, lw=0)
 ax.plot(between[0], above, "o", color=plotting.BLUE)
@@ -284,7 +296,12 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stick drawing of the lowest conformer of atropine in space, seen along its shortest direction: a bridged ring with a blue nitrogen on one side, an ester with red oxygens in the middle, a phenyl ring on the other side."}, "figure": {"name": "fig-space-atropine", "caption": "The lowest of the twenty conformers of atropine (ETKDGv3 and MMFF94, hydrogens left out), in the pose in which the turnable molecule above starts. Blue: nitrogen; red: oxygen; grey: carbon."}}
+# %% tags=["hide-input"]
+#| name: fig-space-atropine
+#| alt: Stick drawing of the lowest conformer of atropine in space, seen along its shortest direction: a bridged ring
+#|   with a blue nitrogen on one side, an ester with red oxygens in the middle, a phenyl ring on the other side.
+#| caption: The lowest of the twenty conformers of atropine (ETKDGv3 and MMFF94, hydrogens left out), in the pose in
+#|   which the turnable molecule above starts. Blue: nitrogen; red: oxygen; grey: carbon.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 draw(ax, atropine)
 show(fig)
@@ -500,7 +517,14 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal intervals of bond lengths for the twelve most frequent kinds of bonds in all drugs, with a cross at the length from tables. Most crosses lie at or within a few hundredths of an ångström of the interval."}, "figure": {"name": "fig-space-bonds", "caption": "Lengths of the twelve most frequent kinds of bonds over conformers of all drugs with a structure: median and the middle 90 % (dot and bar), and the length by {eq}`eq-space-bond` (cross). Lines are orders: – single, : aromatic, = double. Notice that amide bonds, C–N with a neighbouring C=O, make single bonds shorter than tables have them. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-space-bonds
+#| alt: Horizontal intervals of bond lengths for the twelve most frequent kinds of bonds in all drugs, with a cross at
+#|   the length from tables. Most crosses lie at or within a few hundredths of an ångström of the interval.
+#| caption: Lengths of the twelve most frequent kinds of bonds over conformers of all drugs with a structure: median
+#|   and the middle 90 % (dot and bar), and the length by {eq}`eq-space-bond` (cross). Lines are orders: – single, :
+#|   aromatic, = double. Notice that amide bonds, C–N with a neighbouring C=O, make single bonds shorter than tables
+#|   have them. {glue:text}`kept_note`
 common = kinds_of_bonds.head(12)
 sign = {1.0: "–", 1.5: ":", 2.0: "=", 3.0: "≡"}
 labels = [
@@ -568,7 +592,13 @@ page.glue(
 )
 show(sizes)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of the smallest singular value over drugs: conformers spread from 0 to about 15 ångström with a peak near 3; drawings are all at zero, shown as one bar."}, "figure": {"name": "fig-space-flatness", "caption": "Smallest singular value of centred coordinates, for all drugs with five heavy atoms or more: conformers against drawings of the same drugs. One seed; the last bin holds what is larger. Notice the few conformers in the first bin: planar molecules. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-space-flatness
+#| alt: Histogram of the smallest singular value over drugs: conformers spread from 0 to about 15 ångström with a peak
+#|   near 3; drawings are all at zero, shown as one bar.
+#| caption: Smallest singular value of centred coordinates, for all drugs with five heavy atoms or more: conformers
+#|   against drawings of the same drugs. One seed; the last bin holds what is larger. Notice the few conformers in the
+#|   first bin: planar molecules. {glue:text}`kept_note`
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 bins = np.arange(0, 16, 0.5)
 ax.hist(
@@ -682,7 +712,14 @@ page.glue(
     near_drawing=all_drugs["neighbours_drawing"].mean(),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of mean number of neighbours of an atom of atropine against the cut-off from 1 to 8 ångström. The line of the drawing rises earlier and lies above the lines of twenty conformers, which run close together; at 4.5 it has about half as many neighbours again."}, "figure": {"name": "fig-space-neighbours", "caption": "Mean number of neighbours of an atom of atropine against the cut-off: twenty conformers (thin lines) and the drawing with bonds of length 1 (dashed). Dotted: 4.5 Å. Notice that in the drawing the cut-off reaches over four bonds instead of three."}}
+# %% tags=["hide-input"]
+#| name: fig-space-neighbours
+#| alt: Line chart of mean number of neighbours of an atom of atropine against the cut-off from 1 to 8 ångström. The
+#|   line of the drawing rises earlier and lies above the lines of twenty conformers, which run close together; at 4.5
+#|   it has about half as many neighbours again.
+#| caption: Mean number of neighbours of an atom of atropine against the cut-off: twenty conformers (thin lines) and
+#|   the drawing with bonds of length 1 (dashed). Dotted: 4.5 Å. Notice that in the drawing the cut-off reaches over
+#|   four bonds instead of three.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.5))
 for i, line in enumerate(count["conformers"]):
     ax.plot(
@@ -790,7 +827,13 @@ assert printed.shape == (1,), "a number for each channel, no vector"
 np.testing.assert_allclose(printed_turned, printed)
 show({"standard": arrows[0].round(3).tolist(), "printed": printed.tolist()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with arrows in the plane from the origin. Left: two input arrows along the axes and the output arrow pointing down. Right: all three turned by 90 degrees. A ring of radius 3.93 stands for the printed form, which has a length and no direction in both panels."}, "figure": {"name": "fig-space-gvp", "caption": "Input arrows (blue) and output arrow (red) of the layer computed by hand, before and after a turn of the input by 90°. Dotted ring: what the printed form keeps, a length. Notice that the output turns with the input."}}
+# %% tags=["hide-input"]
+#| name: fig-space-gvp
+#| alt: Two panels with arrows in the plane from the origin. Left: two input arrows along the axes and the output
+#|   arrow pointing down. Right: all three turned by 90 degrees. A ring of radius 3.93 stands for the printed form,
+#|   which has a length and no direction in both panels.
+#| caption: Input arrows (blue) and output arrow (red) of the layer computed by hand, before and after a turn of the
+#|   input by 90°. Dotted ring: what the printed form keeps, a length. Notice that the output turns with the input.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.ONE_COLUMN, 2.5), layout="constrained")
 for ax, (v_in, v_out) in zip(
     axes, [(f_v, arrows), (f_v @ quarter.T, turned[1])], strict=True
@@ -969,7 +1012,15 @@ page.glue(
     by_drug=np.median(measured[True]["ipratropium"]),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots on a logarithmic axis: median relative change of the embedding of atropine under rotation, shifts of 1 and 10 ångström, renumbering, mirror image, another conformer, and ipratropium. With centred positions the first five lie near 1e-16; with raw positions the two shifts lie near the change made by another conformer."}, "figure": {"name": "fig-space-symmetries", "caption": "Median relative change of an untrained embedding of atropine, for positions from the centre and raw ones; below, for scale, other conformers of atropine and those of ipratropium. Cohort: none, one molecule. Notice that moving the file by a few ångström changes a raw embedding about as much as another shape does, and that a mirror changes nothing."}}
+# %% tags=["hide-input"]
+#| name: fig-space-symmetries
+#| alt: Dots on a logarithmic axis: median relative change of the embedding of atropine under rotation, shifts of 1
+#|   and 10 ångström, renumbering, mirror image, another conformer, and ipratropium. With centred positions the first
+#|   five lie near 1e-16; with raw positions the two shifts lie near the change made by another conformer.
+#| caption: Median relative change of an untrained embedding of atropine, for positions from the centre and raw ones;
+#|   below, for scale, other conformers of atropine and those of ipratropium. Cohort: none, one molecule. Notice that
+#|   moving the file by a few ångström changes a raw embedding about as much as another shape does, and that a mirror
+#|   changes nothing.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.7))
 styles = {
     True: ("o", plotting.BLUE, "from the centre"),
@@ -1072,7 +1123,12 @@ assert slots[0].count_nonzero() == slots[1].count_nonzero()
 page.glue(by_embedding=by_embedding)
 show({"mirror image": by_mirror, "the other hand, embedded anew": by_embedding})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two stick drawings side by side, a conformer of hyoscyamine and its exact mirror image, with a vertical line between them. Every distance is the same; the drawings cannot be turned onto each other."}, "figure": {"name": "fig-space-mirror", "caption": "A conformer of hyoscyamine and its mirror image; atropine is the mixture of both hands. The untrained encoder gives both the same embedding, whatever its weights, because {eq}`eq-gvp` reads lengths alone."}}
+# %% tags=["hide-input"]
+#| name: fig-space-mirror
+#| alt: Two stick drawings side by side, a conformer of hyoscyamine and its exact mirror image, with a vertical line
+#|   between them. Every distance is the same; the drawings cannot be turned onto each other.
+#| caption: A conformer of hyoscyamine and its mirror image; atropine is the mixture of both hands. The untrained
+#|   encoder gives both the same embedding, whatever its weights, because {eq}`eq-gvp` reads lengths alone.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.2), layout="constrained", sharey=True
 )
@@ -1110,7 +1166,14 @@ show(fig)
 # The paper shows one conformer of atropine beside one of ipratropium, and sees notable differences.
 # {numref}`fig-space-figure1` shows these two, and beside them what the figure leaves out: other conformers of the same drug.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six stick drawings in two rows. Upper row: the lowest conformer of atropine, the lowest of ipratropium, and another one of atropine. Lower row: three more of atropine. The differences within atropine are as large to the eye as those between the drugs."}, "figure": {"name": "fig-space-figure1", "caption": "Figure 1 (c) of BiMoRec redrawn from our own conformers (ETKDGv3 and MMFF94, 20 each, lowest first): atropine, ipratropium, and four more shapes of atropine. Energies above the lowest in kcal/mol. Notice how far one drug moves."}}
+# %% tags=["hide-input"]
+#| name: fig-space-figure1
+#| alt: Six stick drawings in two rows. Upper row: the lowest conformer of atropine, the lowest of ipratropium, and
+#|   another one of atropine. Lower row: three more of atropine. The differences within atropine are as large to the
+#|   eye as those between the drugs.
+#| caption: Figure 1 (c) of BiMoRec redrawn from our own conformers (ETKDGv3 and MMFF94, 20 each, lowest first):
+#|   atropine, ipratropium, and four more shapes of atropine. Energies above the lowest in kcal/mol. Notice how far
+#|   one drug moves.
 fig, axes = plt.subplots(2, 3, figsize=(plotting.FULL, 3.9), layout="constrained")
 picked = [(atropine, 0, "atropine"), (ipratropium, 0, "ipratropium")]
 picked += [(atropine, i, "atropine") for i in (2, 5, 9, 14)]
@@ -1209,7 +1272,15 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Strips of dots of shape overlap for eight pairs of drugs, three seeds pooled, with the mean as a bar. The strip of atropine with ipratropium covers nearly the same range as those of atropine and of ipratropium with themselves; warfarin lies lower. Quinine with quinidine reaches from low to high values, as each of them does with itself."}, "figure": {"name": "fig-space-overlap", "caption": "Shape overlap of pairs of conformers (→ more alike), within drugs (blue) and between drugs (red); bars: means. Six lowest different shapes of twenty conformers each, three seeds pooled; no patients. Notice how far one drug's own conformers spread. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-space-overlap
+#| alt: Strips of dots of shape overlap for eight pairs of drugs, three seeds pooled, with the mean as a bar. The
+#|   strip of atropine with ipratropium covers nearly the same range as those of atropine and of ipratropium with
+#|   themselves; warfarin lies lower. Quinine with quinidine reaches from low to high values, as each of them does
+#|   with itself.
+#| caption: Shape overlap of pairs of conformers (→ more alike), within drugs (blue) and between drugs (red); bars:
+#|   means. Six lowest different shapes of twenty conformers each, three seeds pooled; no patients. Notice how far one
+#|   drug's own conformers spread. {glue:text}`kept_note`
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3.1))
 jitter = np.random.default_rng(seed)
 for row, (a, b) in enumerate(study.PAIRS):

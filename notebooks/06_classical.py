@@ -208,7 +208,13 @@ page.glue(
 # The class was given in {glue:text}`base_rate:.2f` of the visits; penalising the intercept predicts {glue:text}`mean_both:.3f` on average.
 # Without that mistake the average is right, and the penalty only blurs the difference: {glue:text}`p_with:.3f` with the code, {glue:text}`p_without:.3f` without.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of predicted probability against the regularisation constant C on a log axis. The line for visits with the code and the line for visits without it start together at the base rate of 0.32 and part towards 0.6 and 0.2 as C grows."}, "figure": {"name": "fig-lr-c", "caption": "Predicted probability against C, the inverse strength of the penalty. Toy A, 100 visits written by hand, no interval: the curve is exact."}}
+# %% tags=["hide-input"]
+#| name: fig-lr-c
+#| alt: Line chart of predicted probability against the regularisation constant C on a log axis. The line for visits
+#|   with the code and the line for visits without it start together at the base rate of 0.32 and part towards 0.6 and
+#|   0.2 as C grows.
+#| caption: Predicted probability against C, the inverse strength of the penalty. Toy A, 100 visits written by hand,
+#|   no interval: the curve is exact.
 grid = np.logspace(-4, 4, 60)
 fits = np.array([fit_lr(has_code, given, C) for C in grid])
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
@@ -305,7 +311,12 @@ np.testing.assert_allclose(
 np.testing.assert_allclose(p_rare(3, C=10), 0.8992, atol=5e-5)
 page.glue(p_three=p_rare(3), p_three_ten=p_rare(3, C=10))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bar chart of predicted probability for a code seen 1, 3, 10 and 100 times, always with the class. The bars rise from 0.44 to 0.60, 0.79 and 0.96: few sightings are not certainty."}, "figure": {"name": "fig-lr-rare", "caption": "Probability that LR with C = 1 gives to a class that was present every time the code was seen. Toy numbers, exact. Three sightings are not certainty."}}
+# %% tags=["hide-input"]
+#| name: fig-lr-rare
+#| alt: Bar chart of predicted probability for a code seen 1, 3, 10 and 100 times, always with the class. The bars
+#|   rise from 0.44 to 0.60, 0.79 and 0.96: few sightings are not certainty.
+#| caption: Probability that LR with C = 1 gives to a class that was present every time the code was seen. Toy
+#|   numbers, exact. Three sightings are not certainty.
 sightings = [1, 3, 10, 100]
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 bars = ax.bar([str(k) for k in sightings], [p_rare(k) for k in sightings], width=0.6)
@@ -388,7 +399,12 @@ fitted = learned.chain_proba_matrix(sparse.csr_matrix((1, 1)))[:, 0]
 np.testing.assert_allclose(fitted, p_chain, atol=2e-3)
 show("six orders: class 2 twice, class 1 four times")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Decision tree for the order class 1, class 2, class 3. Class 1 is asked first and refused at 0.40; class 2 is then accepted at 0.53; class 3 gets 0. Branches not taken are dashed."}, "figure": {"name": "fig-ecc-tree", "caption": "The chain with order 1, 2, 3 on toy B. Solid: the path taken, cut at one half at every question. Toy numbers, exact. Asking about the best candidate first is the way to lose it."}}
+# %% tags=["hide-input"]
+#| name: fig-ecc-tree
+#| alt: Decision tree for the order class 1, class 2, class 3. Class 1 is asked first and refused at 0.40; class 2 is
+#|   then accepted at 0.53; class 3 gets 0. Branches not taken are dashed.
+#| caption: The chain with order 1, 2, 3 on toy B. Solid: the path taken, cut at one half at every question. Toy
+#|   numbers, exact. Asking about the best candidate first is the way to lose it.
 nodes = {
     "1?": (0, 2),
     "2?": (1, 1),
@@ -486,7 +502,12 @@ assert every_set[gained[:, 0].argmax()].tolist() == [True, False, False]
 assert every_set[gained[:, 1].argmax()].all()
 show("best for Jaccard: {1}; best for F1: all three")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Paired bars of expected Jaccard and expected F1 for the eight sets of three classes. Jaccard is highest, 0.40, for the set with class 1 alone; F1 is highest, 0.50, for all three classes."}, "figure": {"name": "fig-ecc-sets", "caption": "Expected Jaccard and F1 (↑ better) of each of the eight sets on toy B, exact. LR recommends ∅, the ensemble {1}. Notice that the two metrics want different sets."}}
+# %% tags=["hide-input"]
+#| name: fig-ecc-sets
+#| alt: Paired bars of expected Jaccard and expected F1 for the eight sets of three classes. Jaccard is highest, 0.40,
+#|   for the set with class 1 alone; F1 is highest, 0.50, for all three classes.
+#| caption: Expected Jaccard and F1 (↑ better) of each of the eight sets on toy B, exact. LR recommends ∅, the
+#|   ensemble {1}. Notice that the two metrics want different sets.
 rank = np.argsort(every_set.sum(1), kind="stable")
 names = [
     "{" + ", ".join(str(i + 1) for i in np.flatnonzero(s)) + "}" if s.any() else "∅"
@@ -593,7 +614,12 @@ page.glue(
     k_best=int(best),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the probability threshold. Expected Jaccard rises from the left to a peak near threshold 0.31 and falls to 0.38 at 0.5; the size of the set falls steadily and crosses the true mean of 20 near threshold 0.36."}, "figure": {"name": "fig-lr-threshold", "caption": "Expected Jaccard (↑ better) and size of the recommended set against the threshold, for 131 independent classes with known probabilities. Exact values, no interval. A cut at one half recommends too little."}}
+# %% tags=["hide-input"]
+#| name: fig-lr-threshold
+#| alt: Two panels over the probability threshold. Expected Jaccard rises from the left to a peak near threshold 0.31
+#|   and falls to 0.38 at 0.5; the size of the set falls steadily and crosses the true mean of 20 near threshold 0.36.
+#| caption: Expected Jaccard (↑ better) and size of the recommended set against the threshold, for 131 independent
+#|   classes with known probabilities. Exact values, no interval. A cut at one half recommends too little.
 fig, (left, right) = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8))
 left.plot(pi[ks - 1], jaccards)
 right.plot(pi[ks - 1], ks)
@@ -818,7 +844,14 @@ page.glue(
 # {glue:text}`against_safedrug`.
 # The answer for MIMIC-III needs the credentialed tables, and the rows of {doc}`13_bimorec_results` show LR both ways for that reason.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the Jaccard of LR on test patients against its threshold, with a shaded 95 % band. The curve rises to a broad top near threshold 0.3 to 0.4 and falls towards 0.5 and beyond; vertical lines mark .5 and the tuned threshold."}, "figure": {"name": "fig-lr-tuned", "caption": "Jaccard (↑ better) of one fitted LR against its threshold, on the test patients of {glue:text}`cohort_line`. Band: 95 % bootstrap interval over patients. The tuned threshold was chosen on other patients. Notice how flat the top is, and that one half lies beside it."}}
+# %% tags=["hide-input"]
+#| name: fig-lr-tuned
+#| alt: Line chart of the Jaccard of LR on test patients against its threshold, with a shaded 95 % band. The curve
+#|   rises to a broad top near threshold 0.3 to 0.4 and falls towards 0.5 and beyond; vertical lines mark .5 and the
+#|   tuned threshold.
+#| caption: Jaccard (↑ better) of one fitted LR against its threshold, on the test patients of
+#|   {glue:text}`cohort_line`. Band: 95 % bootstrap interval over patients. The tuned threshold was chosen on other
+#|   patients. Notice how flat the top is, and that one half lies beside it.
 grid = np.arange(0.05, 0.81, 0.025)
 curve = [
     bootstrap(
@@ -934,7 +967,13 @@ against = {
 base = {"cohort": records.name, "n_patients": n_tested}
 alike = {C: verdict_of_equality(d, **base) for C, d in against.items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with vertical intervals: Jaccard of LR at its tuned threshold for C from 0.01 to 10 on a log axis. The dots rise to a top near 0.1 and fall from there to 10."}, "figure": {"name": "fig-lr-sweep", "caption": "Jaccard (↑ better) of LR at its own tuned threshold against C, on the test patients of {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients; they overlap because the patients are the same, and the table below pairs them. Line: the published C = 1. Notice where the top lies."}}
+# %% tags=["hide-input"]
+#| name: fig-lr-sweep
+#| alt: Dots with vertical intervals: Jaccard of LR at its tuned threshold for C from 0.01 to 10 on a log axis. The
+#|   dots rise to a top near 0.1 and fall from there to 10.
+#| caption: Jaccard (↑ better) of LR at its own tuned threshold against C, on the test patients of
+#|   {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients; they overlap because the patients are the
+#|   same, and the table below pairs them. Line: the published C = 1. Notice where the top lies.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 mid = np.array([c.value for c in heights])
 ends = np.array([[c.value - c.low, c.high - c.value] for c in heights]).T
@@ -1115,7 +1154,14 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of chains, 1, 2, 5, 10. Left: Jaccard of the mean probability cut at one half and at a tuned threshold, with LR as horizontal lines; the tuned rows lie above the rows at one half and change little with the number of chains. Right: exclusive pairs per 100 visits; at one half few, tuned many."}, "figure": {"name": "fig-ecc-chains", "caption": "Jaccard (↑ better) and exclusive pairs per 100 visits (↓ more coherent) of the first 1, 2, 5 and 10 chains, and of LR (horizontal), on the test patients of {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients. Notice that the threshold moves both panels more than the number of chains does."}}
+# %% tags=["hide-input"]
+#| name: fig-ecc-chains
+#| alt: Two panels against the number of chains, 1, 2, 5, 10. Left: Jaccard of the mean probability cut at one half
+#|   and at a tuned threshold, with LR as horizontal lines; the tuned rows lie above the rows at one half and change
+#|   little with the number of chains. Right: exclusive pairs per 100 visits; at one half few, tuned many.
+#| caption: Jaccard (↑ better) and exclusive pairs per 100 visits (↓ more coherent) of the first 1, 2, 5 and 10
+#|   chains, and of LR (horizontal), on the test patients of {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals
+#|   over patients. Notice that the threshold moves both panels more than the number of chains does.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.8), layout="constrained"
 )
@@ -1313,7 +1359,16 @@ page.glue(
 # These records were drawn by a program, and a program can be asked what it would say, told first the true conditions of a patient (coded or not), then also how ill the patient was, then also what served last time, then everything but the dice.
 # What it is not told it averages over ({py:func}`medrec.data.synthetic.model.expected`).
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot chart of a ladder of nine steps, Jaccard on the horizontal axis, one marker for first and one for later visits on each step, with 95 % intervals. Steps that read today's codes have both markers close together; the boosted trees on the past move the later visits to the right and leave the first ones where they were. The steps of the generator stand apart on the right, the last one far ahead."}, "figure": {"name": "fig-lr-ladder", "caption": "What each step of the ladder is worth (Jaccard, ↑ better), for a patient's first visit and for later ones. Test patients of {glue:text}`ladder_line`; bars: 95 % bootstrap intervals over patients. Lower part: learnt from training patients. Upper part: the generator's own probabilities. Notice which steps move only the later visits. {glue:text}`ladder_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-lr-ladder
+#| alt: Dot chart of a ladder of nine steps, Jaccard on the horizontal axis, one marker for first and one for later
+#|   visits on each step, with 95 % intervals. Steps that read today's codes have both markers close together; the
+#|   boosted trees on the past move the later visits to the right and leave the first ones where they were. The steps
+#|   of the generator stand apart on the right, the last one far ahead.
+#| caption: What each step of the ladder is worth (Jaccard, ↑ better), for a patient's first visit and for later ones.
+#|   Test patients of {glue:text}`ladder_line`; bars: 95 % bootstrap intervals over patients. Lower part: learnt from
+#|   training patients. Upper part: the generator's own probabilities. Notice which steps move only the later visits.
+#|   {glue:text}`ladder_note`
 kept_rungs = learnable.read(
     records if records.source != "synthetic" else learnable.STORED[-1]
 )

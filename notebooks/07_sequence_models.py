@@ -184,7 +184,13 @@ page.glue(
     logit_one=(W @ c + b)[0].item(),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grouped bar chart of the share that each of three visits has in the logits of two medication classes. For class 1 the latest visit adds 0.51 and the middle one takes 0.23 away; for class 2 the middle visit adds most and the latest takes away more."}, "figure": {"name": "fig-retain-shares", "caption": "Share of each visit in the logit of each class, equation {eq}`eq-retain-share`. Toy numbers, exact. A visit can speak against a class."}}
+# %% tags=["hide-input"]
+#| name: fig-retain-shares
+#| alt: Grouped bar chart of the share that each of three visits has in the logits of two medication classes. For
+#|   class 1 the latest visit adds 0.51 and the middle one takes 0.23 away; for class 2 the middle visit adds most and
+#|   the latest takes away more.
+#| caption: Share of each visit in the logit of each class, equation {eq}`eq-retain-share`. Toy numbers, exact. A
+#|   visit can speak against a class.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for j, name in enumerate(["visit 1 (oldest)", "visit 2", "visit 3 (latest)"]):
     ax.bar(
@@ -264,7 +270,13 @@ torch.testing.assert_close(
 )
 show("with α ≡ 1 both classes are recommended, and the scores learn nothing")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the length of the context vector against the number of identical visits, from 1 to 20. With softmax over visits the line is flat; with softmax over features it rises in a straight line to twenty times the first value."}, "figure": {"name": "fig-retain-norm", "caption": "Length of the context when the same visit repeats. Toy numbers, exact. Without a softmax over visits long records shout."}}
+# %% tags=["hide-input"]
+#| name: fig-retain-norm
+#| alt: Line chart of the length of the context vector against the number of identical visits, from 1 to 20. With
+#|   softmax over visits the line is flat; with softmax over features it rises in a straight line to twenty times the
+#|   first value.
+#| caption: Length of the context when the same visit repeats. Toy numbers, exact. Without a softmax over visits long
+#|   records shout.
 counts = np.arange(1, 21)
 paper = [
     context(torch.full((n,), 1 / n), beta[:1].expand(n, 2), v[:1].expand(n, 2)).norm()
@@ -328,7 +340,11 @@ torch.testing.assert_close(left_over, torch.tensor(0.9174), **close)
 torch.testing.assert_close(misaligned, torch.tensor([0.5066, 0.1576]), **close)
 page.glue(left_over=left_over.item())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three strips of attention weights over visits. Right: weights grow towards the latest visit. Misaligned: the order is mirrored. Padded without mask: all real weights are smaller and a fourth, padded visit takes the rest."}, "figure": {"name": "fig-retain-strips", "caption": "The same scores used right, mirrored, and with one padded visit in the softmax. Toy numbers, exact."}}
+# %% tags=["hide-input"]
+#| name: fig-retain-strips
+#| alt: Three strips of attention weights over visits. Right: weights grow towards the latest visit. Misaligned: the
+#|   order is mirrored. Padded without mask: all real weights are smaller and a fourth, padded visit takes the rest.
+#| caption: The same scores used right, mirrored, and with one padded visit in the softmax. Toy numbers, exact.
 strips = torch.stack(
     [
         torch.cat([alpha, torch.zeros(1)]),
@@ -473,7 +489,12 @@ torch.testing.assert_close(kept["linear"][0], lost["linear"][0], atol=1e-6, rtol
 assert (kept["additive"][0] - lost["additive"][0]).abs().max() > 1e-2
 show("a slip hidden behind another")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two heat maps of attention weights, four steps by three diagnoses. With the linear score all four rows are the same; with the additive score they differ from step to step."}, "figure": {"name": "fig-leap-attention", "caption": "Attention over three diagnoses before each of four words, with the linear score (left) and the additive one (right), memory kept. Toy numbers, exact. Identical rows: the decoder cannot ask for another diagnosis."}}
+# %% tags=["hide-input"]
+#| name: fig-leap-attention
+#| alt: Two heat maps of attention weights, four steps by three diagnoses. With the linear score all four rows are the
+#|   same; with the additive score they differ from step to step.
+#| caption: Attention over three diagnoses before each of four words, with the linear score (left) and the additive
+#|   one (right), memory kept. Toy numbers, exact. Identical rows: the decoder cannot ask for another diagnosis.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.4), sharey=True)
 for ax, (name, (_, weights)) in zip(axes, kept.items(), strict=True):
     grid = torch.stack(weights)
@@ -530,7 +551,13 @@ page.glue(
 )
 show({n: round(min(1, K / n), 3) for n in (18, 20, 25, 30, 40)})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Step histogram of the number of medications of a visit, with the part above twenty shaded and the ceiling on Jaccard as a falling line on a second axis."}, "figure": {"name": "fig-leap-ceiling", "caption": "Medications of a visit, all visits of {glue:text}`cohort_line`; shaded: more than twenty, out of reach of the released LEAP. Line: ceiling on Jaccard of a list of twenty, {eq}`eq-leap-ceiling`. No interval: a count. Notice how much of the mass lies right of the edge."}}
+# %% tags=["hide-input"]
+#| name: fig-leap-ceiling
+#| alt: Step histogram of the number of medications of a visit, with the part above twenty shaded and the ceiling on
+#|   Jaccard as a falling line on a second axis.
+#| caption: Medications of a visit, all visits of {glue:text}`cohort_line`; shaded: more than twenty, out of reach of
+#|   the released LEAP. Line: ceiling on Jaccard of a list of twenty, {eq}`eq-leap-ceiling`. No interval: a count.
+#|   Notice how much of the mass lies right of the edge.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 bins = np.arange(0.5, 62, 2)
 share_of = privacy.counts_of(records, np.histogram(sizes.clip(max=60), bins)[0])
@@ -685,7 +712,14 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart with the probability of each medication that is left on the horizontal axis and, on the vertical axis, how many more medications are expected at the moment a greedy list ends. The curve falls from four at small probabilities through one near 0.35 to one half at 0.5; a dotted line marks one."}, "figure": {"name": "fig-list-ends", "caption": "How many more medications are expected when a greedy list ends, if all that are left have the same probability: the $n p$ at which $(1 - p)^n = p$. Toy, exact. Dotted: one medication. Notice that nothing here asks whether a medication of .2 belongs on a list."}}
+# %% tags=["hide-input"]
+#| name: fig-list-ends
+#| alt: Line chart with the probability of each medication that is left on the horizontal axis and, on the vertical
+#|   axis, how many more medications are expected at the moment a greedy list ends. The curve falls from four at small
+#|   probabilities through one near 0.35 to one half at 0.5; a dotted line marks one.
+#| caption: How many more medications are expected when a greedy list ends, if all that are left have the same
+#|   probability: the $n p$ at which $(1 - p)^n = p$. Toy, exact. Dotted: one medication. Notice that nothing here
+#|   asks whether a medication of .2 belongs on a list.
 single = np.linspace(0.02, 0.5, 97)
 left = single * np.log(single) / np.log1p(-single)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
@@ -765,7 +799,14 @@ for x in (-1.0, 0.0, 2.0):
     torch.testing.assert_close(prescription(at, W1, None, W2, None), net(x, bias=0.0))
 show([[round(float(q), 4) for q in row] for row in drift])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the probabilities of two medications over ten unchanged visits. With biases the first climbs from 0.5 towards 1 and crosses 0.8 at the third visit, the second falls and crosses 0.2 later; without biases both stay at 0.5."}, "figure": {"name": "fig-micron-drift", "caption": "Probability of two medications of a patient whose codes never change, with biases in the difference (released, solid) and without (paper, dotted). Toy numbers, exact. Dashed: thresholds for adding and dropping. Time alone prescribes."}}
+# %% tags=["hide-input"]
+#| name: fig-micron-drift
+#| alt: Line chart of the probabilities of two medications over ten unchanged visits. With biases the first climbs
+#|   from 0.5 towards 1 and crosses 0.8 at the third visit, the second falls and crosses 0.2 later; without biases
+#|   both stay at 0.5.
+#| caption: Probability of two medications of a patient whose codes never change, with biases in the difference
+#|   (released, solid) and without (paper, dotted). Toy numbers, exact. Dashed: thresholds for adding and dropping.
+#|   Time alone prescribes.
 steps = torch.arange(10)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for m, marker in enumerate("os"):
@@ -851,7 +892,13 @@ for start, cuts, name in [
     assert [(row.nonzero()[:, 0] + 1).tolist() for row in sets] == timelines[name]
 show(timelines)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three timelines of three medications over four visits, filled squares where a medication is in the set. True start and start from an estimate differ at the second visit and agree from the third on; with one threshold medication 1 is gone at the third visit."}, "figure": {"name": "fig-micron-carried", "caption": "Carried sets of the toy over four visits; the first column is the start. Filled: in the set. Toy numbers, exact. Notice at which visit the start is forgotten."}}
+# %% tags=["hide-input"]
+#| name: fig-micron-carried
+#| alt: Three timelines of three medications over four visits, filled squares where a medication is in the set. True
+#|   start and start from an estimate differ at the second visit and agree from the third on; with one threshold
+#|   medication 1 is gone at the third visit.
+#| caption: Carried sets of the toy over four visits; the first column is the start. Filled: in the set. Toy numbers,
+#|   exact. Notice at which visit the start is forgotten.
 starts = {
     "true start": [1, 3],
     "start from an estimate": guessed,
@@ -939,7 +986,13 @@ references = {
     "LR, as published": train("lr", records, variant="official"),
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of validation Jaccard against epoch for RETAIN and MICRON, each in its paper and released variant, and LEAP with fewer epochs. All rise and flatten."}, "figure": {"name": "fig-sequence-curve", "caption": "Jaccard (↑ better) of the validation patients against epoch, one training seed each, on {glue:text}`cohort_line`. No interval, and no comparison: the systems score different visits. Dashed: released variants."}}
+# %% tags=["hide-input"]
+#| name: fig-sequence-curve
+#| alt: Line chart of validation Jaccard against epoch for RETAIN and MICRON, each in its paper and released variant,
+#|   and LEAP with fewer epochs. All rise and flatten.
+#| caption: Jaccard (↑ better) of the validation patients against epoch, one training seed each, on
+#|   {glue:text}`cohort_line`. No interval, and no comparison: the systems score different visits. Dashed: released
+#|   variants.
 page.glue(cohort_line=page.cohort_line(records))
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 for name, run in runs.items():
@@ -1001,7 +1054,13 @@ with torch.inference_mode():
 torch.testing.assert_close(changed[final & speaks], logits[final & speaks])
 show("shares add up to logits, and the visit itself is not seen")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bar chart of mean attention weight by how many visits back a visit lies, for the trained paper variant and the released one. The released weights are all one; the paper's add up to one and are spread over the visits."}, "figure": {"name": "fig-retain-weights", "caption": "Mean weight α of a past visit by its distance from the target, for targets with at least three past visits of the 32 longest records of {glue:text}`cohort_line`. One training seed. Notice that the released weights carry no information."}}
+# %% tags=["hide-input"]
+#| name: fig-retain-weights
+#| alt: Bar chart of mean attention weight by how many visits back a visit lies, for the trained paper variant and the
+#|   released one. The released weights are all one; the paper's add up to one and are spread over the visits.
+#| caption: Mean weight α of a past visit by its distance from the target, for targets with at least three past visits
+#|   of the 32 longest records of {glue:text}`cohort_line`. One training seed. Notice that the released weights carry
+#|   no information.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for offset, (name, hatch) in enumerate(
     {"RETAIN": "", "RETAIN, official": "//"}.items()
@@ -1080,7 +1139,13 @@ later_words = listed[:, 1:]
 assert moved[:, 0].max() == 0 < moved[:, 1:][later_words].max()
 show("no word twice; attention moves")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the mean share of attention that has moved away from where it was before the first word, by word. It starts at zero and rises; a flat line at zero marks the linear score."}, "figure": {"name": "fig-leap-moved", "caption": "Share of attention that has moved since the first word, mean over visits of the 32 longest records of {glue:text}`cohort_line` that write so many words. One training seed, no interval. Dashed: what a linear score can do. Notice that the scale is a share of one."}}
+# %% tags=["hide-input"]
+#| name: fig-leap-moved
+#| alt: Line chart of the mean share of attention that has moved away from where it was before the first word, by
+#|   word. It starts at zero and rises; a flat line at zero marks the linear score.
+#| caption: Share of attention that has moved since the first word, mean over visits of the 32 longest records of
+#|   {glue:text}`cohort_line` that write so many words. One training seed, no interval. Dashed: what a linear score
+#|   can do. Notice that the scale is a share of one.
 words_of = listed.sum(0).numpy()
 shown_words = min(15, int((words_of >= 10).sum()))
 drift_of_eye = [float(moved[:, k][listed[:, k]].mean()) for k in range(shown_words)]
@@ -1317,7 +1382,14 @@ page.glue(
 # %% tags=["hide-input"]
 show(switch_table("retain"), patients=n_kept["retain"])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's RETAIN for a softmax over features, visits read forward, the released variant, and with the codes of the visit itself, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-retain-switches", "caption": "Change of Jaccard against the paper's RETAIN (→ better), later visits. {glue:text}`retain_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave it."}}
+# %% tags=["hide-input"]
+#| name: fig-retain-switches
+#| alt: Forest plot of the change of Jaccard against the paper's RETAIN for a softmax over features, visits read
+#|   forward, the released variant, and with the codes of the visit itself, with 95 percent intervals and a band of
+#|   the smallest difference of interest.
+#| caption: Change of Jaccard against the paper's RETAIN (→ better), later visits. {glue:text}`retain_line`. Bars: 95
+#|   % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest.
+#|   Notice which bars leave it.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
 changes = kept_rows["retain"].changes(visits=visits_of["retain"])
 plotting.plot_changes(ax, changes, smallest=smallest, systems="RETAIN")
@@ -1374,7 +1446,14 @@ page.glue(
 # %% tags=["hide-input"]
 show(switch_table("leap"), patients=n_kept["leap"])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's LEAP for linear attention, overwritten memory, rare medications first, the order of the record, and the released variant, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-leap-switches", "caption": "Change of Jaccard against LEAP with additive attention and frequent medications first (→ better), all visits. {glue:text}`leap_line`. Bars and band as in {numref}`fig-retain-switches`. Notice whether the order or the attention moves more."}}
+# %% tags=["hide-input"]
+#| name: fig-leap-switches
+#| alt: Forest plot of the change of Jaccard against the paper's LEAP for linear attention, overwritten memory, rare
+#|   medications first, the order of the record, and the released variant, with 95 percent intervals and a band of the
+#|   smallest difference of interest.
+#| caption: Change of Jaccard against LEAP with additive attention and frequent medications first (→ better), all
+#|   visits. {glue:text}`leap_line`. Bars and band as in {numref}`fig-retain-switches`. Notice whether the order or
+#|   the attention moves more.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
 changes = kept_rows["leap"].changes(visits=visits_of["leap"])
 plotting.plot_changes(ax, changes, smallest=smallest, systems="LEAP")
@@ -1422,7 +1501,13 @@ page.glue(
 # %% tags=["hide-input"]
 show(switch_table("micron"), patients=n_kept["micron"])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard against the paper's MICRON for a bias in the residual, overwritten states, fixed loss weights, a start from an estimate, and the released variant, with 95 percent intervals and a band of the smallest difference of interest."}, "figure": {"name": "fig-micron-switches", "caption": "Change of Jaccard against the paper's MICRON (→ better), later visits. {glue:text}`micron_line`. Bars and band as in {numref}`fig-retain-switches`. Notice the row without a true start."}}
+# %% tags=["hide-input"]
+#| name: fig-micron-switches
+#| alt: Forest plot of the change of Jaccard against the paper's MICRON for a bias in the residual, overwritten
+#|   states, fixed loss weights, a start from an estimate, and the released variant, with 95 percent intervals and a
+#|   band of the smallest difference of interest.
+#| caption: Change of Jaccard against the paper's MICRON (→ better), later visits. {glue:text}`micron_line`. Bars and
+#|   band as in {numref}`fig-retain-switches`. Notice the row without a true start.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
 changes = kept_rows["micron"].changes(visits=visits_of["micron"])
 plotting.plot_changes(ax, changes, smallest=smallest, systems="MICRON")

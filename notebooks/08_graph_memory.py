@@ -177,7 +177,13 @@ assert abs(symmetric(star)[0, 1].item() - 6**-0.5) < 1e-6
 assert (symmetric(star).sum(1) - 1).abs().min() > 0.05
 show([round(v, 4) for v in symmetric(star).sum(1).tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two heat maps of a star of three nodes. Left, normalised by rows: the hub's row holds three thirds, each leaf's row one half for itself and one half for the hub. Right, symmetric: hub and leaf share 0.41 in both directions, and the rows do not add up to one."}, "figure": {"name": "fig-gamenet-star", "caption": "A star whose hub is node 1, normalised by rows, {eq}`eq-gamenet-row`, and symmetrically. Toy, exact. Row $i$ says what node $i$ hears. Notice that on the left hub and leaf hear each other differently."}}
+# %% tags=["hide-input"]
+#| name: fig-gamenet-star
+#| alt: Two heat maps of a star of three nodes. Left, normalised by rows: the hub's row holds three thirds, each
+#|   leaf's row one half for itself and one half for the hub. Right, symmetric: hub and leaf share 0.41 in both
+#|   directions, and the rows do not add up to one.
+#| caption: A star whose hub is node 1, normalised by rows, {eq}`eq-gamenet-row`, and symmetrically. Toy, exact. Row
+#|   $i$ says what node $i$ hears. Notice that on the left hub and leaf hear each other differently.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.ONE_COLUMN, 2.3))
 for ax, name, matrix in zip(
     axes,
@@ -266,7 +272,13 @@ with torch.no_grad():
     torch.testing.assert_close(network(row_normalised(ehr)), convolve(ehr, W1, W2))
 show(B.tolist())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three lines of arrows in the plane, one for each row of the memory, as lambda grows from 0 to 1. Rows 1 and 2 start at the same point (1, 1) and part: row 1 moves left, row 2 down and left. Row 3 starts at (2, 2) and moves like row 2."}, "figure": {"name": "fig-gamenet-lambda", "caption": "Rows of the memory as $\\lambda$ goes from 0 (open) to 1 (arrow head) in steps of a quarter, {eq}`eq-gamenet-memory`. Toy, exact. Notice which rows start together."}}
+# %% tags=["hide-input"]
+#| name: fig-gamenet-lambda
+#| alt: Three lines of arrows in the plane, one for each row of the memory, as lambda grows from 0 to 1. Rows 1 and 2
+#|   start at the same point (1, 1) and part: row 1 moves left, row 2 down and left. Row 3 starts at (2, 2) and moves
+#|   like row 2.
+#| caption: Rows of the memory as $\lambda$ goes from 0 (open) to 1 (arrow head) in steps of a quarter,
+#|   {eq}`eq-gamenet-memory`. Toy, exact. Notice which rows start together.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 paths = torch.stack([memory(share) for share in np.linspace(0, 1, 5)])
 for row, (style, color) in enumerate(
@@ -352,7 +364,12 @@ total = of_medications.sum().item()
 assert abs(total - 1.7311) < 5e-5
 page.glue(read_total=total)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two bar charts of weights over three medications. Static read: 0.14, 0.23, 0.63, adding up to 1. Dynamic read: 0.73, 0.73, 0.27, adding up to 1.73."}, "figure": {"name": "fig-gamenet-reads", "caption": "Weights of the two reads of {eq}`eq-gamenet-reads`, their sums above. Toy, exact. Notice that the second does not add up to one."}}
+# %% tags=["hide-input"]
+#| name: fig-gamenet-reads
+#| alt: Two bar charts of weights over three medications. Static read: 0.14, 0.23, 0.63, adding up to 1. Dynamic read:
+#|   0.73, 0.73, 0.27, adding up to 1.73.
+#| caption: Weights of the two reads of {eq}`eq-gamenet-reads`, their sums above. Toy, exact. Notice that the second
+#|   does not add up to one.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.ONE_COLUMN, 2.2), sharey=True)
 for ax, name, weights in zip(
     axes, ("static", "dynamic"), (now, of_medications), strict=True
@@ -455,7 +472,15 @@ everything = co_prescription(
 new_pairs = int((everything & ~graphs["observed"]).sum() // 2)
 n_learners = len(split.train)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of training visits on a log axis. Left: the share of joined pairs climbs steadily. Right: the relative spread of memory rows falls as the graph fills; dashed lines mark the graph of pairs above chance, which keeps more spread, and the complete graph, which has none."}, "figure": {"name": "fig-gamenet-density", "caption": "Share of joined pairs (left), and how far the rows of an untrained memory lie from their mean (right), as visits are added in random order. Training patients of {glue:text}`cohort_line`; one order, no interval. Dashed: pairs given together at least half again as often as by chance; dotted: the complete graph. Notice what edges do to the memory."}}
+# %% tags=["hide-input"]
+#| name: fig-gamenet-density
+#| alt: Two panels against the number of training visits on a log axis. Left: the share of joined pairs climbs
+#|   steadily. Right: the relative spread of memory rows falls as the graph fills; dashed lines mark the graph of
+#|   pairs above chance, which keeps more spread, and the complete graph, which has none.
+#| caption: Share of joined pairs (left), and how far the rows of an untrained memory lie from their mean (right), as
+#|   visits are added in random order. Training patients of {glue:text}`cohort_line`; one order, no interval. Dashed:
+#|   pairs given together at least half again as often as by chance; dotted: the complete graph. Notice what edges do
+#|   to the memory.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.5), layout="constrained"
 )
@@ -627,7 +652,14 @@ page.glue(
 )
 show(dict(zip(weights, numbers, strict=True)))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the trained probability against the true frequency. The curve for weights 0.95 and 0.05 is S-shaped: below the diagonal at small frequencies, through it near 0.15, and far above it from there; it crosses one half at 0.28. The curve for 0.9 and 0.01 lies closer to the diagonal."}, "figure": {"name": "fig-gamenet-threshold", "caption": "Probability that minimises the loss against true frequency, {eq}`eq-gamenet-threshold`, for twenty medications of 131. Formula, no records. Diagonal: cross-entropy alone. Notice the frequency at which each curve crosses one half, and that all cross the diagonal at 20/131."}}
+# %% tags=["hide-input"]
+#| name: fig-gamenet-threshold
+#| alt: Line chart of the trained probability against the true frequency. The curve for weights 0.95 and 0.05 is
+#|   S-shaped: below the diagonal at small frequencies, through it near 0.15, and far above it from there; it crosses
+#|   one half at 0.28. The curve for 0.9 and 0.01 lies closer to the diagonal.
+#| caption: Probability that minimises the loss against true frequency, {eq}`eq-gamenet-threshold`, for twenty
+#|   medications of 131. Formula, no records. Diagonal: cross-entropy alone. Notice the frequency at which each curve
+#|   crosses one half, and that all cross the diagonal at 20/131.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 axis = np.linspace(0.001, 0.999, 400)
 for (name, pair), style in zip(weights.items(), ("-", "--", ":"), strict=True):
@@ -716,7 +748,13 @@ assert safety(0.05, 0) == 0
 assert safety(0.20, 20) < safety(0.09, 20)
 show([round(value, 4) for value in safe_at])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two falling curves of the probability of training for safety against epoch, for starting temperatures 0.5 and 2. The first falls from 0.94 to nearly zero between epochs 10 and 30, the second about nine epochs later."}, "figure": {"name": "fig-gamenet-annealing", "caption": "Probability that a visit with a DDI rate of 0.09 is trained on interactions alone, {eq}`eq-gamenet-annealing`, for the temperatures of the two released codes. Formula, no records. Notice that from some epoch on nothing is trained for safety any more."}}
+# %% tags=["hide-input"]
+#| name: fig-gamenet-annealing
+#| alt: Two falling curves of the probability of training for safety against epoch, for starting temperatures 0.5 and
+#|   2. The first falls from 0.94 to nearly zero between epochs 10 and 30, the second about nine epochs later.
+#| caption: Probability that a visit with a DDI rate of 0.09 is trained on interactions alone,
+#|   {eq}`eq-gamenet-annealing`, for the temperatures of the two released codes. Formula, no records. Notice that from
+#|   some epoch on nothing is trained for safety any more.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 for start, style in ((0.5, "-"), (2.0, "--")):
     ax.plot(
@@ -811,7 +849,12 @@ for g, expected in (
     assert mixed_with(g)[3] <= g
 show([round(v, 4) for v in mixed_with(0.25).tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked areas of the probabilities of a, b, c and the end sign against the gate from 0, all copied, to 1, all generated. At 0 almost everything is a; c overtakes a at 0.63; the end sign grows from zero in a straight line."}, "figure": {"name": "fig-cognet-mixture", "caption": "Probabilities of {eq}`eq-cognet-mixture` against the gate. Toy, exact. Line: where c overtakes a. Notice that the end sign has nothing at $g = 0$."}}
+# %% tags=["hide-input"]
+#| name: fig-cognet-mixture
+#| alt: Stacked areas of the probabilities of a, b, c and the end sign against the gate from 0, all copied, to 1, all
+#|   generated. At 0 almost everything is a; c overtakes a at 0.63; the end sign grows from zero in a straight line.
+#| caption: Probabilities of {eq}`eq-cognet-mixture` against the gate. Toy, exact. Line: where c overtakes a. Notice
+#|   that the end sign has nothing at $g = 0$.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 gates = np.linspace(0, 1, 21)
 stack = np.array([mixed_with(float(g)).numpy() for g in gates]).T
@@ -935,7 +978,13 @@ assert {search(free, width) for width in (1, 2, 4, 8)} == {"c"}
 assert {search(fixed, width) for width in (1, 2, 4, 8)} == {"ab"}
 show({"any order": search(free, 8), "fixed order": search(fixed, 8)})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two trees of lists side by side. Left, any order: the first words a and b hold 0.30 each and c 0.35; the leaf c alone is largest with 0.25. Right, fixed order: a holds 0.55 and its leaf ab 0.36, the largest of all."}, "figure": {"name": "fig-cognet-tree", "caption": "All lists of the example as trees, in any order and in a fixed one. Toy, exact; thickness of a branch: its probability, and number at each node: probability of ending there. Bold: the best leaf. Notice where the mass of {a, b} is."}}
+# %% tags=["hide-input"]
+#| name: fig-cognet-tree
+#| alt: Two trees of lists side by side. Left, any order: the first words a and b hold 0.30 each and c 0.35; the leaf
+#|   c alone is largest with 0.25. Right, fixed order: a holds 0.55 and its leaf ab 0.36, the largest of all.
+#| caption: All lists of the example as trees, in any order and in a fixed one. Toy, exact; thickness of a branch: its
+#|   probability, and number at each node: probability of ending there. Bold: the best leaf. Notice where the mass of
+#|   {a, b} is.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8), layout="constrained")
 for ax, name, lists in zip(
     axes, ("any order", "fixed order"), (free, fixed), strict=True
@@ -1094,7 +1143,15 @@ references = {
 }
 n_tested = len(split.test)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against epoch for GAMENet and COGNet. Left, Jaccard of validation patients: both rise steeply; COGNet peaks after few epochs and then falls. Right, medications a visit: GAMENet starts with long lists, COGNet with short ones that grow past the line of what was prescribed."}, "figure": {"name": "fig-memory-curves", "caption": "Jaccard (left, ↑ better) and mean length of the recommended sets (right) of the validation patients against epoch; dotted: mean length prescribed. One training seed each, at each system's own rule, {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. Notice what lengths do while Jaccard turns."}}
+# %% tags=["hide-input"]
+#| name: fig-memory-curves
+#| alt: Two panels against epoch for GAMENet and COGNet. Left, Jaccard of validation patients: both rise steeply;
+#|   COGNet peaks after few epochs and then falls. Right, medications a visit: GAMENet starts with long lists, COGNet
+#|   with short ones that grow past the line of what was prescribed.
+#| caption: Jaccard (left, ↑ better) and mean length of the recommended sets (right) of the validation patients
+#|   against epoch; dotted: mean length prescribed. One training seed each, at each system's own rule,
+#|   {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. Notice what lengths do
+#|   while Jaccard turns.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.6), layout="constrained"
 )
@@ -1182,7 +1239,16 @@ for (_, what), change in moved.items():
     assert not later_visits.any() or change[later_visits].max() > 1e-6
 show({k: round(v, 3) for k, v in trained_spread.items()}, patients=n_tested)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots on a log axis: mean change of the probabilities at later visits for four networks. Other diagnoses move all by 0.01 to 0.05, and half of the past medications by 0.02. Other past medications move GAMENet with its observed graph by 0.0002, with a lift graph by more, with an empty graph as far as other diagnoses do; COGNet too."}, "figure": {"name": "fig-memory-past", "caption": "Mean change of all probabilities at a later visit when the earlier medications are others (filled), when half of them are gone (open), and when all diagnoses are others (crosses). Networks trained above, test patients of {glue:text}`cohort_line`; one training seed. Bars: ± 1.96 standard errors over visits. Notice where the filled marks lie, and what moves them."}}
+# %% tags=["hide-input"]
+#| name: fig-memory-past
+#| alt: Dots on a log axis: mean change of the probabilities at later visits for four networks. Other diagnoses move
+#|   all by 0.01 to 0.05, and half of the past medications by 0.02. Other past medications move GAMENet with its
+#|   observed graph by 0.0002, with a lift graph by more, with an empty graph as far as other diagnoses do; COGNet
+#|   too.
+#| caption: Mean change of all probabilities at a later visit when the earlier medications are others (filled), when
+#|   half of them are gone (open), and when all diagnoses are others (crosses). Networks trained above, test patients
+#|   of {glue:text}`cohort_line`; one training seed. Bars: ± 1.96 standard errors over visits. Notice where the filled
+#|   marks lie, and what moves them.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.4))
 for y, name in enumerate(asked_twice):
     look = plotting.look(name.partition(",")[0])
@@ -1287,7 +1353,15 @@ assert (p_end[later] <= g_end[later] + 1e-6).all()
 assert (gate[later] < 1).all()
 assert len(p_end) == int(real.sum())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels by visit number, first to fourth and later. Left: mean probability of the end sign after the true list, and mean gate at that place; at first visits the gate is not used. Right: mean number of medications written minus prescribed, with intervals."}, "figure": {"name": "fig-cognet-gate", "caption": "COGNet after the training above, test patients of {glue:text}`cohort_line`, by visit number. Left: mean probability of the end after the true list (bars), and the mean gate there (dots), which is its ceiling. Right: medications written minus prescribed. Bars of error: ± 1.96 standard errors over visits. Notice whether the ceiling is what binds."}}
+# %% tags=["hide-input"]
+#| name: fig-cognet-gate
+#| alt: Two panels by visit number, first to fourth and later. Left: mean probability of the end sign after the true
+#|   list, and mean gate at that place; at first visits the gate is not used. Right: mean number of medications
+#|   written minus prescribed, with intervals.
+#| caption: COGNet after the training above, test patients of {glue:text}`cohort_line`, by visit number. Left: mean
+#|   probability of the end after the true list (bars), and the mean gate there (dots), which is its ceiling. Right:
+#|   medications written minus prescribed. Bars of error: ± 1.96 standard errors over visits. Notice whether the
+#|   ceiling is what binds.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.5), layout="constrained"
 )
@@ -1492,7 +1566,13 @@ lines["elsewhere"] = page.elsewhere(
 )
 page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in lines.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper variant, GAMENet first and then COGNet, with a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-memory-switches", "caption": "Change of Jaccard against the paper variant (→ better), all visits, tuned thresholds where there is one. GAMENet: {glue:text}`gamenet_line`; COGNet: {glue:text}`cognet_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave the band."}}
+# %% tags=["hide-input"]
+#| name: fig-memory-switches
+#| alt: Panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper
+#|   variant, GAMENet first and then COGNet, with a line at zero and a band of the smallest difference of interest.
+#| caption: Change of Jaccard against the paper variant (→ better), all visits, tuned thresholds where there is one.
+#|   GAMENet: {glue:text}`gamenet_line`; COGNet: {glue:text}`cognet_line`. Bars: 95 % of 1000 resamples of seeds and
+#|   patients together, paired by patient. Band: smallest difference of interest. Notice which bars leave the band.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8), layout="constrained")
 for ax, (system, grid) in zip(axes, kept_rows.items(), strict=True):
     plotting.plot_changes(ax, grid.changes(), smallest=smallest, systems=system)

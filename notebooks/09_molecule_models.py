@@ -159,7 +159,13 @@ torch.testing.assert_close(g, torch.tensor([1.2246, -1.2246, 0]), **close)
 torch.testing.assert_close(match(q, E), s)
 show([round(x, 4) for x in g.tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars of three medications before and after normalisation. Before, all lie between 0 and 1; after, they are plus 1.22, minus 1.22 and exactly zero."}, "figure": {"name": "fig-safedrug-global", "caption": "The match of the toy visit with its three medications, before and after the normalisation of {eq}`eq-safedrug-global`. Exact. Notice that a normalisation makes some medications negative, whatever the patient."}}
+# %% tags=["hide-input"]
+#| name: fig-safedrug-global
+#| alt: Bars of three medications before and after normalisation. Before, all lie between 0 and 1; after, they are
+#|   plus 1.22, minus 1.22 and exactly zero.
+#| caption: The match of the toy visit with its three medications, before and after the normalisation of
+#|   {eq}`eq-safedrug-global`. Exact. Notice that a normalisation makes some medications negative, whatever the
+#|   patient.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 for shift, (name, values, hatch) in zip(
     (-0.2, 0.2), (("s", s, ""), ("g", g, "//")), strict=True
@@ -238,7 +244,13 @@ assert (p >= 0.5).tolist() == [True, True, True]
 assert (p > 0.5).tolist() == [True, True, False]
 show([round(x, 4) for x in p.tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grid of three medications by four quantities, blue for positive and red for negative. Medication 2 has a negative g and a negative vote and a positive product; medication 3 is zero throughout, with probability one half."}, "figure": {"name": "fig-safedrug-product", "caption": "Both branches and their product, {eq}`eq-safedrug-local`, on the toy. Exact. Notice two traps: two negative factors recommend medication 2, and medication 3 stands exactly on the threshold."}}
+# %% tags=["hide-input"]
+#| name: fig-safedrug-product
+#| alt: Grid of three medications by four quantities, blue for positive and red for negative. Medication 2 has a
+#|   negative g and a negative vote and a positive product; medication 3 is zero throughout, with probability one
+#|   half.
+#| caption: Both branches and their product, {eq}`eq-safedrug-local`, on the toy. Exact. Notice two traps: two
+#|   negative factors recommend medication 2, and medication 3 stands exactly on the threshold.
 columns = torch.stack([g, votes, z, p - 0.5], dim=1)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 ax.imshow(columns, cmap="RdBu", vmin=-1.5, vmax=1.5, aspect="auto")
@@ -386,7 +398,16 @@ page.glue(
     upper_quarter=quarters[1],
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the weight of accuracy against the DDI rate of a visit. All rules are 1 up to 0.06. The printed one falls on a straight line to 0 at 0.11, MoleRec's exponentially; the released one drops to 0 at once and is negative beyond 0.11; GAMENet's chance drops to 0 at once and climbs from there. A band of prescribed rates covers the range in which they differ."}, "figure": {"name": "fig-safedrug-brake", "caption": "Weight of accuracy against the rate of interacting pairs of the recommended set: SafeDrug as printed and as released, {eq}`eq-safedrug-beta`, MoleRec's $\\alpha$, and the chance with which GAMENet trains for accuracy in its tenth epoch. Band: middle half of the rates of the sets that were *prescribed*, {glue:text}`cohort_line`. Notice that the rules part ways where prescribed sets lie, and that GAMENet's alone asks least of the worst."}}
+# %% tags=["hide-input"]
+#| name: fig-safedrug-brake
+#| alt: Line chart of the weight of accuracy against the DDI rate of a visit. All rules are 1 up to 0.06. The printed
+#|   one falls on a straight line to 0 at 0.11, MoleRec's exponentially; the released one drops to 0 at once and is
+#|   negative beyond 0.11; GAMENet's chance drops to 0 at once and climbs from there. A band of prescribed rates
+#|   covers the range in which they differ.
+#| caption: Weight of accuracy against the rate of interacting pairs of the recommended set: SafeDrug as printed and
+#|   as released, {eq}`eq-safedrug-beta`, MoleRec's $\alpha$, and the chance with which GAMENet trains for accuracy in
+#|   its tenth epoch. Band: middle half of the rates of the sets that were *prescribed*, {glue:text}`cohort_line`.
+#|   Notice that the rules part ways where prescribed sets lie, and that GAMENet's alone asks least of the worst.
 x = torch.linspace(0, 0.2, 401)
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.9))
 ax.axvspan(*quarters, color="0.5", alpha=0.15, lw=0)
@@ -545,7 +566,14 @@ page.glue(
 )
 show({name: round(x, 2) for name, x in median.items()}, patients=records.n_patients)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three histograms on a logarithmic axis of the size of the product of query and medication before training. Free vectors lie below one; both molecular maps lie mostly between 3 and 100, beyond a line at 6 where the sigmoid is flat."}, "figure": {"name": "fig-safedrug-scale", "caption": "Size of $q \\cdot E_m$ in untrained networks, over visits and medications with a molecule; 16 patients of {glue:text}`cohort_line`, one seed. Right of the line the sigmoid of {eq}`eq-safedrug-global` is flat. Notice where a molecular match starts its training."}}
+# %% tags=["hide-input"]
+#| name: fig-safedrug-scale
+#| alt: Three histograms on a logarithmic axis of the size of the product of query and medication before training.
+#|   Free vectors lie below one; both molecular maps lie mostly between 3 and 100, beyond a line at 6 where the
+#|   sigmoid is flat.
+#| caption: Size of $q \cdot E_m$ in untrained networks, over visits and medications with a molecule; 16 patients of
+#|   {glue:text}`cohort_line`, one seed. Right of the line the sigmoid of {eq}`eq-safedrug-global` is flat. Notice
+#|   where a molecular match starts its training.
 bins = np.geomspace(1e-2, 300, 46)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for (name, x), line in zip(dots.items(), ("-", "--", ":"), strict=True):
@@ -643,7 +671,12 @@ late = score.softmax(-1) * owns
 assert (late.sum(-1) < 0.95).all()
 show([round(x, 4) for x in late.sum(-1).tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two heat maps of three medications by three fragments with the medication's own fragments outlined. Left, released: the third medication, which has none, spreads a third on each. Right, here: its row is empty."}, "figure": {"name": "fig-molerec-attention", "caption": "The attention of {eq}`eq-molerec-attention` on the toy as released (left) and with empty rows (right); outlined: fragments that the medication has. Exact. Notice the row without an outline."}}
+# %% tags=["hide-input"]
+#| name: fig-molerec-attention
+#| alt: Two heat maps of three medications by three fragments with the medication's own fragments outlined. Left,
+#|   released: the third medication, which has none, spreads a third on each. Right, here: its row is empty.
+#| caption: The attention of {eq}`eq-molerec-attention` on the toy as released (left) and with empty rows (right);
+#|   outlined: fragments that the medication has. Exact. Notice the row without an outline.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.ONE_COLUMN, 2.1), sharey=True, layout="constrained"
 )
@@ -866,7 +899,12 @@ against = pushes["cross-entropy"] + pushes["margin, prescribed"]
 page.glue(outweighed=against / pushes["DDI"])
 show({name: round(x, 5) for name, x in pushes.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four horizontal bars: the push of the DDI loss on one logit is 0.00075, the smallest; cross-entropy 0.0036, margin on a prescribed medication 0.0106, margin on another 0.0019."}, "figure": {"name": "fig-molerec-pushes", "caption": "Size of the gradient of each term on one logit at probability one half, at published sizes and weights; exact. Notice which bar is the smallest."}}
+# %% tags=["hide-input"]
+#| name: fig-molerec-pushes
+#| alt: Four horizontal bars: the push of the DDI loss on one logit is 0.00075, the smallest; cross-entropy 0.0036,
+#|   margin on a prescribed medication 0.0106, margin on another 0.0019.
+#| caption: Size of the gradient of each term on one logit at probability one half, at published sizes and weights;
+#|   exact. Notice which bar is the smallest.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 1.9))
 names = list(pushes)[::-1]
 ax.barh(names, [pushes[name] for name in names], color=plotting.color("MoleRec"))
@@ -930,7 +968,13 @@ references = {
     "last visit": train("last-visit", records),
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of validation Jaccard against epoch for SafeDrug and MoleRec; both rise steeply in the first epochs and flatten."}, "figure": {"name": "fig-molecule-curve", "caption": "Jaccard (↑ better) of the validation patients against epoch, one short training each, {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. Notice where they stop rising, if they do."}}
+# %% tags=["hide-input"]
+#| name: fig-molecule-curve
+#| alt: Line chart of validation Jaccard against epoch for SafeDrug and MoleRec; both rise steeply in the first epochs
+#|   and flatten.
+#| caption: Jaccard (↑ better) of the validation patients against epoch, one short training each,
+#|   {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. Notice where they stop
+#|   rising, if they do.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.5))
 for (name, run), line in zip(runs.items(), ("-o", "--^", "-.s"), strict=True):
     system = "MoleRec" if name == "MoleRec" else "SafeDrug"
@@ -1020,7 +1064,13 @@ if without.any():
     assert len({column.tobytes() for column in silent_scores.T}) == without.sum()
 show("each moves on its own")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of the cosine between the vectors of two molecules against their fingerprint similarity, left for a random untrained map, right for the trained one; dots for pairs and a line of means. Both lines rise to one."}, "figure": {"name": "fig-safedrug-maps", "caption": "Cosine of two molecules' vectors, after their mean is taken off, against their Tanimoto similarity; a random map (left) and the map trained on {glue:text}`cohort_line` (right). Dots: pairs, one in twenty of the dissimilar ones; line: means of tenths. Notice how much of the right picture is on the left already."}}
+# %% tags=["hide-input"]
+#| name: fig-safedrug-maps
+#| alt: Two panels of the cosine between the vectors of two molecules against their fingerprint similarity, left for a
+#|   random untrained map, right for the trained one; dots for pairs and a line of means. Both lines rise to one.
+#| caption: Cosine of two molecules' vectors, after their mean is taken off, against their Tanimoto similarity; a
+#|   random map (left) and the map trained on {glue:text}`cohort_line` (right). Dots: pairs, one in twenty of the
+#|   dissimilar ones; line: means of tenths. Notice how much of the right picture is on the left already.
 with torch.inference_mode():
     maps = {
         "random": starts["molecules, to be trained"].encoder(),
@@ -1114,7 +1164,14 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two forest plots of the change of Jaccard against the paper variant, SafeDrug's switches on the left and MoleRec's on the right, with 95 percent intervals, a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-molecule-switches", "caption": "Change of Jaccard at the tuned threshold against the paper variant (→ better), paired by patient. SafeDrug: {glue:text}`line_safedrug`; MoleRec: {glue:text}`line_molerec`. Bars: 95 % of 1000 resamples of seeds and patients together; band: smallest difference of interest. Notice which bars leave the band."}}
+# %% tags=["hide-input"]
+#| name: fig-molecule-switches
+#| alt: Two forest plots of the change of Jaccard against the paper variant, SafeDrug's switches on the left and
+#|   MoleRec's on the right, with 95 percent intervals, a line at zero and a band of the smallest difference of
+#|   interest.
+#| caption: Change of Jaccard at the tuned threshold against the paper variant (→ better), paired by patient.
+#|   SafeDrug: {glue:text}`line_safedrug`; MoleRec: {glue:text}`line_molerec`. Bars: 95 % of 1000 resamples of seeds
+#|   and patients together; band: smallest difference of interest. Notice which bars leave the band.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 3.2), layout="constrained")
 for ax, name in zip(axes, kept, strict=True):
     changes = kept[name].changes()
@@ -1221,7 +1278,14 @@ far = {
 safer = gains("safedrug", "clipped from above", "ddi_rate", "own")
 costs = gains("safedrug", "clipped from above")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter of DDI rate against Jaccard for four brakes with intervals in both directions, and the published pair of SafeDrug as a star at Jaccard 0.515 and DDI rate 0.066."}, "figure": {"name": "fig-safedrug-plane", "caption": "Jaccard (→ better) and DDI rate (↓ better) under four brakes at the threshold one half, {glue:text}`line_safedrug`; star: the pair that BiMoRec's table 2 prints for SafeDrug on MIMIC-III, other patients. Bars: 95 % of 1000 resamples. Dotted: the target 0.06. Notice how far apart the brakes lie beside the width of their bars."}}
+# %% tags=["hide-input"]
+#| name: fig-safedrug-plane
+#| alt: Scatter of DDI rate against Jaccard for four brakes with intervals in both directions, and the published pair
+#|   of SafeDrug as a star at Jaccard 0.515 and DDI rate 0.066.
+#| caption: Jaccard (→ better) and DDI rate (↓ better) under four brakes at the threshold one half,
+#|   {glue:text}`line_safedrug`; star: the pair that BiMoRec's table 2 prints for SafeDrug on MIMIC-III, other
+#|   patients. Bars: 95 % of 1000 resamples. Dotted: the target 0.06. Notice how far apart the brakes lie beside the
+#|   width of their bars.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.0))
 for (label, (j, d)), marker in zip(plane.items(), "os^D", strict=True):
     ink = plotting.color("SafeDrug" if "printed" in brakes[label] else "GAMENet")
@@ -1316,7 +1380,13 @@ counts = rows_of("molerec", "n_medications", "own")
 decoration = alike("molerec", "turn down only", "ddi_rate", "own")
 braking = gains("molerec", "no brake", "ddi_rate", "own", sign=1)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two interval plots for the full brake, turning down only, interactions always and no brake: the DDI rate with the target 0.06 as a line, and the number of medications a visit."}, "figure": {"name": "fig-molerec-brakes", "caption": "DDI rate (← safer; dotted: the target) and number of medications under four losses of MoleRec at the threshold one half, {glue:text}`line_molerec`. Bars: 95 % of 1000 resamples of seeds and patients together. Notice which pairs of rows lie together."}}
+# %% tags=["hide-input"]
+#| name: fig-molerec-brakes
+#| alt: Two interval plots for the full brake, turning down only, interactions always and no brake: the DDI rate with
+#|   the target 0.06 as a line, and the number of medications a visit.
+#| caption: DDI rate (← safer; dotted: the target) and number of medications under four losses of MoleRec at the
+#|   threshold one half, {glue:text}`line_molerec`. Bars: 95 % of 1000 resamples of seeds and patients together.
+#|   Notice which pairs of rows lie together.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.1), sharey=True, layout="constrained"
 )

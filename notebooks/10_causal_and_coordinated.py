@@ -178,7 +178,13 @@ page.glue(
     fits_here=n_causes * records.n_medications,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Mosaic of one hundred visits: a narrow column of thirty visits with the code, filled to 60 percent, and a wide column of seventy visits without it, filled to 20 percent; an arrow marks the difference of 40 points."}, "figure": {"name": "fig-causalmed-mosaic", "caption": "The toy as a mosaic: width is the share of visits, filled height the share that received the class. The effect {eq}`eq-causalmed-effect` is the difference of the two heights. Toy of this chapter, 100 visits written by hand, exact."}}
+# %% tags=["hide-input"]
+#| name: fig-causalmed-mosaic
+#| alt: Mosaic of one hundred visits: a narrow column of thirty visits with the code, filled to 60 percent, and a wide
+#|   column of seventy visits without it, filled to 20 percent; an arrow marks the difference of 40 points.
+#| caption: The toy as a mosaic: width is the share of visits, filled height the share that received the class. The
+#|   effect {eq}`eq-causalmed-effect` is the difference of the two heights. Toy of this chapter, 100 visits written by
+#|   hand, exact.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for left, width, share, words in (
     (0, 0.3, 0.6, "with c"),
@@ -255,7 +261,12 @@ np.testing.assert_allclose(adjusted, 0, atol=1e-12)
 page.glue(pooled=pooled)
 show({"pooled": round(float(pooled), 2), "strata": [0.0, 0.0]})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Slope chart with two positions, without and with the code. The line for visits with heart failure is flat at 80 percent, the line for visits without it flat at 10 percent; the pooled line climbs from 24 to 66 percent."}, "figure": {"name": "fig-causalmed-confounding", "caption": "Share given the medication, without and with the code. Toy of this chapter, 100 visits written by hand, exact. Two flat lines make a steep one, because the code and the medication share a cause."}}
+# %% tags=["hide-input"]
+#| name: fig-causalmed-confounding
+#| alt: Slope chart with two positions, without and with the code. The line for visits with heart failure is flat at
+#|   80 percent, the line for visits without it flat at 10 percent; the pooled line climbs from 24 to 66 percent.
+#| caption: Share given the medication, without and with the code. Toy of this chapter, 100 visits written by hand,
+#|   exact. Two flat lines make a steep one, because the code and the medication share a cause.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 slopes = {
     "heart failure": (failing, "-o", plotting.INK),
@@ -343,7 +354,14 @@ page.glue(
     rare_all=(support <= 3).mean(),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of all effects of codes on medications on a log axis: most lie near zero and are slightly negative or positive, with a thin tail to one. Vertical lines mark the fifths; the area up to one fifth is shaded as discarded."}, "figure": {"name": "fig-causalmed-effects", "caption": "Effects of all pairs of a code and a medication, training visits of {glue:text}`cohort_line`; counts on a log axis. Lines: edges of the bins {eq}`eq-causalmed-bins`. Shaded: no edge in released code. No interval: all pairs are counted. Notice that most positive effects are shaded."}}
+# %% tags=["hide-input"]
+#| name: fig-causalmed-effects
+#| alt: Histogram of all effects of codes on medications on a log axis: most lie near zero and are slightly negative
+#|   or positive, with a thin tail to one. Vertical lines mark the fifths; the area up to one fifth is shaded as
+#|   discarded.
+#| caption: Effects of all pairs of a code and a medication, training visits of {glue:text}`cohort_line`; counts on a
+#|   log axis. Lines: edges of the bins {eq}`eq-causalmed-bins`. Shaded: no edge in released code. No interval: all
+#|   pairs are counted. Notice that most positive effects are shaded.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.6))
 ax.hist(found, bins=np.linspace(-1, 1, 81), color=plotting.PURPLE, log=True)
 ax.axvspan(-1, 0.2, color="0.5", alpha=0.15, lw=0)
@@ -404,7 +422,13 @@ page.glue(
     vanished=int((common & ~measurable).sum()),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter plot of adjusted against crude effects of common diagnoses. Most points lie along the diagonal; a horizontal row at zero holds the effects of the three diagnoses that were adjusted for."}, "figure": {"name": "fig-causalmed-adjusted", "caption": "Effects of common diagnoses on all medications, crude and within the strata of the three commonest diagnoses; line: no change. Training visits of {glue:text}`cohort_line`; no interval, all pairs are counted. Notice the row at zero: diagnoses that were adjusted for themselves."}}
+# %% tags=["hide-input"]
+#| name: fig-causalmed-adjusted
+#| alt: Scatter plot of adjusted against crude effects of common diagnoses. Most points lie along the diagonal; a
+#|   horizontal row at zero holds the effects of the three diagnoses that were adjusted for.
+#| caption: Effects of common diagnoses on all medications, crude and within the strata of the three commonest
+#|   diagnoses; line: no change. Training visits of {glue:text}`cohort_line`; no interval, all pairs are counted.
+#|   Notice the row at zero: diagnoses that were adjusted for themselves.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.0))
 ax.plot(*both_ways, "o", ms=2, alpha=0.3, color=plotting.PURPLE, rasterized=True)
 ax.axline((0, 0), slope=1, color=plotting.INK, lw=0.8, ls=":")
@@ -482,7 +506,14 @@ assert roles(reverse).tolist() == [2, 1, 0, 3]
 show({"1→2→3": [5.2, 1.8], "1→2": [6.2, 1.8], "no roles": [6.0, 2.0]})
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three small directed graphs of four codes. First: 1 to 2 to 3, with 1 a root, 2 middle, 3 a leaf, 4 isolated. Second: the same reversed, 1 a leaf and 3 a root. Third: only 1 to 2, so 2 is a leaf and 3 isolated. Marker shape and colour show the role."}, "figure": {"name": "fig-causalmed-roles", "caption": "The toy graph, turned round, and with its second edge cut; shape and colour of a code are its role. Toy of this chapter, exact. Cutting an edge between two codes changes the roles of both, and with them the sum below each graph."}}
+# %% tags=["hide-input"]
+#| name: fig-causalmed-roles
+#| alt: Three small directed graphs of four codes. First: 1 to 2 to 3, with 1 a root, 2 middle, 3 a leaf, 4 isolated.
+#|   Second: the same reversed, 1 a leaf and 3 a root. Third: only 1 to 2, so 2 is a leaf and 3 isolated. Marker shape
+#|   and colour show the role.
+#| caption: The toy graph, turned round, and with its second edge cut; shape and colour of a code are its role. Toy of
+#|   this chapter, exact. Cutting an edge between two codes changes the roles of both, and with them the sum below
+#|   each graph.
 def draw(ax, places, edges, arrow="-|>"):
     for i, j in edges:
         style = {"arrowstyle": arrow, "color": plotting.INK, "lw": 1.2, "shrinkA": 7}
@@ -577,7 +608,12 @@ neighbours = relation_weights(toy_relation[None], 2)[0] @ medications
 torch.testing.assert_close(relational_convolution(d0, neighbours, W_0, W_r), h)
 show(h.tolist())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three arrows from three medications into one diagnosis. Two solid arrows carry relation 1 and are averaged, one dashed arrow carries relation 2; no arrow leads back to the medications."}, "figure": {"name": "fig-causalmed-messages", "caption": "Who writes to whom: medications of the visit before to a diagnosis of today, solid for the first relation, dashed for the second. Toy of this chapter, exact. Notice that no arrow ends at a medication."}}
+# %% tags=["hide-input"]
+#| name: fig-causalmed-messages
+#| alt: Three arrows from three medications into one diagnosis. Two solid arrows carry relation 1 and are averaged,
+#|   one dashed arrow carries relation 2; no arrow leads back to the medications.
+#| caption: Who writes to whom: medications of the visit before to a diagnosis of today, solid for the first relation,
+#|   dashed for the second. Toy of this chapter, exact. Notice that no arrow ends at a medication.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 senders = {"m1 (1, 1)": 1.2, "m2 (3, 1)": 0.4, "m3 (0, 2)": -0.4}
 for (name, height), style in zip(senders.items(), ("-", "-", "--"), strict=True):
@@ -900,7 +936,13 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grid of twelve small graphs: four conflict graphs in columns, three repair rules in rows. Filled nodes are kept. The official rule keeps one node everywhere; greedy keeps both ends of the chain; the exact rule keeps the outer nodes of both stars."}, "figure": {"name": "fig-drugrec-repair", "caption": "Four conflict graphs (columns) and what three rules keep (rows): filled nodes stay. Numbers are probabilities; exact maximises their sum. Toys of this chapter, exact. Notice the first row: one node each time."}}
+# %% tags=["hide-input"]
+#| name: fig-drugrec-repair
+#| alt: Grid of twelve small graphs: four conflict graphs in columns, three repair rules in rows. Filled nodes are
+#|   kept. The official rule keeps one node everywhere; greedy keeps both ends of the chain; the exact rule keeps the
+#|   outer nodes of both stars.
+#| caption: Four conflict graphs (columns) and what three rules keep (rows): filled nodes stay. Numbers are
+#|   probabilities; exact maximises their sum. Toys of this chapter, exact. Notice the first row: one node each time.
 layouts = {
     "chain": [(0, 0), (1, 0), (2, 0)],
     "strong star": [(1, 0.9), (0, 0), (1, 0), (2, 0)],
@@ -1016,7 +1058,12 @@ torch.testing.assert_close(renamed["medications"], losses["medications"])
 assert (renamed["positions"] - losses["positions"]).abs() > 0.01
 show({targets: round(float(value), 4) for targets, value in losses.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two four-by-four grids of pair targets. By medication the pair of 2 and 4 is marked; by place the pair of 1 and 2 is marked, although neither grid knows the other."}, "figure": {"name": "fig-drugrec-pairs", "caption": "Targets of pairs for a visit with medications 2 and 4, by medication (left) and by place in the list (right). Toy of this chapter, exact. Notice that the right grid is that of every visit with two medications."}}
+# %% tags=["hide-input"]
+#| name: fig-drugrec-pairs
+#| alt: Two four-by-four grids of pair targets. By medication the pair of 2 and 4 is marked; by place the pair of 1
+#|   and 2 is marked, although neither grid knows the other.
+#| caption: Targets of pairs for a visit with medications 2 and 4, by medication (left) and by place in the list
+#|   (right). Toy of this chapter, exact. Notice that the right grid is that of every visit with two medications.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.ONE_COLUMN, 2.4), layout="constrained")
 for ax, y, words in zip(
     axes, (Y4[0], by_place), ("by medication", "by place, as released"), strict=True
@@ -1078,7 +1125,13 @@ if profile == "quick":
     settings |= NARROW | {"size": 32, "epochs": 4}
 drugrec = train("drugrec", records, settings=settings, seed=seed, device=device)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of validation Jaccard against epoch. CausalMed starts high and is flat within a few epochs; the small DrugRec climbs over its few epochs."}, "figure": {"name": "fig-causal-curves", "caption": "Jaccard (↑ better) of the validation patients against epoch for both systems of this page, one training seed each, on {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. In quick profile DrugRec ends before it is flat."}}
+# %% tags=["hide-input"]
+#| name: fig-causal-curves
+#| alt: Line chart of validation Jaccard against epoch. CausalMed starts high and is flat within a few epochs; the
+#|   small DrugRec climbs over its few epochs.
+#| caption: Jaccard (↑ better) of the validation patients against epoch for both systems of this page, one training
+#|   seed each, on {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. In quick
+#|   profile DrugRec ends before it is flat.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for name, run in {"CausalMed": causalmed, "DrugRec": drugrec}.items():
     look = plotting.look(name)
@@ -1163,7 +1216,16 @@ weight = {
 assert weight["exact"] >= weight["greedy"] - 1e-6
 show({rule: round(float(value)) for rule, value in weight.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels. Left, Jaccard lost against points of DDI rate gained on LR: the official rule loses most, greedy less, exact least; a higher threshold gains almost nothing for what it loses. Right, Jaccard against DDI rate under the greedy rule for LR, CausalMed and DrugRec: all three curves fall as the rate falls to zero."}, "figure": {"name": "fig-drugrec-price", "caption": "Price of a repair. Left: Jaccard lost against points of DDI rate gained, from all pairs exempt (left end) to none (right end), by three rules on LR and by a higher threshold instead of any rule. Right: where the greedy rule takes three systems, from their own lists (right end) to no conflict at all (left end). Test patients of {glue:text}`cohort_line`, one training seed, tuned thresholds; intervals stand in the table below. Notice where the price climbs, and how little a higher threshold, which only shortens the lists, buys."}}
+# %% tags=["hide-input"]
+#| name: fig-drugrec-price
+#| alt: Two panels. Left, Jaccard lost against points of DDI rate gained on LR: the official rule loses most, greedy
+#|   less, exact least; a higher threshold gains almost nothing for what it loses. Right, Jaccard against DDI rate
+#|   under the greedy rule for LR, CausalMed and DrugRec: all three curves fall as the rate falls to zero.
+#| caption: Price of a repair. Left: Jaccard lost against points of DDI rate gained, from all pairs exempt (left end)
+#|   to none (right end), by three rules on LR and by a higher threshold instead of any rule. Right: where the greedy
+#|   rule takes three systems, from their own lists (right end) to no conflict at all (left end). Test patients of
+#|   {glue:text}`cohort_line`, one training seed, tuned thresholds; intervals stand in the table below. Notice where
+#|   the price climbs, and how little a higher threshold, which only shortens the lists, buys.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 3.0), layout="constrained")
 looks = {"official": "--s", "greedy": "-o", "exact": ":^", "higher threshold": "-.x"}
 for (name, rule), points in curves.items():
@@ -1416,7 +1478,15 @@ page.glue(
     ),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the paper variant, CausalMed on the left and DrugRec on the right, with a line at zero and a band of the smallest difference of interest."}, "figure": {"name": "fig-causal-switches", "caption": "Change of Jaccard against the paper variant (→ better), threshold one half, all visits. Left: {glue:text}`causalmed_line`; right: {glue:text}`drugrec_line`. Bars: 95 % of 1000 resamples of test patients, and of training seeds where there are several, paired by patient. Band: smallest difference of interest. Notice which bars leave the band."}}
+# %% tags=["hide-input"]
+#| name: fig-causal-switches
+#| alt: Two panels of dots with horizontal 95 percent intervals for the change of Jaccard of each switch against the
+#|   paper variant, CausalMed on the left and DrugRec on the right, with a line at zero and a band of the smallest
+#|   difference of interest.
+#| caption: Change of Jaccard against the paper variant (→ better), threshold one half, all visits. Left:
+#|   {glue:text}`causalmed_line`; right: {glue:text}`drugrec_line`. Bars: 95 % of 1000 resamples of test patients, and
+#|   of training seeds where there are several, paired by patient. Band: smallest difference of interest. Notice which
+#|   bars leave the band.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8), layout="constrained")
 for ax, (system, grid) in zip(axes, kept_rows.items(), strict=True):
     changes = grid.changes(threshold="own")

@@ -132,7 +132,12 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Projections of the conformers of tretinoin and isotretinoin on their two longest directions, atoms as dots joined by bonds. Tretinoin is a long straight chain; in isotretinoin the end of the chain turns back."}, "figure": {"name": "fig-pretraining-isomers", "caption": "One conformer each of tretinoin and isotretinoin along their two longest directions, in ångström. ETKDG and MMFF94, one seed. One flat graph without stereo features, two shapes."}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-isomers
+#| alt: Projections of the conformers of tretinoin and isotretinoin on their two longest directions, atoms as dots
+#|   joined by bonds. Tretinoin is a long straight chain; in isotretinoin the end of the chain turns back.
+#| caption: One conformer each of tretinoin and isotretinoin along their two longest directions, in ångström. ETKDG
+#|   and MMFF94, one seed. One flat graph without stereo features, two shapes.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.ONE_COLUMN, 1.9), layout="constrained", sharey=True
 )
@@ -271,7 +276,12 @@ assert min(changes[False][1:]) > 10 * max(changes[True])
 page.glue(worst_shift=max(changes[False]))
 show(directions)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the relative change of an embedding against the shift of the molecule in ångström. With raw positions the change grows with the shift; with centred positions it is zero throughout."}, "figure": {"name": "fig-pretraining-shift", "caption": "Relative change of the embedding of four molecules when they are moved along one axis, for one untrained spatial encoder. Notice that nothing about the drug has changed."}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-shift
+#| alt: Line chart of the relative change of an embedding against the shift of the molecule in ångström. With raw
+#|   positions the change grows with the shift; with centred positions it is zero throughout.
+#| caption: Relative change of the embedding of four molecules when they are moved along one axis, for one untrained
+#|   spatial encoder. Notice that nothing about the drug has changed.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(shifts, changes[False], "-o", ms=3, label="raw positions (released)")
 ax.plot(shifts, changes[True], "--s", ms=3, label="from the centre")
@@ -392,7 +402,12 @@ np.testing.assert_allclose(simplex, -4.3899, atol=5e-5)
 page.glue(cross_molecules=crossing[284], cross_fragments=crossing[435], least=simplex)
 show({n: round(margin, 4) for n, margin in crossing.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the derivative of the loss by the positive similarity against that similarity. The printed form is a flat line at minus ten; the form with the positive rises from near minus ten to zero."}, "figure": {"name": "fig-pretraining-pull", "caption": "Derivative of the loss of one anchor by its positive similarity; three items, negatives at 0.3. Exact. Notice that the printed form pulls a perfect pair as hard as a bad one."}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-pull
+#| alt: Line chart of the derivative of the loss by the positive similarity against that similarity. The printed form
+#|   is a flat line at minus ten; the form with the positive rises from near minus ten to zero.
+#| caption: Derivative of the loss of one anchor by its positive similarity; three items, negatives at 0.3. Exact.
+#|   Notice that the printed form pulls a perfect pair as hard as a bad one.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(qualities, pulls["negatives"], label="printed (k ≠ i)")
 ax.plot(qualities, pulls["with_positive"], "--", label="with the positive")
@@ -489,7 +504,12 @@ np.testing.assert_allclose(
 )
 show([round(running[k - 1], 4) for k in (1, 5, 10, 44)])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the running mean of a batch normalisation against training steps, rising from 0 towards 4 and within one percent of it after 44 steps."}, "figure": {"name": "fig-pretraining-running", "caption": "Running mean of a feature whose mean is 4, from fresh statistics. Exact. Notice that some forty steps are needed, so that an evaluation straight after copying the parameters is meaningless."}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-running
+#| alt: Line chart of the running mean of a batch normalisation against training steps, rising from 0 towards 4 and
+#|   within one percent of it after 44 steps.
+#| caption: Running mean of a feature whose mean is 4, from fresh statistics. Exact. Notice that some forty steps are
+#|   needed, so that an evaluation straight after copying the parameters is meaningless.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 ax.plot(range(1, 45), running, "-o", ms=2)
 ax.axhline(4, color="0.5", lw=0.8)
@@ -603,7 +623,14 @@ page.glue(
 )
 show({titles[name]: round(value, 3) for name, value in by_view.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with ranges over three seeds of the share of unseen molecules whose spatial view is found, for four second views. Conformers and drawings lie far to the right of conformers of others and random vectors, which are at chance."}, "figure": {"name": "fig-pretraining-views", "caption": "Share of molecules kept aside whose second view is found by the flat one (→ better), for four second views. Dots: mean; bars: range of three seeds. Dashed: chance. Notice how far drawings get without a third dimension. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-views
+#| alt: Dots with ranges over three seeds of the share of unseen molecules whose spatial view is found, for four
+#|   second views. Conformers and drawings lie far to the right of conformers of others and random vectors, which are
+#|   at chance.
+#| caption: Share of molecules kept aside whose second view is found by the flat one (→ better), for four second
+#|   views. Dots: mean; bars: range of three seeds. Dashed: chance. Notice how far drawings get without a third
+#|   dimension. {glue:text}`kept_note`
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 places = np.arange(finds.height)[::-1]
 ax.hlines(places, finds["low"], finds["high"], lw=2)
@@ -634,7 +661,12 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two step histograms of cosine similarity. Pairs of conformers of one molecule pile up near one; pairs of conformers of two molecules are spread around zero."}, "figure": {"name": "fig-pretraining-noise", "caption": "Similarity of spatial embeddings: two conformers of one molecule against two molecules; molecules kept aside, one seed. The width of the first curve is the noise floor of the spatial view. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-noise
+#| alt: Two step histograms of cosine similarity. Pairs of conformers of one molecule pile up near one; pairs of
+#|   conformers of two molecules are spread around zero.
+#| caption: Similarity of spatial embeddings: two conformers of one molecule against two molecules; molecules kept
+#|   aside, one seed. The width of the first curve is the noise floor of the spatial view. {glue:text}`kept_note`
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.3))
 for (pair,), part in pairs.group_by("pair", maintain_order=True):
     ax.step(part["from"], part["share"], where="post", label=pair)
@@ -693,7 +725,14 @@ page.glue(
 )
 show({name: round(float(gap.mean()), 3) for name, gap in gaps.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four heat maps in one order of molecules of the distance between embedding similarity and fingerprint similarity: untrained, pre-trained without a third dimension, pre-trained with conformers, and Gaussian noise. The untrained map is bright almost everywhere; the others differ in texture."}, "figure": {"name": "fig-pretraining-terrain", "caption": "$\\Delta$ of {eq}`eq-pretraining-terrain` for 100 molecules in one order (clustered by fingerprint), four embeddings; brighter is farther from the fingerprint. One seed. The published figure 2 shows two such terrains, sampled and rescaled. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-terrain
+#| alt: Four heat maps in one order of molecules of the distance between embedding similarity and fingerprint
+#|   similarity: untrained, pre-trained without a third dimension, pre-trained with conformers, and Gaussian noise.
+#|   The untrained map is bright almost everywhere; the others differ in texture.
+#| caption: $\Delta$ of {eq}`eq-pretraining-terrain` for 100 molecules in one order (clustered by fingerprint), four
+#|   embeddings; brighter is farther from the fingerprint. One seed. The published figure 2 shows two such terrains,
+#|   sampled and rescaled. {glue:text}`kept_note`
 cells = kept.table("terrain_map")
 chosen = [study.UNTRAINED, "2D", "2D+3D", study.GAUSSIAN]
 fig, axes = plt.subplots(1, 4, figsize=(plotting.FULL, 2.1), layout="constrained")
@@ -736,7 +775,13 @@ assert abs(by_name[study.GAUSSIAN] - 0.5) < 0.05
 assert by_name["Tanimoto"] > 0.6
 show({name: round(area, 3) for name, area in by_name.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals of the area under the curve for eight embeddings. Fingerprints lie on the right, Gaussian noise at one half; the pre-trained encoders lie between them with overlapping intervals."}, "figure": {"name": "fig-pretraining-areas", "caption": "How often two drugs of one ATC level-4 class are more similar than two drugs of different classes (→ better; dashed: chance), for drugs outside the training molecules. Dots: mean over seeds; bars: 95 % bootstrap over molecules, mean of the seeds' ends. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-areas
+#| alt: Dots with horizontal 95 percent intervals of the area under the curve for eight embeddings. Fingerprints lie
+#|   on the right, Gaussian noise at one half; the pre-trained encoders lie between them with overlapping intervals.
+#| caption: How often two drugs of one ATC level-4 class are more similar than two drugs of different classes (→
+#|   better; dashed: chance), for drugs outside the training molecules. Dots: mean over seeds; bars: 95 % bootstrap
+#|   over molecules, mean of the seeds' ends. {glue:text}`kept_note`
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.6))
 plotting.plot_intervals(
     ax,
@@ -827,7 +872,13 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six scatter plots in two rows, molecules above and fragments below: principal components of the untrained and the pre-trained encoder, and of Gaussian noise. The untrained clouds are stretched along one direction, the pre-trained ones are rounder, the noise is a disc."}, "figure": {"name": "fig-pretraining-pca", "caption": "First two principal components of embeddings, molecules above, fragments below; one seed. Compare figure 6 of the paper. Notice that the roundest cloud is the one that knows nothing. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-pca
+#| alt: Six scatter plots in two rows, molecules above and fragments below: principal components of the untrained and
+#|   the pre-trained encoder, and of Gaussian noise. The untrained clouds are stretched along one direction, the
+#|   pre-trained ones are rounder, the noise is a disc.
+#| caption: First two principal components of embeddings, molecules above, fragments below; one seed. Compare figure 6
+#|   of the paper. Notice that the roundest cloud is the one that knows nothing. {glue:text}`kept_note`
 maps = kept.table("maps")
 encoders = [study.UNTRAINED, "pre-trained", study.GAUSSIAN]
 fig, axes = plt.subplots(2, 3, figsize=(plotting.FULL, 3.8), layout="constrained")
@@ -839,7 +890,12 @@ for kind, row in zip(("molecule", "fragment"), axes, strict=True):
     row[0].set_ylabel(f"{kind}s")
 show(fig)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six scatter plots by t-SNE of molecules: three seeds of the pre-trained encoder above, three seeds of Gaussian noise below. Small clumps appear in all six, and their places change with the seed."}, "figure": {"name": "fig-pretraining-tsne", "caption": "t-SNE (perplexity 30) of the molecules for three seeds: pre-trained encoder above, Gaussian noise below. Clumps appear in noise too, and move with the seed. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-tsne
+#| alt: Six scatter plots by t-SNE of molecules: three seeds of the pre-trained encoder above, three seeds of Gaussian
+#|   noise below. Small clumps appear in all six, and their places change with the seed.
+#| caption: t-SNE (perplexity 30) of the molecules for three seeds: pre-trained encoder above, Gaussian noise below.
+#|   Clumps appear in noise too, and move with the seed. {glue:text}`kept_note`
 fig, axes = plt.subplots(2, 3, figsize=(plotting.FULL, 3.8), layout="constrained")
 for name, row in zip(("pre-trained", study.GAUSSIAN), axes, strict=True):
     for draw, ax in zip(study.SEEDS, row, strict=True):
@@ -871,7 +927,12 @@ page.glue(
 #
 # Three hundred epochs on all molecules at once, as the paper trains, with the smaller spatial encoder.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the losses of molecules and of fragments against epoch. Both start near six, fall quickly, become negative, and flatten after the learning rate has fallen."}, "figure": {"name": "fig-pretraining-history", "caption": "Losses of equations 9 and 10 over 300 epochs, printed form; one seed. The line at zero is no floor. The learning rate falls by a factor of ten after every hundred epochs. {glue:text}`kept_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-pretraining-history
+#| alt: Line chart of the losses of molecules and of fragments against epoch. Both start near six, fall quickly,
+#|   become negative, and flatten after the learning rate has fallen.
+#| caption: Losses of equations 9 and 10 over 300 epochs, printed form; one seed. The line at zero is no floor. The
+#|   learning rate falls by a factor of ten after every hundred epochs. {glue:text}`kept_note`
 history = kept.table("history")
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(history["epoch"], history["molecule"], label="molecules")

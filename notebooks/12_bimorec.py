@@ -342,7 +342,12 @@ turned, _ = aggregate(
 torch.testing.assert_close(turned, Y)
 show(Y[:, 0].round(decimals=4).tolist())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two heat maps side by side of the attention of two medications over three fragments times the weight that a visit gives each fragment. The pattern of empty cells is the same for both visits; the filled cells differ."}, "figure": {"name": "fig-bimorec-aggregate", "caption": "Attention times selection, $A_{ms}\\, W_s$ in {eq}`eq-bimorec-aggregate`, for two past visits. Toy numbers, exact. Empty cells are fragments that a medication does not have. Notice that a visit only scales."}}
+# %% tags=["hide-input"]
+#| name: fig-bimorec-aggregate
+#| alt: Two heat maps side by side of the attention of two medications over three fragments times the weight that a
+#|   visit gives each fragment. The pattern of empty cells is the same for both visits; the filled cells differ.
+#| caption: Attention times selection, $A_{ms}\, W_s$ in {eq}`eq-bimorec-aggregate`, for two past visits. Toy numbers,
+#|   exact. Empty cells are fragments that a medication does not have. Notice that a visit only scales.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.ONE_COLUMN, 1.9), layout="constrained", sharey=True
 )
@@ -458,7 +463,13 @@ openings = torch.linspace(0, 1, 101)
 opened = torch.stack([score(torch.full((3,), float(g)))[0, 1] for g in openings])
 page.glue(gate_shut=f"{gates[1]:.0%}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the score of the second medication against its gate. A straight line rises from minus 0.3 at a shut gate to 1.7 at an open one; a mark at the gate 0.047, which the visit gives, lies near the left end."}, "figure": {"name": "fig-bimorec-gate", "caption": "Score of the second medication at the first past visit against its gate, {eq}`eq-bimorec-gate`. Toy numbers, exact. The mark is the gate that the visit at hand gives. Notice how little of the row is left there: the score is close to that of a shut gate."}}
+# %% tags=["hide-input"]
+#| name: fig-bimorec-gate
+#| alt: Line chart of the score of the second medication against its gate. A straight line rises from minus 0.3 at a
+#|   shut gate to 1.7 at an open one; a mark at the gate 0.047, which the visit gives, lies near the left end.
+#| caption: Score of the second medication at the first past visit against its gate, {eq}`eq-bimorec-gate`. Toy
+#|   numbers, exact. The mark is the gate that the visit at hand gives. Notice how little of the row is left there:
+#|   the score is close to that of a shut gate.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(openings, opened, color=plotting.color("BiMoRec"))
 ax.plot(gates[1], m_hat[0, 1], "o", color=plotting.color("BiMoRec"))
@@ -530,7 +541,14 @@ torch.testing.assert_close(
 )
 show(torch.sigmoid(z).tolist())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked bars of the logits of three medications: the part of the visit at hand and the part of the history. For the first medication both are positive, for the second only the visit speaks, at minus three, for the third both are near zero."}, "figure": {"name": "fig-bimorec-voices", "caption": "Logit of each medication as the sum of the visit at hand, $r_t$, and the history, {eq}`eq-bimorec-output`. Toy numbers, exact. Notice the second medication, whose gate is nearly shut: its state is negative, the ReLU cuts it, and history adds nothing. A head with biases and ties between medications would add something."}}
+# %% tags=["hide-input"]
+#| name: fig-bimorec-voices
+#| alt: Stacked bars of the logits of three medications: the part of the visit at hand and the part of the history.
+#|   For the first medication both are positive, for the second only the visit speaks, at minus three, for the third
+#|   both are near zero.
+#| caption: Logit of each medication as the sum of the visit at hand, $r_t$, and the history, {eq}`eq-bimorec-output`.
+#|   Toy numbers, exact. Notice the second medication, whose gate is nearly shut: its state is negative, the ReLU cuts
+#|   it, and history adds nothing. A head with biases and ties between medications would add something.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 names = ["medication 1", "medication 2", "medication 3"]
 ax.bar(names, r_t, width=0.5, label="visit at hand", color="0.6")
@@ -886,7 +904,12 @@ page.glue(
 )
 show(budget)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of the number of parameters of ten parts of BiMoRec. Code embeddings lead with 450 thousand, the two encoders follow with 296 thousand each; everything else is below 140 thousand."}, "figure": {"name": "fig-bimorec-budget", "caption": "Parameters of the released network at the published sizes, by formula. Notice that the embeddings of codes, not the molecules, are the largest part."}}
+# %% tags=["hide-input"]
+#| name: fig-bimorec-budget
+#| alt: Horizontal bars of the number of parameters of ten parts of BiMoRec. Code embeddings lead with 450 thousand,
+#|   the two encoders follow with 296 thousand each; everything else is below 140 thousand.
+#| caption: Parameters of the released network at the published sizes, by formula. Notice that the embeddings of
+#|   codes, not the molecules, are the largest part.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 names = list(budget)[::-1]
 ax.barh(names, [budget[n] / 1000 for n in names], color=plotting.color("BiMoRec"))
@@ -919,7 +942,12 @@ beside = {
     "last visit": train("last-visit", records),
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of validation Jaccard against epoch for one training of BiMoRec; it rises within a few epochs and is still rising or flat at the end."}, "figure": {"name": "fig-bimorec-curve", "caption": "Jaccard (↑ better) of the validation patients after each epoch, epoch 0 being the first, on {glue:text}`cohort_line`. One training seed, no interval: the curve shows the training, not a comparison."}}
+# %% tags=["hide-input"]
+#| name: fig-bimorec-curve
+#| alt: Line chart of validation Jaccard against epoch for one training of BiMoRec; it rises within a few epochs and
+#|   is still rising or flat at the end.
+#| caption: Jaccard (↑ better) of the validation patients after each epoch, epoch 0 being the first, on
+#|   {glue:text}`cohort_line`. One training seed, no interval: the curve shows the training, not a comparison.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(
     run.history["epoch"],
@@ -1030,7 +1058,13 @@ page.glue(
     ),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of alpha over the predicted sets of the test visits; most lie below one half, and none stands at one."}, "figure": {"name": "fig-bimorec-alpha", "caption": "Weight α of accuracy, {eq}`eq-alpha`, for the sets that the trained model recommends to the test visits of {glue:text}`cohort_line`. One training seed, no interval. A set at or below the target rate counts in full, on the far right."}}
+# %% tags=["hide-input"]
+#| name: fig-bimorec-alpha
+#| alt: Histogram of alpha over the predicted sets of the test visits; most lie below one half, and none stands at
+#|   one.
+#| caption: Weight α of accuracy, {eq}`eq-alpha`, for the sets that the trained model recommends to the test visits of
+#|   {glue:text}`cohort_line`. One training seed, no interval. A set at or below the target rate counts in full, on
+#|   the far right.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 tall, bins = np.histogram(tolerance, np.linspace(0, 1, 11))
 tall = np.nan_to_num(privacy.counts_of(records, tall))
@@ -1160,7 +1194,12 @@ page.glue(
     factor_quality=factor_quality,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals for the change of Jaccard of each row against the paper variant of BiMoRec on the synthetic cohort; most intervals contain zero."}, "figure": {"name": "fig-bimorec-switches", "caption": "Change of Jaccard (→ better) of each row against the paper variant, {glue:text}`rows_line`, tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Notice which of them leave zero out."}}
+# %% tags=["hide-input"]
+#| name: fig-bimorec-switches
+#| alt: Dots with horizontal 95 percent intervals for the change of Jaccard of each row against the paper variant of
+#|   BiMoRec on the synthetic cohort; most intervals contain zero.
+#| caption: Change of Jaccard (→ better) of each row against the paper variant, {glue:text}`rows_line`, tuned
+#|   thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Notice which of them leave zero out.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.8))
 others = table.filter(pl.col("variant") != "BiMoRec")
 plotting.plot_intervals(

@@ -188,7 +188,14 @@ show(dict(zip(spreads, needed, strict=True)))
 # This spread is assumed, since the paper prints none; the paired intervals of our own rows below, which hold the luck of seeds as well, are as wide as spreads of {glue:text}`our_spreads` would make them.
 # On the five patients the paired standard error is {glue:text}`paired:.4f` and the unpaired one {glue:text}`unpaired:.4f`: who compares two published intervals by eye uses the second.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four rising curves of power against the number of test patients on a logarithmic axis, for spreads of 0.04, 0.06, 0.08 and 0.10. Vertical lines mark the test patients of MIMIC-III and MIMIC-IV; at the first line only the curve of the smallest spread comes near 0.8."}, "figure": {"name": "fig-results-power", "caption": "Probability of finding the printed margin of MIMIC-III, {eq}`eq-results-sample-size`, against the number of test patients, for four spreads $s$ of the difference between patients. Formula, no records. Lines: test patients of table 1. Notice how much the spread decides."}}
+# %% tags=["hide-input"]
+#| name: fig-results-power
+#| alt: Four rising curves of power against the number of test patients on a logarithmic axis, for spreads of 0.04,
+#|   0.06, 0.08 and 0.10. Vertical lines mark the test patients of MIMIC-III and MIMIC-IV; at the first line only the
+#|   curve of the smallest spread comes near 0.8.
+#| caption: Probability of finding the printed margin of MIMIC-III, {eq}`eq-results-sample-size`, against the number
+#|   of test patients, for four spreads $s$ of the difference between patients. Formula, no records. Lines: test
+#|   patients of table 1. Notice how much the spread decides.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 n = np.geomspace(200, 20000, 200)
 for s, line in zip(spreads, ("-", "--", "-.", ":"), strict=True):
@@ -269,7 +276,13 @@ assert (ours_gap >= 0).all()
 page.glue(ecc_gap=on_iv["ECC"], our_smallest_gap=ours_gap.min())
 show({system: round(value, 4) for system, value in on_iv.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots of the gap between mean Jaccard and the bound from mean F1 for eleven systems and two databases. On MIMIC-III all lie near 0.01 but COGNet at 0.022; on MIMIC-IV all lie between 0.016 and 0.025 but ECC, which is below zero."}, "figure": {"name": "fig-results-gap", "caption": "Gap {eq}`eq-results-gap` of the printed rows; filled: MIMIC-III, open: MIMIC-IV. Printed numbers, no interval is given. Notice the one row left of zero, which no average of visits can produce."}}
+# %% tags=["hide-input"]
+#| name: fig-results-gap
+#| alt: Dots of the gap between mean Jaccard and the bound from mean F1 for eleven systems and two databases. On
+#|   MIMIC-III all lie near 0.01 but COGNet at 0.022; on MIMIC-IV all lie between 0.016 and 0.025 but ECC, which is
+#|   below zero.
+#| caption: Gap {eq}`eq-results-gap` of the printed rows; filled: MIMIC-III, open: MIMIC-IV. Printed numbers, no
+#|   interval is given. Notice the one row left of zero, which no average of visits can produce.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.2))
 for i, system in enumerate(iii["system"]):
     colour = plotting.color(system)
@@ -348,7 +361,12 @@ np.testing.assert_allclose(ten.ppf([0.025, 0.975]), [0.55, 1.45], atol=5e-3)
 page.glue(half=half, ten_low=ten.ppf(0.025), ten_high=ten.ppf(0.975))
 show([round(float(x), 4) for x in (standard_error, with_replacement, without)])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three histograms on one axis of all possible means of draws from five patients: five with replacement, four with replacement, four without. The second is the widest, the third has five narrow bars."}, "figure": {"name": "fig-results-draws", "caption": "All means of draws from the five toy patients, {eq}`eq-results-draws`. Exact enumeration. Notice that the rule in the middle is wider than the standard error and the one on the right half as wide."}}
+# %% tags=["hide-input"]
+#| name: fig-results-draws
+#| alt: Three histograms on one axis of all possible means of draws from five patients: five with replacement, four
+#|   with replacement, four without. The second is the widest, the third has five narrow bars.
+#| caption: All means of draws from the five toy patients, {eq}`eq-results-draws`. Exact enumeration. Notice that the
+#|   rule in the middle is wider than the standard error and the one on the right half as wide.
 fig, axes = plt.subplots(
     1, 3, figsize=(plotting.FULL, 2.0), layout="constrained", sharex=True
 )
@@ -417,7 +435,13 @@ page.glue(
 )
 show({system: round(value, 1) for system, value in load.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter of Jaccard against interacting pairs per visit for eleven printed systems. LR lies leftmost, BiMoRec highest near 14 pairs, GAMENet and COGNet far right beyond 30."}, "figure": {"name": "fig-results-load", "caption": "Jaccard (↑ better) against interacting pairs a visit (← better), {eq}`eq-results-load`, from the printed table of MIMIC-III; the area of a marker is the number of medications. No interval is printed. Notice how far right the long lists lie."}}
+# %% tags=["hide-input"]
+#| name: fig-results-load
+#| alt: Scatter of Jaccard against interacting pairs per visit for eleven printed systems. LR lies leftmost, BiMoRec
+#|   highest near 14 pairs, GAMENet and COGNet far right beyond 30.
+#| caption: Jaccard (↑ better) against interacting pairs a visit (← better), {eq}`eq-results-load`, from the printed
+#|   table of MIMIC-III; the area of a marker is the number of medications. No interval is printed. Notice how far
+#|   right the long lists lie.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.2))
 for system, value, mean_size in iii.select(
     "system", "Jaccard", "medications"
@@ -503,7 +527,13 @@ page.glue(
 )
 show({system: round(float(value), 1) for system, value in all_seven.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, a radar chart with five axes on which BiMoRec reaches the rim on three and CausalMed lies close behind. Right, the Jaccard of the same seven systems as dots on an axis from zero to 0.6, where they lie close together."}, "figure": {"name": "fig-results-radar", "caption": "The printed numbers of MIMIC-III twice: by {eq}`eq-results-radar`, lower rates and shorter lists outwards, for three of the seven systems; and Jaccard on an axis from zero. No interval is printed. Notice the distance between the first two."}}
+# %% tags=["hide-input"]
+#| name: fig-results-radar
+#| alt: Left, a radar chart with five axes on which BiMoRec reaches the rim on three and CausalMed lies close behind.
+#|   Right, the Jaccard of the same seven systems as dots on an axis from zero to 0.6, where they lie close together.
+#| caption: The printed numbers of MIMIC-III twice: by {eq}`eq-results-radar`, lower rates and shorter lists outwards,
+#|   for three of the seven systems; and Jaccard on an axis from zero. No interval is printed. Notice the distance
+#|   between the first two.
 fig = plt.figure(figsize=(plotting.FULL, 3.0), layout="constrained")
 web, ax = fig.add_subplot(121, projection="polar"), fig.add_subplot(122)
 seven = pl.DataFrame({"system": recent}).join(
@@ -714,7 +744,14 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals for the Jaccard difference of BiMoRec minus each other system that has rows, tuned thresholds, with a vertical line at zero and a shaded band of the smallest difference of interest."}, "figure": {"name": "fig-results-leads", "caption": "BiMoRec minus each system, Jaccard (→ BiMoRec better), on the visits that both score; tuned thresholds, for LR as published both at their own. {glue:text}`rows_line`. Bars: 95 % of 1000 resamples of seeds and patients together. Band: smallest difference of interest. Notice which bars leave the band."}}
+# %% tags=["hide-input"]
+#| name: fig-results-leads
+#| alt: Dots with horizontal 95 percent intervals for the Jaccard difference of BiMoRec minus each other system that
+#|   has rows, tuned thresholds, with a vertical line at zero and a shaded band of the smallest difference of
+#|   interest.
+#| caption: BiMoRec minus each system, Jaccard (→ BiMoRec better), on the visits that both score; tuned thresholds,
+#|   for LR as published both at their own. {glue:text}`rows_line`. Bars: 95 % of 1000 resamples of seeds and patients
+#|   together. Band: smallest difference of interest. Notice which bars leave the band.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 0.5 + 0.36 * len(rivals)))
 leads = {s: lead(s) for s in rivals}
 plotting.plot_changes(ax, leads, smallest=smallest, systems=rivals)
@@ -772,7 +809,13 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Five panels of dots with 95 percent intervals, one for each metric, for the systems that have rows. Each panel has its own true axis, so that small distances stay small."}, "figure": {"name": "fig-results-columns", "caption": "Figure 4, ours: five metrics on their own axes, nothing stretched between worst and best. Later visits of {glue:text}`rows_line`, tuned thresholds, LR as published at one half. Bars: 95 % of 1000 resamples of seeds and patients together. A system without scores has no PRAUC. Notice which bars are apart."}}
+# %% tags=["hide-input"]
+#| name: fig-results-columns
+#| alt: Five panels of dots with 95 percent intervals, one for each metric, for the systems that have rows. Each panel
+#|   has its own true axis, so that small distances stay small.
+#| caption: Figure 4, ours: five metrics on their own axes, nothing stretched between worst and best. Later visits of
+#|   {glue:text}`rows_line`, tuned thresholds, LR as published at one half. Bars: 95 % of 1000 resamples of seeds and
+#|   patients together. A system without scores has no PRAUC. Notice which bars are apart.
 labels = [REFERENCE, *rivals]
 height = 0.7 + 0.2 * len(labels)
 fig, axes = plt.subplots(

@@ -185,7 +185,13 @@ np.testing.assert_allclose(detectable, 0.0029, atol=5e-5)
 page.glue(interaction=interaction, share=share, z_one=interaction / errors[0])
 show({name: round(value, 4) for name, value in effects.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two lines over two positions, without and with pre-training: with enhancement the line climbs from 0.5356 to 0.5422, without it the line is almost flat near 0.534. Shaded bands around both lines overlap on the left."}, "figure": {"name": "fig-ablation-interaction", "caption": "The printed cells of MIMIC-III as two lines; their difference in slope is {eq}`eq-ablation-interaction`. No interval is printed: the bands are what a seed spread of 0.002 and a single run would give, ± 1.96 standard deviations. Notice how far the bands overlap."}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-interaction
+#| alt: Two lines over two positions, without and with pre-training: with enhancement the line climbs from 0.5356 to
+#|   0.5422, without it the line is almost flat near 0.534. Shaded bands around both lines overlap on the left.
+#| caption: The printed cells of MIMIC-III as two lines; their difference in slope is {eq}`eq-ablation-interaction`.
+#|   No interval is printed: the bands are what a seed spread of 0.002 and a single run would give, ± 1.96 standard
+#|   deviations. Notice how far the bands overlap.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 for name, ends, style in (
     ("with enhancement", (no_t, full), "-o"),
@@ -290,7 +296,13 @@ assert held["wo_TE"]["patient"] == 12 * d * d + 6 * d
 assert set(held["current_only"]) == {"embedding", "current"}
 show({name: sum(sizes.values()) for name, sizes in held.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grid of parts of the network against variants; filled dots mark what is there. The columns paper, wo_T, shuffled molecules and flat are filled alike; wo_E and wo_TE lose gate and attention and gain a patient network; current_only keeps embeddings and the current-visit perceptron."}, "figure": {"name": "fig-ablation-parts", "caption": "Parts (rows) of each variant (columns), read off untrained networks. Filled: there. Notice the columns that are filled alike: they differ in what the same parts are given or start from."}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-parts
+#| alt: Grid of parts of the network against variants; filled dots mark what is there. The columns paper, wo_T,
+#|   shuffled molecules and flat are filled alike; wo_E and wo_TE lose gate and attention and gain a patient network;
+#|   current_only keeps embeddings and the current-visit perceptron.
+#| caption: Parts (rows) of each variant (columns), read off untrained networks. Filled: there. Notice the columns
+#|   that are filled alike: they differ in what the same parts are given or start from.
 all_parts = list(dict.fromkeys(part for sizes in held.values() for part in sizes))
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3.4))
 for x, name in enumerate(names):
@@ -416,7 +428,14 @@ def sizes_and_jaccard(run):
 
 curves = {variant: sizes_and_jaccard(run) for variant, run in runs.items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of mean Jaccard against mean number of recommended medications, one for each of three narrow variants, each with a dot where the threshold is one half. The curves rise to a broad top and fall; the dots lie at different sizes."}, "figure": {"name": "fig-ablation-size", "caption": "Jaccard (↑ better) against mean size of the sets over all thresholds, for three narrow variants without pre-training; dots: threshold one half. {glue:text}`cohort_line`, one seed of a few epochs, no interval: the picture shows the method, not a result. Notice how much of a difference between dots is a difference in size."}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-size
+#| alt: Three curves of mean Jaccard against mean number of recommended medications, one for each of three narrow
+#|   variants, each with a dot where the threshold is one half. The curves rise to a broad top and fall; the dots lie
+#|   at different sizes.
+#| caption: Jaccard (↑ better) against mean size of the sets over all thresholds, for three narrow variants without
+#|   pre-training; dots: threshold one half. {glue:text}`cohort_line`, one seed of a few epochs, no interval: the
+#|   picture shows the method, not a result. Notice how much of a difference between dots is a difference in size.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.0))
 labels = {"paper": "w/o T", "wo_E": "w/o T, w/o E, molecules", "wo_TE": "w/o T+E"}
 for (variant, points), line, marker in zip(
@@ -605,7 +624,15 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Forest plot of the change of Jaccard on later visits against the full model for three ablations and ten controls, with 95 percent intervals, a line at zero and a band of the smallest difference of interest. Open markers are variants whose molecules are wrong or missing."}, "figure": {"name": "fig-ablation-forest", "caption": "Change of Jaccard against the full model (← the part earned something), later visits, tuned thresholds. {glue:text}`controls_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band: smallest difference of interest. Filled: molecules intact; open: wrong or none. Notice on which side of the band each bar ends."}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-forest
+#| alt: Forest plot of the change of Jaccard on later visits against the full model for three ablations and ten
+#|   controls, with 95 percent intervals, a line at zero and a band of the smallest difference of interest. Open
+#|   markers are variants whose molecules are wrong or missing.
+#| caption: Change of Jaccard against the full model (← the part earned something), later visits, tuned thresholds.
+#|   {glue:text}`controls_line`. Bars: 95 % of 1000 resamples of seeds and patients together, paired by patient. Band:
+#|   smallest difference of interest. Filled: molecules intact; open: wrong or none. Notice on which side of the band
+#|   each bar ends.
 forest = {s: later_here[s] for s in ("w/o T", "w/o E", "w/o T+E")}
 forest |= {s: against_later[s] for s in reasons}
 forest = {s: interval(row, "delta") for s, row in forest.items()}
@@ -653,7 +680,15 @@ planted = {
 }
 page.glue(planted_note=page.about(records, page.notes(*planted.values())))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels side by side, for the plain cohort and the two with a planted effect: change of Jaccard against the full model for shuffled molecules, free vectors, flat drawings, without T and E, a mean of past visits, and LR, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-planted", "caption": "Change of Jaccard against the full model, later visits, tuned thresholds, on the plain synthetic cohort and on two with a planted effect. Bars: 95 % of 1000 resamples of seeds and patients together. Where a planted effect is used, and matters for the sets, shuffled molecules stand left of zero in the middle, and flat drawings on the right. Notice whether they do. {glue:text}`planted_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-planted
+#| alt: Three panels side by side, for the plain cohort and the two with a planted effect: change of Jaccard against
+#|   the full model for shuffled molecules, free vectors, flat drawings, without T and E, a mean of past visits, and
+#|   LR, with 95 percent intervals and a line at zero.
+#| caption: Change of Jaccard against the full model, later visits, tuned thresholds, on the plain synthetic cohort
+#|   and on two with a planted effect. Bars: 95 % of 1000 resamples of seeds and patients together. Where a planted
+#|   effect is used, and matters for the sets, shuffled molecules stand left of zero in the middle, and flat drawings
+#|   on the right. Notice whether they do. {glue:text}`planted_note`
 fig, axes = plt.subplots(
     1, 3, figsize=(plotting.FULL, 2.6), layout="constrained", sharey=True, sharex=True
 )
@@ -751,7 +786,15 @@ leads = {
     for question, rows in doors.items()
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the plain cohort and the one with a planted building block, with four rows each: the lead of a mean over the GRU, of own over shuffled molecules with either, and of molecules over free vectors with the mean, with 95 percent intervals and a line at zero."}, "figure": {"name": "fig-ablation-doors", "caption": "Leads in Jaccard on later visits of the cohorts `synthetic` (plain) and `synthetic+structure` (planted building blocks), tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Right of zero: the system named first is ahead. Band: smallest difference of interest. Notice where the first row stands in both panels, and whether any other row needs own molecules. {glue:text}`means_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-doors
+#| alt: Two panels, the plain cohort and the one with a planted building block, with four rows each: the lead of a
+#|   mean over the GRU, of own over shuffled molecules with either, and of molecules over free vectors with the mean,
+#|   with 95 percent intervals and a line at zero.
+#| caption: Leads in Jaccard on later visits of the cohorts `synthetic` (plain) and `synthetic+structure` (planted
+#|   building blocks), tuned thresholds. Bars: 95 % of 1000 resamples of seeds and patients together. Right of zero:
+#|   the system named first is ahead. Band: smallest difference of interest. Notice where the first row stands in both
+#|   panels, and whether any other row needs own molecules. {glue:text}`means_note`
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.2), layout="constrained", sharey=True, sharex=True
 )
@@ -891,7 +934,17 @@ everybody = np.ones((1, 3))
 np.testing.assert_allclose(hidden_classes.sorting(logits, given, everybody), 0.5)
 np.testing.assert_allclose(hidden_classes.sorting(by_hand, given, everybody), 1.0)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder, and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent intervals and a line at one half."}, "figure": {"name": "fig-ablation-hidden", "caption": "How well hidden classes are sorted: area under the ROC curve over later visits of patients outside training, mean over hidden classes, cohorts `synthetic+structure` (planted building blocks) and `synthetic` (plain), {glue:text}`blind_line`. Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 % of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone holds. Notice where filled and open part, and whether they do so on the left only. {glue:text}`blind_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-hidden
+#| alt: Two panels, the cohort with planted building blocks and the plain one: areas under the ROC curve of hidden
+#|   classes for a regression, for BiMoRec with three ways to read the past, with and without fragments of one holder,
+#|   and for MoleRec, filled dots with their own molecules and open ones with shuffled molecules, with 95 percent
+#|   intervals and a line at one half.
+#| caption: How well hidden classes are sorted: area under the ROC curve over later visits of patients outside
+#|   training, mean over hidden classes, cohorts `synthetic+structure` (planted building blocks) and `synthetic`
+#|   (plain), {glue:text}`blind_line`. Filled: own molecules; open: those of other classes. Line: chance. Bars: 95 %
+#|   of 1000 resamples of seeds and patients together. *No name tags*: without fragments that one medication alone
+#|   holds. Notice where filled and open part, and whether they do so on the left only. {glue:text}`blind_note`
 systems = [name for name in hidden_classes.ARMS if name != hidden_classes.YARDSTICK]
 rows = [
     ("regression that sees them", hidden_classes.YARDSTICK, "seen"),
@@ -962,7 +1015,14 @@ page.glue(hidden_power=page.about(records, hidden_power, patients=n_tested))
 # So nothing that its molecules say can reach a class that the records do not show.
 # With the mean of the past, or with one patient vector, a perceptron that all medications share makes the scores, and the way is open.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec, with and without name tags."}, "figure": {"name": "fig-ablation-hidden-epochs", "caption": "The same area epoch by epoch on `synthetic+structure` (synthetic), mean over training seeds and hidden classes, no intervals. Solid: own molecules; dashed: shuffled. Thick: all fragments; thin: without name tags. Notice whether what was found early is kept. {glue:text}`blind_note`"}}
+# %% tags=["hide-input"]
+#| name: fig-ablation-hidden-epochs
+#| alt: Curves of the area under the ROC curve of hidden classes over training epochs on the planted cohort, solid
+#|   with own molecules and dashed with shuffled ones, one panel each for three ways to read the past and MoleRec,
+#|   with and without name tags.
+#| caption: The same area epoch by epoch on `synthetic+structure` (synthetic), mean over training seeds and hidden
+#|   classes, no intervals. Solid: own molecules; dashed: shuffled. Thick: all fragments; thin: without name tags.
+#|   Notice whether what was found early is kept. {glue:text}`blind_note`
 families = {
     REFERENCE: (REFERENCE,),
     "mean of past visits": ("mean of past visits", "mean of past visits, no name tags"),

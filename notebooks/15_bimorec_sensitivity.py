@@ -148,7 +148,14 @@ np.testing.assert_allclose(lead_of[4] * 0.005, 0.0051, atol=5e-5)
 page.glue(four_lead=lead_of[4] * 0.003, lead_four=lead_of[4])
 show({k: round(v, 3) for k, v in lead_of.items() if k in expected})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rising, flattening curves of the expected lead of the best setting against the number of settings, for seed spreads of 0.002, 0.003 and 0.005. A horizontal line marks the printed margin; the middle curve reaches it between four and five settings."}, "figure": {"name": "fig-sensitivity-best", "caption": "Expected lead of the best of $k$ equal settings over their mean, {eq}`eq-sensitivity-best`, for three spreads $s$ between seeds. Exact, no records. Line: margin of the printed table 2, MIMIC-III. Notice how few settings it takes."}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-best
+#| alt: Three rising, flattening curves of the expected lead of the best setting against the number of settings, for
+#|   seed spreads of 0.002, 0.003 and 0.005. A horizontal line marks the printed margin; the middle curve reaches it
+#|   between four and five settings.
+#| caption: Expected lead of the best of $k$ equal settings over their mean, {eq}`eq-sensitivity-best`, for three
+#|   spreads $s$ between seeds. Exact, no records. Line: margin of the printed table 2, MIMIC-III. Notice how few
+#|   settings it takes.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.7))
 for spread, line in ((0.002, ":"), (0.003, "-"), (0.005, "--")):
     ax.plot(
@@ -219,7 +226,12 @@ show([float(share_inner), float(share_one)])
 # If it was chosen by these panels, they crown it with certainty, and the figure says nothing.
 # The paper says "we select 128 as the optimal embedding dimension for this experiment", so here they did choose.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Twelve small line charts of four values each, all drawn from the same normal distribution. Many of them have a marked peak in the middle."}, "figure": {"name": "fig-sensitivity-luck", "caption": "Twelve sweeps of four *equal* settings: draws of one normal distribution with $s = 0.003$, simulated. The best value of each is marked. Which ones would you have published?"}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-luck
+#| alt: Twelve small line charts of four values each, all drawn from the same normal distribution. Many of them have a
+#|   marked peak in the middle.
+#| caption: Twelve sweeps of four *equal* settings: draws of one normal distribution with $s = 0.003$, simulated. The
+#|   best value of each is marked. Which ones would you have published?
 panels = rng.normal(0.5, 0.003, (12, 4))
 fig, axes = plt.subplots(
     2, 6, figsize=(plotting.FULL, 2.3), sharey=True, layout="constrained"
@@ -404,7 +416,13 @@ page.glue(
 )
 show({L: round(float(reach[L]), 2) for L in (1, 2, 3, 4, 6, 8)})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Rising curve of the share of pairs of atoms within L bonds against L from 1 to 12; it passes one half between three and four bonds and flattens beyond ten. Marks at 2, 3, 4 and 5 layers."}, "figure": {"name": "fig-sensitivity-reach", "caption": "Share of the pairs of atoms of a molecule that lie within $L$ bonds, mean over the molecules that stand for the classes of {glue:text}`cohort_line`. Exact. Marked: the numbers of layers that are turned below. Notice that four layers see half of a molecule."}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-reach
+#| alt: Rising curve of the share of pairs of atoms within L bonds against L from 1 to 12; it passes one half between
+#|   three and four bonds and flattens beyond ten. Marks at 2, 3, 4 and 5 layers.
+#| caption: Share of the pairs of atoms of a molecule that lie within $L$ bonds, mean over the molecules that stand
+#|   for the classes of {glue:text}`cohort_line`. Exact. Marked: the numbers of layers that are turned below. Notice
+#|   that four layers see half of a molecule.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.5))
 ax.plot(list(reach), list(reach.values()), color=plotting.color("BiMoRec"))
 turned = [2, 3, 4, 5]
@@ -491,7 +509,12 @@ page.glue(
 )
 show([round(float(t) * 1000, 1) for t in measured])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots of milliseconds against the number of layers from one to eight, along a straight line."}, "figure": {"name": "fig-sensitivity-layers", "caption": "Time of one pass of a graph network over 100 molecules against its number of layers; width 64, processor time, median of twelve passes on the machine that built this page. Line: least squares. Notice that no curve bends upwards."}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-layers
+#| alt: Dots of milliseconds against the number of layers from one to eight, along a straight line.
+#| caption: Time of one pass of a graph network over 100 molecules against its number of layers; width 64, processor
+#|   time, median of twelve passes on the machine that built this page. Line: least squares. Notice that no curve
+#|   bends upwards.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(list(depths), measured * 1000, "o", color=plotting.color("BiMoRec"))
 ax.plot(
@@ -565,7 +588,15 @@ for knob in knobs:
     assert panel(knob)["setting"].is_unique().all()
 show({knob: panel(knob)["setting"].to_list() for knob in knobs}, patients=n_tested)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels, one a knob, of Jaccard against the setting, with vertical 95 percent intervals of the change against the default and a grey band of plus and minus the smallest difference of interest around the default, which is marked by a star."}, "figure": {"name": "fig-sensitivity-knobs", "caption": "Jaccard (↑ better) against the setting of each knob, others at their default (star), tuned thresholds. {glue:text}`rows_line`. Bars: 95 % of 1000 resamples of seeds and patients for the *change against the default*, paired by patient. Band: smallest difference of interest around the default. Upper four: the knobs of the printed figure, whose values cannot be read. Notice which bars leave the band."}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-knobs
+#| alt: Six panels, one a knob, of Jaccard against the setting, with vertical 95 percent intervals of the change
+#|   against the default and a grey band of plus and minus the smallest difference of interest around the default,
+#|   which is marked by a star.
+#| caption: Jaccard (↑ better) against the setting of each knob, others at their default (star), tuned thresholds.
+#|   {glue:text}`rows_line`. Bars: 95 % of 1000 resamples of seeds and patients for the *change against the default*,
+#|   paired by patient. Band: smallest difference of interest around the default. Upper four: the knobs of the printed
+#|   figure, whose values cannot be read. Notice which bars leave the band.
 fig, axes = plt.subplots(
     3, 2, figsize=(plotting.FULL, 6), sharey=True, layout="constrained"
 )
@@ -587,7 +618,12 @@ for ax in axes[:, 0]:
     ax.set_ylabel("Jaccard ↑")
 show(fig, patients=n_tested)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grid of small line charts, one row each for F1, PRAUC and DDI rate and one column for each of six knobs, with vertical intervals."}, "figure": {"name": "fig-sensitivity-others", "caption": "Change of F1 (↑), PRAUC (↑) and DDI rate (↓) against the default, by knob, settings in ascending order, {glue:text}`rows_line`; as {numref}`fig-sensitivity-knobs`. No two metrics share a panel: their scales differ."}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-others
+#| alt: Grid of small line charts, one row each for F1, PRAUC and DDI rate and one column for each of six knobs, with
+#|   vertical intervals.
+#| caption: Change of F1 (↑), PRAUC (↑) and DDI rate (↓) against the default, by knob, settings in ascending order,
+#|   {glue:text}`rows_line`; as {numref}`fig-sensitivity-knobs`. No two metrics share a panel: their scales differ.
 others = ("f1", "prauc", "ddi_rate")
 fig, axes = plt.subplots(
     3, len(knobs), figsize=(plotting.FULL, 4), sharey="row", layout="constrained"
@@ -701,7 +737,13 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter of test Jaccard against validation Jaccard of all settings; rings mark the settings that validation chooses for each knob, a star the default."}, "figure": {"name": "fig-sensitivity-choice", "caption": "Jaccard of test against validation patients of every setting, own threshold, mean over seeds. {glue:text}`rows_line`. Star: default. Rings: what validation chooses, one a knob. No interval: each point is one of the settings of {numref}`fig-sensitivity-knobs`. Notice how well, or badly, the one score foretells the other."}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-choice
+#| alt: Scatter of test Jaccard against validation Jaccard of all settings; rings mark the settings that validation
+#|   chooses for each knob, a star the default.
+#| caption: Jaccard of test against validation patients of every setting, own threshold, mean over seeds.
+#|   {glue:text}`rows_line`. Star: default. Rings: what validation chooses, one a knob. No interval: each point is one
+#|   of the settings of {numref}`fig-sensitivity-knobs`. Notice how well, or badly, the one score foretells the other.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3))
 for knob in knobs:
     found = panel(knob, threshold="own").join(costs, on="label")
@@ -785,7 +827,13 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars from the lowest to the highest change of Jaccard for each of six knobs, longest on top, and one for the threshold at the bottom; hollow bars behind show the range expected of equal settings."}, "figure": {"name": "fig-sensitivity-tornado", "caption": "Range of Jaccard by knob (bars) and the range expected of equal settings (outlines, centred on the bar). Below: what tuning the threshold of the default changes, without any training. {glue:text}`rows_line`. Band: smallest difference of interest. Notice which bars exceed their outline."}}
+# %% tags=["hide-input"]
+#| name: fig-sensitivity-tornado
+#| alt: Horizontal bars from the lowest to the highest change of Jaccard for each of six knobs, longest on top, and
+#|   one for the threshold at the bottom; hollow bars behind show the range expected of equal settings.
+#| caption: Range of Jaccard by knob (bars) and the range expected of equal settings (outlines, centred on the bar).
+#|   Below: what tuning the threshold of the default changes, without any training. {glue:text}`rows_line`. Band:
+#|   smallest difference of interest. Notice which bars exceed their outline.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.9))
 ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
 for i, row in enumerate(tornado.iter_rows(named=True)):

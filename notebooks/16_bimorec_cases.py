@@ -231,7 +231,12 @@ assert over == ["path"]
 page.glue(morgan=pair["morgan"], path=pair["path"], n_prints=len(pair))
 show({kind: round(float(value), 4) for kind, value in pair.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots of the Tanimoto similarity of atropine and ipratropium for seven fingerprints, from 0.54 for torsions to 0.96 for paths, with a line at 0.95 that one dot exceeds."}, "figure": {"name": "fig-cases-fingerprints", "caption": "Tanimoto similarity of atropine and ipratropium by fingerprint, {eq}`eq-cases-tanimoto`. Two molecules, exact. Line: 0.95. Notice how far apart the answers are."}}
+# %% tags=["hide-input"]
+#| name: fig-cases-fingerprints
+#| alt: Dots of the Tanimoto similarity of atropine and ipratropium for seven fingerprints, from 0.54 for torsions to
+#|   0.96 for paths, with a line at 0.95 that one dot exceeds.
+#| caption: Tanimoto similarity of atropine and ipratropium by fingerprint, {eq}`eq-cases-tanimoto`. Two molecules,
+#|   exact. Line: 0.95. Notice how far apart the answers are.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.5))
 ordered = sorted(pair, key=pair.get)
 ax.plot([pair[k] for k in ordered], ordered, "o", color=plotting.color("BiMoRec"))
@@ -414,7 +419,13 @@ page.glue(
 )
 show([round(float(found(q, 2)), 4) for q in (0.01, 0.005)])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rising curves of the chance to find at least one, two or five supporting patients against the share of patients with a chance flip, on a logarithmic axis from 0.0001 to 0.02; all are near one beyond 0.01."}, "figure": {"name": "fig-cases-found", "caption": "Chance {eq}`eq-cases-found` of at least $c$ supporting patients among 1 058 when two models differ by noise alone, against the share $q$ of patients that it flips each way. Exact. Notice that one patient in a hundred is plenty."}}
+# %% tags=["hide-input"]
+#| name: fig-cases-found
+#| alt: Three rising curves of the chance to find at least one, two or five supporting patients against the share of
+#|   patients with a chance flip, on a logarithmic axis from 0.0001 to 0.02; all are near one beyond 0.01.
+#| caption: Chance {eq}`eq-cases-found` of at least $c$ supporting patients among 1 058 when two models differ by
+#|   noise alone, against the share $q$ of patients that it flips each way. Exact. Notice that one patient in a
+#|   hundred is plenty.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.7))
 q = np.geomspace(1e-4, 0.02, 200)
 for c, line in ((1, ":"), (2, "-"), (5, "--")):
@@ -602,7 +613,13 @@ show(
     patients=n_with,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "For each of six systems two dots with horizontal 95 percent intervals: the confusion of similar pairs, filled, and of control pairs, open."}, "figure": {"name": "fig-cases-rates", "caption": "Confusion of similar (filled) and of control pairs (open), {prf:ref}`def-cases-confusion`, ← better; later visits, {glue:text}`kept_line`. Bars: 95 % of 1000 resamples of patients and seeds. Notice whether filled dots lie right of open ones."}}
+# %% tags=["hide-input"]
+#| name: fig-cases-rates
+#| alt: For each of six systems two dots with horizontal 95 percent intervals: the confusion of similar pairs, filled,
+#|   and of control pairs, open.
+#| caption: Confusion of similar (filled) and of control pairs (open), {prf:ref}`def-cases-confusion`, ← better; later
+#|   visits, {glue:text}`kept_line`. Bars: 95 % of 1000 resamples of patients and seeds. Notice whether filled dots
+#|   lie right of open ones.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 3))
 for i, label in enumerate(labels):
     look = "LR" if label == "LR" else "BiMoRec"
@@ -893,7 +910,15 @@ if shown.height:
         )
     )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of four small panels. Each panel shows the probabilities that six systems give to one class at one visit of one patient, as dots with ranges over seeds; the title says the class and whether it was given. Rows are the first other patient by hash, the largest gain and the largest loss."}, "figure": {"name": "fig-cases-ours", "caption": "Probabilities of four classes at the last visit of three different patients: first by hash among those not in the other rows, largest gain, largest loss; the classes are those on which the full model and \"w/o T+E\" differ most. {glue:text}`kept_line`. Bars: least and largest over seeds, no interval over patients. Notice that the second row alone would have made a figure 7."}}
+# %% tags=["hide-input"]
+#| name: fig-cases-ours
+#| alt: Three rows of four small panels. Each panel shows the probabilities that six systems give to one class at one
+#|   visit of one patient, as dots with ranges over seeds; the title says the class and whether it was given. Rows are
+#|   the first other patient by hash, the largest gain and the largest loss.
+#| caption: Probabilities of four classes at the last visit of three different patients: first by hash among those not
+#|   in the other rows, largest gain, largest loss; the classes are those on which the full model and "w/o T+E" differ
+#|   most. {glue:text}`kept_line`. Bars: least and largest over seeds, no interval over patients. Notice that the
+#|   second row alone would have made a figure 7.
 look = {label: "LR" if label == "LR" else "BiMoRec" for label in labels}
 fig, axes = plt.subplots(
     3, 4, figsize=(plotting.FULL, 5.4), sharex=True, sharey=True, layout="constrained"

@@ -176,7 +176,13 @@ show(bool((pooled == 2).all()))
 # Four ways to make a vector of a visit stand side by side in this book.
 # *TF-IDF* counts words; *random by code* averages a fixed random vector of each code, so it knows which codes and no word; *random by text* has a fixed random vector for each text.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four histograms of the cosine between texts of two visits. The small language model crowds near one; TF-IDF and random vectors by code spread between zero and a half; random vectors by text stand at zero."}, "figure": {"name": "fig-nla-cosine", "caption": "Cosine between the joint texts of two visits, at most 150 visits of {glue:text}`cohort_line`, four encoders. All pairs are counted, so no interval. Notice that a frozen language model puts all visits close together: what tells them apart is small beside what they share."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-cosine
+#| alt: Four histograms of the cosine between texts of two visits. The small language model crowds near one; TF-IDF
+#|   and random vectors by code spread between zero and a half; random vectors by text stand at zero.
+#| caption: Cosine between the joint texts of two visits, at most 150 visits of {glue:text}`cohort_line`, four
+#|   encoders. All pairs are counted, so no interval. Notice that a frozen language model puts all visits close
+#|   together: what tells them apart is small beside what they share.
 some = np.linspace(0, records.n_visits - 1, min(150, records.n_visits)).astype(int)
 kinds = text.streams
 of_visit = [{kind: records.codes[kind][v].tolist() for kind in kinds} for v in some]
@@ -270,7 +276,12 @@ with torch.no_grad():
 seen = weights[batch.visit_mask]
 torch.testing.assert_close(seen.sum(-1), torch.ones(len(seen)))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "One histogram of fusion weights for each stream the cohort records, with a dotted line at equal weights."}, "figure": {"name": "fig-nla-fusion", "caption": "Fusion weights {eq}`eq-nla-fusion` of the streams at the test visits of {glue:text}`cohort_line`, one short training. Dotted: equal weights. No interval: all test visits are counted. A narrow heap at the dotted line would say that fusion is an average; a single stream has weight one by definition."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-fusion
+#| alt: One histogram of fusion weights for each stream the cohort records, with a dotted line at equal weights.
+#| caption: Fusion weights {eq}`eq-nla-fusion` of the streams at the test visits of {glue:text}`cohort_line`, one
+#|   short training. Dotted: equal weights. No interval: all test visits are counted. A narrow heap at the dotted line
+#|   would say that fusion is an average; a single stream has weight one by definition.
 fig, axes = plt.subplots(
     1,
     len(network.streams),
@@ -331,7 +342,12 @@ torch.testing.assert_close(p, torch.tensor([1.4300, 0.8580]), **close)
 assert not torch.allclose(nn.functional.gelu(p), p, atol=1e-2)
 show([round(v, 4) for v in p.tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked bars of the two coordinates of the toy patient vector, one part from the weighted streams and a larger one from the joint text."}, "figure": {"name": "fig-nla-patient", "caption": "What the two halves of {eq}`eq-nla-patient` bring to each coordinate of the toy's patient vector. Exact. Notice that the joint text, which knows no weights, brings more than half."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-patient
+#| alt: Stacked bars of the two coordinates of the toy patient vector, one part from the weighted streams and a larger
+#|   one from the joint text.
+#| caption: What the two halves of {eq}`eq-nla-patient` bring to each coordinate of the toy's patient vector. Exact.
+#|   Notice that the joint text, which knows no weights, brings more than half.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 halves = {"weighted streams": h_attn / 2, "joint text": h_dps / 2}
 bottom = np.zeros(2)
@@ -393,7 +409,12 @@ released = gin_aggregate(ethanol[:, None], bonds, torch.full((4, 1), -1.5))
 torch.testing.assert_close(released[:, 0], torch.tensor([1, 1.5, 2]))
 show({name: [round(float(s.mean()), 4) for s in x] for name, x in layers.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two lines of the mean over atoms against the number of layers, starting at one point and parting after the first layer, the ether above the alcohol."}, "figure": {"name": "fig-nla-isomers", "caption": "Mean over the atoms of two isomers after 0, 1 and 2 layers of {eq}`eq-nla-gin`. Toy numbers, exact. Notice that one layer suffices."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-isomers
+#| alt: Two lines of the mean over atoms against the number of layers, starting at one point and parting after the
+#|   first layer, the ether above the alcohol.
+#| caption: Mean over the atoms of two isomers after 0, 1 and 2 layers of {eq}`eq-nla-gin`. Toy numbers, exact. Notice
+#|   that one layer suffices.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 for (name, states), style in zip(layers.items(), ("-o", "--s"), strict=True):
     ax.plot(range(3), [float(s.mean()) for s in states], style, label=name, color=color)
@@ -466,7 +487,13 @@ with torch.no_grad():
         for half, W in zip((structure, described), maps, strict=True)
     ]
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Scatter of medications: what the structure adds to the first layer against what the description adds, with the diagonal."}, "figure": {"name": "fig-nla-halves", "caption": "Length of what structure and description add to the first layer of {eq}`eq-nla-medication`, one dot a medication, one short training on {glue:text}`cohort_line`. Dotted: equal shares. No interval: all medications are shown. The lengths of the inputs decide much of it, which is why both are reported."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-halves
+#| alt: Scatter of medications: what the structure adds to the first layer against what the description adds, with the
+#|   diagonal.
+#| caption: Length of what structure and description add to the first layer of {eq}`eq-nla-medication`, one dot a
+#|   medication, one short training on {glue:text}`cohort_line`. Dotted: equal shares. No interval: all medications
+#|   are shown. The lengths of the inputs decide much of it, which is why both are reported.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 ax.plot(*loud, "o", ms=3, color=color)
 ax.axline((0, 0), slope=1, color=plotting.INK, lw=0.8, ls=":")
@@ -519,7 +546,12 @@ for scale in (0.5, 3.0):
     assert not torch.isclose(bce(scale * z, target), bce(z, target), rtol=1e-3)
 show(chosen)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Plane with five medications as points and a dashed line through the origin, perpendicular to the patient's arrow; three points lie on the arrow's side."}, "figure": {"name": "fig-nla-plane", "caption": "The toy's five classes, a patient as an arrow, and the line where {eq}`eq-nla-retrieval` is one half. Exact. To recommend is to cut the plane through the origin: distance to the arrow's head plays no part."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-plane
+#| alt: Plane with five medications as points and a dashed line through the origin, perpendicular to the patient's
+#|   arrow; three points lie on the arrow's side.
+#| caption: The toy's five classes, a patient as an arrow, and the line where {eq}`eq-nla-retrieval` is one half.
+#|   Exact. To recommend is to cut the plane through the origin: distance to the arrow's head plays no part.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.9))
 ax.axline((0, 0), (1, -2), color=plotting.INK, lw=1, ls="--")
 ax.annotate(
@@ -623,7 +655,12 @@ page.glue(
     n_weights=2_706_432,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Stacked bars of visits by number of past visits, none, one, two or more, for three printed cohorts and the one of this page. Two or more make up between 9 and 31 percent of the printed cohorts."}, "figure": {"name": "fig-nla-past", "caption": "Visits by the number of past visits, from table 1 of the paper (all patients with two visits at least) and for {glue:text}`cohort_line`. Counted, no interval. Only the dark part can train the attention over the past."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-past
+#| alt: Stacked bars of visits by number of past visits, none, one, two or more, for three printed cohorts and the one
+#|   of this page. Two or more make up between 9 and 31 percent of the printed cohorts.
+#| caption: Visits by the number of past visits, from table 1 of the paper (all patients with two visits at least) and
+#|   for {glue:text}`cohort_line`. Counted, no interval. Only the dark part can train the attention over the past.
 bars = [
     (
         row["database"],
@@ -704,7 +741,12 @@ both = {r: float(matching_loss(logit, y, 0.95, r)) for r in ("sum", "mean")}
 np.testing.assert_allclose([both["sum"], both["mean"]], [1.4117, 0.3055], atol=5e-5)
 show({r: round(v, 4) for r, v in both.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two stacked bars, the printed sum and the released mean. Of the sum the margin is two percent, of the mean nearly a tenth."}, "figure": {"name": "fig-nla-loss", "caption": "Shares of cross-entropy and margin in {eq}`eq-nla-loss`, summed as printed and averaged as released. Toy, exact. With more medications the sum leaves even less to the margin."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-loss
+#| alt: Two stacked bars, the printed sum and the released mean. Of the sum the margin is two percent, of the mean
+#|   nearly a tenth.
+#| caption: Shares of cross-entropy and margin in {eq}`eq-nla-loss`, summed as printed and averaged as released. Toy,
+#|   exact. With more medications the sum leaves even less to the margin.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 1.8))
 for at, value in enumerate((ce.sum(), ce.mean())):
     parts = np.array([0.95 * float(value), 0.05 * float(margin)])
@@ -798,7 +840,13 @@ assert known[0.306] > known[0.351] > known[0.175] > known[0.5]
 np.testing.assert_allclose([known[0.5], known[0.306]], [0.349, 0.422], atol=5e-3)
 show({c: round(float(known[c]), 3) for c in (0.175, 0.306, 0.351, 0.5)})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves against the threshold: Jaccard of perfect probabilities rises to a maximum near 0.3 and falls; the mean size of the sets falls throughout. Vertical lines mark the thresholds that alpha of 1, 0.95 and 0 choose."}, "figure": {"name": "fig-nla-threshold", "caption": "Jaccard and mean size of the sets when *perfect* probabilities are cut, 20 000 simulated visits, mean of 19.6 medications. Dotted lines: the cuts that {eq}`eq-nla-threshold` gives for α of 1, .95 and 0, from the right. Simulation, seed 0; intervals are narrower than the line. Notice that α = .95 lands near the top."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-threshold
+#| alt: Two curves against the threshold: Jaccard of perfect probabilities rises to a maximum near 0.3 and falls; the
+#|   mean size of the sets falls throughout. Vertical lines mark the thresholds that alpha of 1, 0.95 and 0 choose.
+#| caption: Jaccard and mean size of the sets when *perfect* probabilities are cut, 20 000 simulated visits, mean of
+#|   19.6 medications. Dotted lines: the cuts that {eq}`eq-nla-threshold` gives for α of 1, .95 and 0, from the right.
+#|   Simulation, seed 0; intervals are narrower than the line. Notice that α = .95 lands near the top.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.3), layout="constrained")
 for ax, values, name in zip(
     axes, (known, sizes), ("Jaccard →", "medications a visit"), strict=True
@@ -902,7 +950,15 @@ show(with_new.shape[1] - without_new.shape[1])
 unseen = np.sort(np.concatenate([split.validation, split.test]))
 found = zero_shot.judged(open_run, records, held, unseen, device, seed)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Strip plot with one row for each held-out class: average precision of the text as a dot, of the controls as other marks, and prevalence as a vertical tick."}, "figure": {"name": "fig-nla-zero", "caption": "Average precision of held-out classes over the visits of validation and test patients of {glue:text}`cohort_line`: the system by text and structure, four controls, and prevalence as a tick. One fold of ten, one short training, epochs chosen by the seen classes of the validation patients; classes with fewer than ten visits are left out, and no interval is drawn, so that nothing is decided here. A control that stands right of the dot did better without reading."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-zero
+#| alt: Strip plot with one row for each held-out class: average precision of the text as a dot, of the controls as
+#|   other marks, and prevalence as a vertical tick.
+#| caption: Average precision of held-out classes over the visits of validation and test patients of
+#|   {glue:text}`cohort_line`: the system by text and structure, four controls, and prevalence as a tick. One fold of
+#|   ten, one short training, epochs chosen by the seen classes of the validation patients; classes with fewer than
+#|   ten visits are left out, and no interval is drawn, so that nothing is decided here. A control that stands right
+#|   of the dot did better without reading.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 0.5 + 0.4 * max(len(found), 1)))
 marks = {"text": "o", "siblings": "s", "words": "^", "structure": "D", "random": "x"}
 rows = np.arange(len(found))
@@ -979,7 +1035,12 @@ slow = train(
 )
 curves = {"5e-4, falling": base.history, "5e-5, constant": slow.history}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two learning curves of validation PRAUC against epoch, a solid one for the printed rate and a dashed one, a tenth of it, for the released rate."}, "figure": {"name": "fig-nla-rates", "caption": "PRAUC of validation patients, which needs no threshold, by epoch with the printed and the released learning rate, {glue:text}`cohort_line`, one seed each. Trainings of this length show speed and bear no verdict."}}
+# %% tags=["hide-input"]
+#| name: fig-nla-rates
+#| alt: Two learning curves of validation PRAUC against epoch, a solid one for the printed rate and a dashed one, a
+#|   tenth of it, for the released rate.
+#| caption: PRAUC of validation patients, which needs no threshold, by epoch with the printed and the released
+#|   learning rate, {glue:text}`cohort_line`, one seed each. Trainings of this length show speed and bear no verdict.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.3))
 for (name, history), style in zip(curves.items(), ("-o", "--s"), strict=True):
     ax.plot(history["epoch"], history["prauc"], style, ms=3, color=color, label=name)

@@ -216,7 +216,14 @@ page.glue(
 # With the printed density the whole matrix would hold {glue:text}`ones:d` ones.
 # By the counts a patient has {glue:text}`pairs_each:.2f` medications.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of density on a logarithmic axis from .00001 to 1. The printed value is near .00001, its own counts give .004, BiMoRec's table gives .2 for the same number of patients, and the records of this page are of the order of a tenth or more."}, "figure": {"name": "fig-graph-density", "caption": "Density {eq}`eq-graph-density`: printed, from the counts in the same table, from table 1 of BiMoRec (as many patients, 131 classes), and of {glue:text}`cohort_line`, all visits. Exact. Notice that density belongs to a vocabulary as much as to patients."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-density
+#| alt: Horizontal bars of density on a logarithmic axis from .00001 to 1. The printed value is near .00001, its own
+#|   counts give .004, BiMoRec's table gives .2 for the same number of patients, and the records of this page are of
+#|   the order of a tenth or more.
+#| caption: Density {eq}`eq-graph-density`: printed, from the counts in the same table, from table 1 of BiMoRec (as
+#|   many patients, 131 classes), and of {glue:text}`cohort_line`, all visits. Exact. Notice that density belongs to a
+#|   vocabulary as much as to patients.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.0))
 bars = {
     "printed": density,
@@ -295,7 +302,13 @@ page.glue(
     popular_20=popular_recall["recall_20"].value,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Slope chart of recall at 10 and at 20. Seven printed lines fall from about .13 to about .07; the line of the most popular medications on the records of this page rises."}, "figure": {"name": "fig-graph-recall", "caption": "Recall at 10 and at 20: the seven rows of the paper's table 3, and the most popular medications on {glue:text}`cohort_line`. Printed values without interval; ours is a mean over {glue:text}`n_asked` patients. Heights are not to be compared. Notice the directions."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-recall
+#| alt: Slope chart of recall at 10 and at 20. Seven printed lines fall from about .13 to about .07; the line of the
+#|   most popular medications on the records of this page rises.
+#| caption: Recall at 10 and at 20: the seven rows of the paper's table 3, and the most popular medications on
+#|   {glue:text}`cohort_line`. Printed values without interval; ours is a mean over {glue:text}`n_asked` patients.
+#|   Heights are not to be compared. Notice the directions.
 fig, (left, right) = plt.subplots(1, 2, figsize=(plotting.FULL, 2.8))
 for row in printed.iter_rows(named=True):
     look = plotting.look(row["system"])
@@ -389,7 +402,14 @@ show(
     }
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of the ratio of NDCG at 20 to NDCG at 10 over all patterns of hits for twenty targets; it begins at the floor of .645, marked by a line. Seven marks of the printed ratios stand to the left of it, between .48 and .59."}, "figure": {"name": "fig-graph-floor", "caption": "Ratios that are possible: all patterns of hits in twenty ranks with one in the first ten, twenty targets, each pattern once. Line: the floor {eq}`eq-graph-floor`. Marks: the seven printed rows, one above the other. Exact. Notice that no printed row lies where any patient could."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-floor
+#| alt: Histogram of the ratio of NDCG at 20 to NDCG at 10 over all patterns of hits for twenty targets; it begins at
+#|   the floor of .645, marked by a line. Seven marks of the printed ratios stand to the left of it, between .48 and
+#|   .59.
+#| caption: Ratios that are possible: all patterns of hits in twenty ranks with one in the first ten, twenty targets,
+#|   each pattern once. Line: the floor {eq}`eq-graph-floor`. Marks: the seven printed rows, one above the other.
+#|   Exact. Notice that no printed row lies where any patient could.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 counts, edges = np.histogram(
     ratio(ideal[20], ideal[10]), bins=np.arange(0.4, 2.01, 0.025)
@@ -491,7 +511,13 @@ show({f"{system}@{k}": n for (system, k), n in needed.items()})
 # %% [markdown]
 # If the printed pairs are taken at their word, somebody must have at least {glue:text}`most_needed:d` *test* medications, where the mean of all interactions of a patient is {glue:text}`pairs_each:.2f`.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves of the bound against the number of targets, for lists of 10 and of 20, both rising. Seven horizontal ticks for each list mark the printed ratios; they meet the curves between 13 and 26 targets."}, "figure": {"name": "fig-graph-fit", "caption": "The factor of {eq}`eq-graph-fit` against the largest number of targets, for K = 10 and 20, and the printed ratios of NDCG to recall where they meet it. Exact. Line: the paper's mean number of interactions. Notice how far to the right of it all marks lie."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-fit
+#| alt: Two curves of the bound against the number of targets, for lists of 10 and of 20, both rising. Seven
+#|   horizontal ticks for each list mark the printed ratios; they meet the curves between 13 and 26 targets.
+#| caption: The factor of {eq}`eq-graph-fit` against the largest number of targets, for K = 10 and 20, and the printed
+#|   ratios of NDCG to recall where they meet it. Exact. Line: the paper's mean number of interactions. Notice how far
+#|   to the right of it all marks lie.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.8))
 targets = np.arange(1, 31)
 for k, dashes in ((10, "-"), (20, "--")):
@@ -580,7 +606,14 @@ study = knowledge.study(records.vocab, exam.seen, ddi)
 house = knowledge.house(records.vocab, exam.seen, ddi)
 page.glue(ddi_source=page.about(records, ddi_source))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two stacked horizontal bars of shares of triplets. The printed one is 98 % interactions and 2 % the rest; the one of our own study graph has large parts of diagnoses (blue) and of medications (red), a smaller one of procedures (green), and a small one of interacting pairs."}, "figure": {"name": "fig-graph-triplets", "caption": "Shares of all triplets: printed, and by kind in the paper's own construction made from the training visits of {glue:text}`cohort_line`; interactions of {glue:text}`ddi_source`. Exact. Notice that a graph of patients, diagnoses, procedures and medications has more kinds of rows than interactions."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-triplets
+#| alt: Two stacked horizontal bars of shares of triplets. The printed one is 98 % interactions and 2 % the rest; the
+#|   one of our own study graph has large parts of diagnoses (blue) and of medications (red), a smaller one of
+#|   procedures (green), and a small one of interacting pairs.
+#| caption: Shares of all triplets: printed, and by kind in the paper's own construction made from the training visits
+#|   of {glue:text}`cohort_line`; interactions of {glue:text}`ddi_source`. Exact. Notice that a graph of patients,
+#|   diagnoses, procedures and medications has more kinds of rows than interactions.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 1.7))
 parts = {
     "printed": {"interactions": n_pairs, "the rest": rest},
@@ -668,7 +701,13 @@ np.testing.assert_allclose(lift, found)
 assert ((lift > 0).sum(), (lift > 1).sum()) == (9, 8)
 show(lift.tolist())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Heat map of lift, three diagnoses by five medications, values written in the cells, from 0 to 3. Four cells that are true indications have a frame; heart failure with a statin has a lift of 1.5 and none."}, "figure": {"name": "fig-graph-lift", "caption": "Lift {eq}`eq-graph-lift` in the three training visits of the ward; frames: a textbook's indications. Exact. Notice the unframed cell of heart failure and statins, 1.5, and the framed pair of lipids and statins beside an unframed one of the same height."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-lift
+#| alt: Heat map of lift, three diagnoses by five medications, values written in the cells, from 0 to 3. Four cells
+#|   that are true indications have a frame; heart failure with a statin has a lift of 1.5 and none.
+#| caption: Lift {eq}`eq-graph-lift` in the three training visits of the ward; frames: a textbook's indications.
+#|   Exact. Notice the unframed cell of heart failure and statins, 1.5, and the framed pair of lipids and statins
+#|   beside an unframed one of the same height.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 ax.imshow(lift, cmap="Blues", vmin=0, vmax=6, aspect="auto")
 for d, m in np.ndindex(lift.shape):
@@ -740,7 +779,14 @@ np.testing.assert_allclose(
 )
 show({name: [round(v, 4) for v in values.tolist()] for name, values in every.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two dot plots of the mean recall in the ward against lists of one to four. With known medications listed, repeat stands above most popular for lists of two and three and is equal otherwise; with known ones left out the two are equal."}, "figure": {"name": "fig-graph-reference", "caption": "Mean recall of the two rows over the two patients of the ward who are asked about. Left: all targets, everything listed. Right: new targets, known medications left out. Exact. Notice that the right-hand question makes *repeat* a copy of *most popular*."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-reference
+#| alt: Two dot plots of the mean recall in the ward against lists of one to four. With known medications listed,
+#|   repeat stands above most popular for lists of two and three and is equal otherwise; with known ones left out the
+#|   two are equal.
+#| caption: Mean recall of the two rows over the two patients of the ward who are asked about. Left: all targets,
+#|   everything listed. Right: new targets, known medications left out. Exact. Notice that the right-hand question
+#|   makes *repeat* a copy of *most popular*.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.FULL, 2.4), sharey=True)
 for ax, hidden, head in zip(
     axes, (None, known), ("all targets", "new targets"), strict=True
@@ -856,7 +902,14 @@ page.glue(
     lift_after=leaks["what treats the past", "leaking"].value,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with intervals of recall at 10 for new medications. A patient's neighbours are low with the guard and high without it; medications that treat past diagnoses gain little; most popular stands among the guarded ones."}, "figure": {"name": "fig-graph-leak", "caption": "Recall@10 of new medications on {glue:text}`cohort_line`, {glue:text}`n_asked` patients, with 95 % intervals over patients: lists by neighbours {eq}`eq-graph-neighbour`, and lists by how many of the patient's past diagnoses a medication treats, each from a graph of training visits (guarded) and of all visits (leaking). Notice the one that cannot be missed and the one that can."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-leak
+#| alt: Dots with intervals of recall at 10 for new medications. A patient's neighbours are low with the guard and
+#|   high without it; medications that treat past diagnoses gain little; most popular stands among the guarded ones.
+#| caption: Recall@10 of new medications on {glue:text}`cohort_line`, {glue:text}`n_asked` patients, with 95 %
+#|   intervals over patients: lists by neighbours {eq}`eq-graph-neighbour`, and lists by how many of the patient's
+#|   past diagnoses a medication treats, each from a graph of training visits (guarded) and of all visits (leaking).
+#|   Notice the one that cannot be missed and the one that can.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 plotting.plot_intervals(
     ax,
@@ -903,7 +956,15 @@ assert ward_graphs["study"].by_relation["has medication"] == 7
 assert ward_graphs["study"].by_relation["interacts"] == 6  # three pairs, both ways
 show({name: found.by_relation for name, found in ward_graphs.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two graphs of the ward. House: five medications in the middle, three diagnoses on the left linked by treats, ATC groups on the right as parents, and three curved links between interacting medications. Study: three patients on the left linked to their diagnoses above and to their medications on the right, with the same three curved links."}, "figure": {"name": "fig-graph-two", "caption": "Both constructions on the training visits of the ward. Left: the house's, medications linked to what they treat (blue), to ATC groups (grey) and to interacting ones (red, dashed). Right: the study's, patients linked to diagnoses (blue) and medications (green). Exact. Notice that a patient is a node on the right only."}}
+# %% tags=["hide-input"]
+#| name: fig-graph-two
+#| alt: Two graphs of the ward. House: five medications in the middle, three diagnoses on the left linked by treats,
+#|   ATC groups on the right as parents, and three curved links between interacting medications. Study: three patients
+#|   on the left linked to their diagnoses above and to their medications on the right, with the same three curved
+#|   links.
+#| caption: Both constructions on the training visits of the ward. Left: the house's, medications linked to what they
+#|   treat (blue), to ATC groups (grey) and to interacting ones (red, dashed). Right: the study's, patients linked to
+#|   diagnoses (blue) and medications (green). Exact. Notice that a patient is a node on the right only.
 LINES = {
     "treats": (plotting.BLUE, "-"),
     "ATC parent": (plotting.INK, ":"),

@@ -117,7 +117,12 @@ torch.testing.assert_close(multinomial_loss(z + 7, x)[0], loss)
 np.testing.assert_allclose(3 * np.log(3), 3.2958, atol=5e-5)
 show(round(float(loss), 4))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars of five medications beside the floor. The first has .52, the second and last .19 each, and the two that were not given .07 and .03; the floor has thirds for the three that were given and nothing else."}, "figure": {"name": "fig-multivae-likelihood", "caption": "Shares of {eq}`eq-multivae-likelihood` on the toy row, beside those with the lowest loss. Exact. Notice that the first medication takes what the second and the last lack."}}
+# %% tags=["hide-input"]
+#| name: fig-multivae-likelihood
+#| alt: Bars of five medications beside the floor. The first has .52, the second and last .19 each, and the two that
+#|   were not given .07 and .03; the floor has thirds for the three that were given and nothing else.
+#| caption: Shares of {eq}`eq-multivae-likelihood` on the toy row, beside those with the lowest loss. Exact. Notice
+#|   that the first medication takes what the second and the last lack.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 for shift, label, values, hatch in (
     (-0.2, "the network", pi[0], ""),
@@ -178,7 +183,12 @@ assert -(-40_000 // 13) == 3077
 np.testing.assert_allclose(scaled_anneal_steps(2600, 0.2), 10_400)
 show({"KL": round(float(kl), 4), "weight at the end": beta})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the weight of the KL term against the epoch, logarithmic from .0001 to 1. The scaled schedule reaches .2 at epoch 160 of 200; the default is at .013 when the training ends."}, "figure": {"name": "fig-multivae-beta", "caption": "Weight of the KL term over 200 epochs of 13 steps, {eq}`eq-multivae-beta` and the scaled schedule. Exact. Notice that the released schedule ends at a fifteenth of its cap."}}
+# %% tags=["hide-input"]
+#| name: fig-multivae-beta
+#| alt: Line chart of the weight of the KL term against the epoch, logarithmic from .0001 to 1. The scaled schedule
+#|   reaches .2 at epoch 160 of 200; the default is at .013 when the training ends.
+#| caption: Weight of the KL term over 200 epochs of 13 steps, {eq}`eq-multivae-beta` and the scaled schedule. Exact.
+#|   Notice that the released schedule ends at a fifteenth of its cap.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 epochs = np.arange(1, 201)
 for label, total, dashes in (
@@ -226,7 +236,12 @@ assert set(corrupted.unique().tolist()) == {0.0, 2.0}
 torch.testing.assert_close(corrupted.mean(0), x[0], atol=0.06, rtol=0)
 show([round(v, 2) for v in corrupted.mean(0).tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars of how often a corrupted row of three medications adds up to 0, 2, 4 and 6: about an eighth, three eighths, three eighths and an eighth of 4 000 masks."}, "figure": {"name": "fig-cdae-corruption", "caption": "Sums of the toy row after {eq}`eq-cdae-corruption` with q = .5, over 4 000 masks. Notice that the mean is 3, the sum of the row itself, and that no single mask has it."}}
+# %% tags=["hide-input"]
+#| name: fig-cdae-corruption
+#| alt: Bars of how often a corrupted row of three medications adds up to 0, 2, 4 and 6: about an eighth, three
+#|   eighths, three eighths and an eighth of 4 000 masks.
+#| caption: Sums of the toy row after {eq}`eq-cdae-corruption` with q = .5, over 4 000 masks. Notice that the mean is
+#|   3, the sum of the row itself, and that no single mask has it.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 sums, counts = corrupted.sum(1).unique(return_counts=True)
 ax.bar(sums, counts / 4000, width=0.8, color=plotting.color("CDAE"))
@@ -285,7 +300,12 @@ np.testing.assert_allclose([best[k] for k in kinds], [0, 0.2, 0.2], atol=2e-3)
 np.testing.assert_allclose(float(grid[risk("absolute", 0.6).argmin()]), 1, atol=2e-3)
 show(best)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of risk against the guess at a share of .2. The square and the logistic risk have their lowest point at .2; the absolute risk rises in a straight line from .2 at guess 0."}, "figure": {"name": "fig-absolute-error", "caption": "Risk of a constant guess for a medication of one patient in five, under three losses, each less its own minimum. Exact. Notice that the straight line of {eq}`eq-absolute-error` has its minimum at the end."}}
+# %% tags=["hide-input"]
+#| name: fig-absolute-error
+#| alt: Three curves of risk against the guess at a share of .2. The square and the logistic risk have their lowest
+#|   point at .2; the absolute risk rises in a straight line from .2 at guess 0.
+#| caption: Risk of a constant guess for a medication of one patient in five, under three losses, each less its own
+#|   minimum. Exact. Notice that the straight line of {eq}`eq-absolute-error` has its minimum at the end.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for kind, dashes in zip(kinds, ("-", "--", ":"), strict=True):
     curve = risk(kind, 0.2)
@@ -342,7 +362,12 @@ ratio = single / (1 - single)
 assert ((ratio[:-1] - ratio[1:]) == 0).sum() >= 30
 show([f"{value:.3e}" for value in noise.tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of the variance of the noise against the share of all steps, logarithmic. The schedule of five steps rises from .0001 to .002, that of the third paper is a flat line at .0001."}, "figure": {"name": "fig-diffrec-schedule", "caption": "Variance of the noise, {eq}`eq-diffrec-schedule`, for five steps and for the fifty of the third paper. Exact. Notice that entries are 0 and 1: even the upper end is a standard deviation of .046."}}
+# %% tags=["hide-input"]
+#| name: fig-diffrec-schedule
+#| alt: Line chart of the variance of the noise against the share of all steps, logarithmic. The schedule of five
+#|   steps rises from .0001 to .002, that of the third paper is a flat line at .0001.
+#| caption: Variance of the noise, {eq}`eq-diffrec-schedule`, for five steps and for the fifty of the third paper.
+#|   Exact. Notice that entries are 0 and 1: even the upper end is a standard deviation of .046.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for label, schedule, marker in (("five steps", five, "o"), ("third paper", flat, ".")):
     T = len(schedule.beta)
@@ -404,7 +429,12 @@ left = {"flat": float(flat.back[1][1:].prod()), "five": float(noisy[1:].prod())}
 np.testing.assert_allclose([left["flat"], left["five"]], [0.9911, 0.0478], atol=5e-5)
 show({name: round(value, 4) for name, value in left.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four lines of a row's entries over six states, from the noisy row to the last guess. The entry that begins near 1.07 ends at .8, that near 1.02 at .9, that near .01 at .3 and that near minus .05 at .1."}, "figure": {"name": "fig-diffrec-back", "caption": "The toy row on its way back, {eq}`eq-diffrec-back`, with one guess at every step. Exact. Notice that it stands at the guess before the last step has been taken."}}
+# %% tags=["hide-input"]
+#| name: fig-diffrec-back
+#| alt: Four lines of a row's entries over six states, from the noisy row to the last guess. The entry that begins
+#|   near 1.07 ends at .8, that near 1.02 at .9, that near .01 at .3 and that near minus .05 at .1.
+#| caption: The toy row on its way back, {eq}`eq-diffrec-back`, with one guess at every step. Exact. Notice that it
+#|   stands at the guess before the last step has been taken.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for entry, marker in zip(range(4), "osD^", strict=True):
     ax.plot(
@@ -460,7 +490,12 @@ torch.testing.assert_close((chance * last / (5 * chance)).sum(), last.mean())
 np.testing.assert_allclose(weight, [1, 49_015, 488, 165, 83], rtol=5e-3)
 show([round(value) for value in weight.tolist()])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars of the weights of five steps, logarithmic. The first weighs 1, the second about 49 000, the others between 80 and 500."}, "figure": {"name": "fig-diffrec-weights", "caption": "Weights of the steps in DiffRec's loss, {eq}`eq-diffrec-chance`, with the settings of its examples. Exact. Notice that step 1, whose guess becomes the scores, weighs least."}}
+# %% tags=["hide-input"]
+#| name: fig-diffrec-weights
+#| alt: Bars of the weights of five steps, logarithmic. The first weighs 1, the second about 49 000, the others
+#|   between 80 and 500.
+#| caption: Weights of the steps in DiffRec's loss, {eq}`eq-diffrec-chance`, with the settings of its examples. Exact.
+#|   Notice that step 1, whose guess becomes the scores, weighs least.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.2))
 ax.bar(range(1, 6), weight, color=plotting.color("DiffRec"))
 ax.set_yscale("log")
@@ -507,7 +542,12 @@ np.testing.assert_allclose([ways["targets"], ways["reachable"]], [8 / 15, 0.8])
 np.testing.assert_allclose(0.30 * 800 / 1000, 0.24)
 show({way: round(value, 3) for way, value in ways.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two lines of recall against the length of the list. Hits over targets never falls and ends at 1; hits over the smaller of length and targets begins at 1, falls to .62 at length 13 and ends at 1."}, "figure": {"name": "fig-three-recalls", "caption": "Recall of the toy list by its length, in two definitions of {eq}`eq-three-recalls`. Exact. Notice that only one of them can fall."}}
+# %% tags=["hide-input"]
+#| name: fig-three-recalls
+#| alt: Two lines of recall against the length of the list. Hits over targets never falls and ends at 1; hits over the
+#|   smaller of length and targets begins at 1, falls to .62 at length 13 and ends at 1.
+#| caption: Recall of the toy list by its length, in two definitions of {eq}`eq-three-recalls`. Exact. Notice that
+#|   only one of them can fall.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 lengths = range(1, 21)
 for way, dashes in (("targets", "-"), ("reachable", "--")):
@@ -605,7 +645,12 @@ show(
 # %% [markdown]
 # On this page MultiVAE has an NDCG@20 of {glue:text}`multivae_ndcg:.3f` and the patient's own list, repeated, {glue:text}`repeat_ndcg:.3f`, for {glue:text}`n_asked` patients.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with intervals of NDCG at 20 for eight systems of this page, one below the other. All intervals overlap but that of the absolute error, which lies lowest."}, "figure": {"name": "fig-generative-small", "caption": "NDCG@20 of the short trainings of this page, with 95 % intervals over patients. Notice how wide they are: the order of these rows is no finding."}}
+# %% tags=["hide-input"]
+#| name: fig-generative-small
+#| alt: Dots with intervals of NDCG at 20 for eight systems of this page, one below the other. All intervals overlap
+#|   but that of the absolute error, which lies lowest.
+#| caption: NDCG@20 of the short trainings of this page, with 95 % intervals over patients. Notice how wide they are:
+#|   the order of these rows is no finding.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 3.0))
 plotting.plot_intervals(
     ax,

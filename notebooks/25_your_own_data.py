@@ -124,7 +124,13 @@ assert determined(counts, hidden) == []
 assert determined(counts, small) == [(0, 2), (1, 1)]
 show("after masking nothing is solvable; with one mask a line both small cells are")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three tables of nine cells. Left: all counts are visible, two of them below ten. Middle: the two small ones are hatched, and an arrow-free note says that the totals give them back. Right: four cells in a block are hatched, and nothing can be solved for."}, "figure": {"name": "fig-own-mask", "caption": "Counts of patients of an invented table whose totals are known: as they are, with small cells hidden, and as the guard hides them. Hatched: hidden. Notice that two hidden cells in different lines protect nobody."}}
+# %% tags=["hide-input"]
+#| name: fig-own-mask
+#| alt: Three tables of nine cells. Left: all counts are visible, two of them below ten. Middle: the two small ones
+#|   are hatched, and an arrow-free note says that the totals give them back. Right: four cells in a block are
+#|   hatched, and nothing can be solved for.
+#| caption: Counts of patients of an invented table whose totals are known: as they are, with small cells hidden, and
+#|   as the guard hides them. Hatched: hidden. Notice that two hidden cells in different lines protect nobody.
 fig, axes = plt.subplots(1, 3, figsize=(plotting.FULL, 2.1))
 masks = {
     "as counted": np.zeros_like(small),
@@ -289,7 +295,14 @@ page.glue(
     c_old=covered["diagnoses, ICD-9 rows only"],
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four horizontal bars of coverage from 0 to 1. Medication classes are nearly fully covered; diagnoses and procedures over both versions of the ICD are covered about half; diagnoses of ICD-9 rows alone are covered far better."}, "figure": {"name": "fig-own-coverage", "caption": "Share of the code occurrences of a second synthetic hospital ({glue:text}`other_line`, MIMIC-IV layout, both ICD versions) that the vocabulary of {glue:text}`cohort_line` knows. Exact counts, no interval. Notice which coding travels."}}
+# %% tags=["hide-input"]
+#| name: fig-own-coverage
+#| alt: Four horizontal bars of coverage from 0 to 1. Medication classes are nearly fully covered; diagnoses and
+#|   procedures over both versions of the ICD are covered about half; diagnoses of ICD-9 rows alone are covered far
+#|   better.
+#| caption: Share of the code occurrences of a second synthetic hospital ({glue:text}`other_line`, MIMIC-IV layout,
+#|   both ICD versions) that the vocabulary of {glue:text}`cohort_line` knows. Exact counts, no interval. Notice which
+#|   coding travels.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.2))
 bars = ax.barh(
     list(covered), list(covered.values()), color=plotting.color("LR"), height=0.6
@@ -440,7 +453,13 @@ show(
     patients=test.n_patients,
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with horizontal 95 percent intervals: Jaccard of five rows on the same visits, popular and last, popularity, last visit, LR and LR as published. Popular and last lies above both of its halves."}, "figure": {"name": "fig-own-system", "caption": "Jaccard (→ better) of five rows on the visits that all of them score, test patients of {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients. Notice where the new row stands against its two halves."}}
+# %% tags=["hide-input"]
+#| name: fig-own-system
+#| alt: Dots with horizontal 95 percent intervals: Jaccard of five rows on the same visits, popular and last,
+#|   popularity, last visit, LR and LR as published. Popular and last lies above both of its halves.
+#| caption: Jaccard (→ better) of five rows on the visits that all of them score, test patients of
+#|   {glue:text}`cohort_line`. Bars: 95 % bootstrap intervals over patients. Notice where the new row stands against
+#|   its two halves.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.0))
 plotting.plot_intervals(
     ax,
@@ -498,7 +517,12 @@ show(f"{printed_total.sum():.0f} s printed, {ours.sum()} s budgeted")
 # One seed of these seven systems takes {glue:text}`hours:.1f` hours as printed and {glue:text}`minutes:.0f` minutes in the book's budget.
 # Eleven systems, five seeds and two cohorts are {glue:text}`runs` runs.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two horizontal strips, one for each worker, filled with coloured blocks for the seven systems, longest first. Both strips end at nearly the same time."}, "figure": {"name": "fig-own-gantt", "caption": "The seven systems of BiMoRec's table 3 on two workers, longest first, at this book's budget (seconds, one seed; budgeted, not measured). Notice that the order decides how long the second worker idles."}}
+# %% tags=["hide-input"]
+#| name: fig-own-gantt
+#| alt: Two horizontal strips, one for each worker, filled with coloured blocks for the seven systems, longest first.
+#|   Both strips end at nearly the same time.
+#| caption: The seven systems of BiMoRec's table 3 on two workers, longest first, at this book's budget (seconds, one
+#|   seed; budgeted, not measured). Notice that the order decides how long the second worker idles.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 1.8))
 free = np.zeros(2)
 for k in np.argsort(-ours):
@@ -601,7 +625,12 @@ show(
     )
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Step line of the share of visits that is left after each step of the import, for this page's cohort and for the synthetic default. Most visits stay; the join takes the largest part."}, "figure": {"name": "fig-own-ledger", "caption": "Share of visits left after each step of the import: {glue:text}`cohort_line` and, where that is another one, the synthetic default. Exact counts, no interval. Notice the step at which most visits leave."}}
+# %% tags=["hide-input"]
+#| name: fig-own-ledger
+#| alt: Step line of the share of visits that is left after each step of the import, for this page's cohort and for
+#|   the synthetic default. Most visits stay; the join takes the largest part.
+#| caption: Share of visits left after each step of the import: {glue:text}`cohort_line` and, where that is another
+#|   one, the synthetic default. Exact counts, no interval. Notice the step at which most visits leave.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.4))
 for c, marker in {records.name: "o", "synthetic": "s"}.items():
     steps = (

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 
 from medrec import plotting
 from medrec.models import registry
+from medrec.paths import base_dir
 from medrec.tasks.evaluation import Interval
 from medrec.types import MedrecError
 
@@ -25,28 +26,44 @@ def _contrast(a, b):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_twenty_systems_in_at_most_six_hues():
-    systems = [look for look in plotting.LOOKS.values() if look.color != plotting.INK]
-    assert len(systems) == 20
-    assert len({look.color for look in systems}) <= 6
+SYSTEMS = [look for look in plotting.LOOKS.values() if look.color != plotting.INK]
+GROUND = ("#ffffff", "#f4f5f7")
+"""The light page, and the plate that lies under figures on the dark one."""
+
+
+def _lab(color):
+    """CIE L*a*b*, in which distances are about what an eye sees."""
+    c = np.array(to_rgb(color))
+    c = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ c / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_twenty_systems_have_twenty_colours_that_can_be_told_apart():
+    assert len(SYSTEMS) == 20
+    for a, b in itertools.combinations(SYSTEMS, 2):
+        assert np.linalg.norm(_lab(a.color) - _lab(b.color)) > 10, (a.label, b.label)
 
 
 def test_colour_is_never_alone():
-    for a, b in itertools.combinations(plotting.LOOKS.values(), 2):
-        if a.color == b.color:
+    for members in plotting._FAMILIES:
+        looks = [plotting.look(label) for label, *_ in members]
+        for a, b in itertools.combinations(looks, 2):
             assert a.marker != b.marker
             assert a.linestyle != b.linestyle
 
 
-@pytest.mark.parametrize("page", ["#ffffff", "#14181e"])
-def test_lines_read_on_both_pages(page):
+@pytest.mark.parametrize("ground", GROUND)
+def test_lines_and_text_read_in_both_modes(ground):
     for look in plotting.LOOKS.values():
-        assert _contrast(look.color, page) >= 3
+        assert _contrast(look.color, ground) >= 3, look.label
+    assert _contrast(plotting.INK, ground) >= 4.5
 
 
-def test_text_reads_on_the_light_page():
-    # The theme lays a light plate under computed figures in dark mode, so the light page decides for text.
-    assert _contrast(plotting.INK, "#ffffff") >= 4.5
+def test_the_plate_of_dark_mode_is_the_one_that_is_tested():
+    style = (base_dir() / "book" / "_vendor" / "medrec.css").read_text()
+    assert f"background-color: {GROUND[1]}" in style
 
 
 def test_names_are_forgiving_but_not_blind():
@@ -76,7 +93,7 @@ def elsewhere(monkeypatch, tmp_path):
 def test_a_system_from_elsewhere_looks_like_its_family_and_like_no_other_system(elsewhere):
     a, b, c = (plotting.look(f"palette_toys:{name}") for name in "ABC")
     assert (a.label, a.color) == ("Toy a", plotting.color("GAMENet"))
-    family = [a, b, *(look for look in plotting.LOOKS.values() if look.color == a.color)]
+    family = [a, b, plotting.look("GAMENet"), plotting.look("COGNet")]
     assert len({look.marker for look in family}) == len({str(look.linestyle) for look in family}) == len(family)
     assert c.color == plotting.INK
     assert plotting.look("toy A") is plotting.look("Toy a (dropout = 0.1)") is a, "by its label too, and for good"

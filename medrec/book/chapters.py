@@ -30,6 +30,10 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 TYPE_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 """In which every chapter is executed."""
+WORDS = "#|"
+"""Begins a line of words about a figure."""
+PLACES = {"name": "figure", "caption": "figure", "alt": "image"}
+"""Of these words in the metadata of a cell."""
 
 
 # -- where chapters are ---------------------------------------------------------------------------------------------
@@ -125,15 +129,50 @@ def read_source(path: Path) -> str:
 def read_chapter(path: Path) -> NotebookNode:
     """A chapter's source as a notebook without outputs.
 
+    What a figure is called and what it says in words stands in the first lines of its cell, each as long as it likes:
+
+    .. code-block:: python
+
+        #| name: fig-jaccard
+        #| alt: A curve that rises from zero to one,
+        #|   steeply at its end.
+        #| caption: Jaccard against F1. Notice the end.
+
     Raises:
-        MedrecError: see :func:`read_source`.
+        MedrecError: see :func:`read_source`; or such a line says something else.
     """
     import jupytext
 
     notebook = jupytext.reads(read_source(path), fmt="py:percent")
     # A source that lost its header is still Python.
     notebook.metadata.setdefault("kernelspec", KERNEL)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.startswith(WORDS):
+            _lift_words(cell, path)
     return notebook
+
+
+def _lift_words(cell: NotebookNode, path: Path) -> None:
+    """Move the first lines of a cell, those with :data:`WORDS`, to where the book looks for them."""
+    lines = cell.source.split("\n")
+    count = next((i for i, line in enumerate(lines) if not line.startswith(WORDS)), len(lines))
+    found: dict[str, list[str]] = {}
+    for line in lines[:count]:
+        text = line.removeprefix(WORDS).strip()
+        key, colon, rest = text.partition(":")
+        if colon and key in PLACES and key not in found:
+            found[key] = [rest.strip()]
+        elif found and line.startswith(f"{WORDS}  "):
+            found[next(reversed(found))].append(text)
+        else:
+            raise MedrecError(
+                f"{path}: {line!r} is none of {', '.join(f'`{WORDS} {key}: ...`' for key in PLACES)}, and no line that "
+                f"goes on, which begins with {WORDS!r} and two blanks."
+            )
+    book = cell.metadata.setdefault("mystnb", {})
+    for key, text in found.items():
+        book.setdefault(PLACES[key], {})[key] = " ".join(text)
+    cell.source = "\n".join(lines[count:])
 
 
 # -- parameters -----------------------------------------------------------------------------------------------------

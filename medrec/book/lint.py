@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medrec import paths
-from medrec.book.chapters import all_chapters, find_chapter, parameters_of, read_chapter, tags
+from medrec.book.chapters import WORDS, all_chapters, find_chapter, parameters_of, read_chapter, tags
 from medrec.book.own_rows import rows_of
 from medrec.lab.rows import grid_names
 from medrec.plotting import LOOKS
@@ -26,6 +26,7 @@ REQUIRED_PARAMETERS = {"seed": "int", "cohort": "str", "device": "str", "profile
 MAX_PARAMETERS = 8
 MAX_DEFINITION = 15
 MAX_WARNINGS = 3
+MAX_LINE = 120
 # Calls after which a cell shows a picture.
 FIGURE_CALL = re.compile(r"\b(plt\.(subplots|figure|show)|sns\.\w+|plotting\.plot_\w+|plot_\w+)\(")
 GLUE_ROLE = re.compile(r"\{glue:\w+\}`([\w-]+)")
@@ -167,11 +168,22 @@ def figures_have_text(chapter: Chapter) -> Iterator[Complaint]:
         alt = settings.get("image", {}).get("alt", "")
         if len(alt.split()) < 8:
             yield chapter.complaint(
-                cell, 'a figure needs alternative text: mystnb={"image": {"alt": "type, axes, finding"}}'
+                cell, "a figure needs alternative text, a line `#| alt: type, axes, finding` below the cell's header"
             )
         if not settings.get("figure", {}).get("caption"):
             yield chapter.complaint(
-                cell, 'a figure needs a caption: mystnb={..., "figure": {"name": ..., "caption": ...}}'
+                cell, "a figure needs a caption, lines `#| name: fig-...` and `#| caption: ...` below the cell's header"
+            )
+
+
+def headers_are_short(chapter: Chapter) -> Iterator[Complaint]:
+    """Words stand below a cell's header, in lines that an editor shows whole."""
+    for number, line in enumerate(chapter.source.split("\n")):
+        if line.startswith(("# %%", WORDS)) and len(line) > MAX_LINE:
+            yield Complaint(
+                chapter.file,
+                number + 1,
+                f"{len(line)} characters; at most {MAX_LINE}, words below as `{WORDS} alt: ...`",
             )
 
 
@@ -287,6 +299,7 @@ RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (
     parameters_are_declared,
     tags_are_known,
     figures_have_text,
+    headers_are_short,
     headings_step_down,
     parts_are_there,
     imports_are_together,

@@ -86,6 +86,7 @@ def _rendered(notebook: Path, book: Path, folder: Path) -> str:
     config |= {**QUIET, "external_toc_path": str(folder / "_toc.yml")}
     config["html_theme_options"] = {**config.get("html_theme_options", {}), "use_download_button": False}
     made = footprint.read(notebook) or {}
+    config["medrec_chapter"] = Path(made.get("source", "")).stem
     try:
         with patch_docutils(), docutils_namespace():
             app = Sphinx(

@@ -137,11 +137,13 @@ class Table:
         frame: what it was made of, as the privacy guard looks at it.
         digits: decimals by column.
         caption: of the table.
+        name: by which text refers to it.
     """
 
     frame: pl.DataFrame
     digits: Mapping[str, int]
     caption: str
+    name: str = ""
 
     def with_frame(self, frame: pl.DataFrame) -> Table:
         """The same table of other rows, such as those with masked numbers."""
@@ -167,9 +169,13 @@ class Table:
         for first, *rest in self.rows:
             cells = "".join(f"<td{a}>{escape(cell)}</td>" for cell, a in zip(rest, align[1:], strict=True))
             body.append(f'<tr><th scope="row"{align[0]}>{escape(first)}</th>{cells}</tr>')
+        # The caption stands outside of the box that scrolls; the book puts a number before it (medrec.book.numbers).
+        name, caption = f' id="{self.name}"' * bool(self.name), escape(self.caption)
         return (
-            f'<table class="medrec-table"><caption>{escape(self.caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+            f'<figure class="medrec-table-box"{name}><figcaption>{caption}</figcaption>'
+            f'<div class="medrec-scroll" role="region" tabindex="0" aria-label="{caption}">'
+            f'<table class="medrec-table"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+            "</div></figure>"
         )
 
     def __repr__(self) -> str:
@@ -179,7 +185,7 @@ class Table:
         return "\n".join([*text, "", self.caption])
 
 
-def table(frame: pl.DataFrame, *, caption: str, digits: Mapping[str, int] | int = 3) -> Table:
+def table(frame: pl.DataFrame, *, caption: str, digits: Mapping[str, int] | int = 3, name: str = "") -> Table:
     """A data frame as a table for readers.
 
     Args:
@@ -187,12 +193,13 @@ def table(frame: pl.DataFrame, *, caption: str, digits: Mapping[str, int] | int 
             are printed with commas, missing values as an en dash.
         caption: what is shown, on which cohort (:func:`cohort_line`), how many patients, and what an interval is.
         digits: decimals of floating-point columns; one number for all, or by column (3 where a column is not named).
+        name: by which text can refer to it, ``{numref}`tab-ablation```; letters, digits and dashes.
 
     Returns:
         An object that a notebook displays.
 
     Raises:
-        ValueError: ``digits`` names a column that the frame lacks, or the frame has no column.
+        ValueError: the name holds anything else, ``digits`` names a column that the frame lacks, or there is none.
     """
     if not frame.columns:
         raise ValueError("table: the frame has no column.")
@@ -200,7 +207,9 @@ def table(frame: pl.DataFrame, *, caption: str, digits: Mapping[str, int] | int 
     unknown = [name for name in places if name not in frame.columns]
     if unknown:
         raise ValueError(f"table: digits are given for {unknown[0]!r}, but the columns are {', '.join(frame.columns)}.")
-    return Table(frame, places, caption.strip())  # a note of kept rows at its end may be empty
+    if not re.fullmatch(r"[a-z0-9-]*", name):
+        raise ValueError(f"table: the name {name!r} holds something else than small letters, digits and dashes.")
+    return Table(frame, places, caption.strip(), name)  # a note of kept rows at its end may be empty
 
 
 def notes(*kept: Any) -> str:

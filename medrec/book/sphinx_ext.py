@@ -50,6 +50,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", drop_network_scripts, priority=900)
     app.connect("autodoc-process-signature", shorten_array_types)
     app.connect("build-finished", copy_mathjax)
+    app.setup_extension("medrec.book.numbers")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

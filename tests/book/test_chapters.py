@@ -195,3 +195,33 @@ def test_the_key_changes_with_text_and_parameters_and_not_with_blanks_at_the_end
     assert chapter_key(source, {}) != key, "the text of a chapter is its content"
     source.write_text(text)
     assert chapter_key(source, {"profile": "full"}) != key
+
+
+FIGURE = """
+# %% tags=["hide-input"] mystnb={"image": {"width": "50%"}}
+#| name: fig-line
+#| alt: A line: it rises,
+#|   and then it falls.
+#| caption: One caption: {glue:text}`one`.
+plt.plot(x)  #| no: word
+"""
+
+
+def test_words_about_a_figure_are_lifted_from_below_the_header(tmp_path):
+    (tmp_path / "00_x.py").write_text(HEADER + CHAPTER + FIGURE)
+    cell = read_chapter(tmp_path / "00_x.py").cells[-1]
+    assert cell.source == "plt.plot(x)  #| no: word"
+    assert cell.metadata["tags"] == ["hide-input"]
+    assert cell.metadata["mystnb"] == {
+        "image": {"width": "50%", "alt": "A line: it rises, and then it falls."},
+        "figure": {"name": "fig-line", "caption": "One caption: {glue:text}`one`."},
+    }
+
+
+@pytest.mark.parametrize(
+    "line", ["#| captoin: x", "#|   goes on", "#| more words", "#|alt words", "#| alt: x\n#| alt: y"]
+)
+def test_a_line_of_words_that_nobody_reads_is_an_error(tmp_path, line):
+    (tmp_path / "00_x.py").write_text(f"{HEADER}{CHAPTER}\n# %%\n{line}\nplt.plot(x)\n")
+    with pytest.raises(MedrecError, match=r"is none of `#\| name: \.\.\.`"):
+        read_chapter(tmp_path / "00_x.py")

@@ -235,7 +235,7 @@ def test_a_chapter_of_aggregates_passes_and_is_masked(house, tmp_path, capfd):
     text = out.read_text(encoding="utf-8")
     assert "mimic3 (credentialed), 20 patients" in text
     assert "image/png" in text or "image/svg+xml" in text
-    (table,) = re.findall(r"<table class=\\\"medrec-table\\\"><caption>x.*?</table>", text)
+    (table,) = re.findall(r"<figcaption>x.*?</table>", text)
     assert [int(n) for n in re.findall(r">(\d+)</td>", table)] == [300]
     assert notebook.metadata["medrec"]["closed"] is True
     assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == list(range(1, 8))

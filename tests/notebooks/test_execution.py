@@ -101,8 +101,8 @@ def small_counts(notebook):
     """Numbers of 1 to 9 in columns that count patients, visits or orders: table, column, number."""
     for _, output in outputs(notebook):
         html = output.get("data", {}).get("text/html", "")
-        for table in re.findall(r'<table class="medrec-table"><caption>.*?</table>', html, re.DOTALL):
-            caption = re.search("<caption>(.*?)</caption>", table, re.DOTALL)[1]
+        for table in re.findall(r'<figure class="medrec-table-box".*?</table>', html, re.DOTALL):
+            caption = re.search("<figcaption>(.*?)</figcaption>", table, re.DOTALL)[1]
             names = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', table)
             for row in re.findall("<tr>(.*?)</tr>", table, re.DOTALL)[1:]:
                 cells = re.findall(r'<t[hd]( scope="row")?( class="number")?>(.*?)</t[hd]>', row)

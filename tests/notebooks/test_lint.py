@@ -43,7 +43,11 @@ page.glue(one=np.pi)
 # ## A section
 # The number is {glue:text}`one:.2f`, as in GAMENet.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Line chart of one against two; it rises until it falls."}, "figure": {"name": "fig-x", "caption": "What {glue:text}`one` is."}}
+# %% tags=["hide-input"]
+#| name: fig-x
+#| alt: Line chart of one against two;
+#|   it rises until it falls.
+#| caption: What {glue:text}`one` is.
 fig, ax = plt.subplots()
 plt.show()
 
@@ -79,8 +83,13 @@ LONG = "\n".join(["def long():", *(f"    x{i} = {i}" for i in range(15))])
         ('device: str = "cpu"  # any\n', "", "lacks `device: str"),
         ("seed: int = 0  # any", "seed: int = 0", "seed has no comment"),
         ('tags=["remove-cell"]', 'tags=["remove_cell"]', "unknown tag 'remove_cell'"),
-        ("Line chart of one against two; it rises until it falls.", "figure", "alternative text"),
-        ('"caption": "What {glue:text}`one` is."', '"caption": ""', "needs a caption"),
+        (
+            "#| alt: Line chart of one against two;\n#|   it rises until it falls.\n",
+            "#| alt: figure\n",
+            "alternative text",
+        ),
+        ("#| caption: What {glue:text}`one` is.\n", "", "needs a caption"),
+        ("it rises until it falls.", "it rises until it falls" + " and falls" * 12, "at most 120"),
         ("# ## A section", "# ### A section", "skips a level"),
         ("# ## A section", "# # A section", "its only title"),
         ("{admonition} Objectives", "{admonition} Aims", "lacks the box"),
