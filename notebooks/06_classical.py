@@ -50,6 +50,7 @@ from torch.nn.functional import (
 
 from medrec import metrics, plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.data import load_cohort, privacy
 from medrec.data.cohort import titled
 from medrec.data.split import split_patients
@@ -137,6 +138,30 @@ share = np.array([0.40, 0.32, 0.28])
 one_of_three = np.repeat(np.eye(3, dtype=bool), [40, 32, 28], axis=0)
 np.testing.assert_allclose(one_of_three.mean(0), share)
 show(one_of_three.sum(0).tolist())
+
+# %% [markdown]
+# ## The systems in one picture each
+#
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-lr
+#| alt: Diagnoses and procedures into one linear map a medication; one linear map a medication into medications.
+#|   Trained by cross-entropy and squared weights.
+#| caption: LR: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that nothing of the past goes in.
+plot_system("lr")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-ecc
+#| alt: Diagnoses, procedures and prescribed earlier in the chain into chains in random orders; chains in random
+#|   orders into votes; votes into medications. Trained by cross-entropy and squared weights.
+#| caption: ECC: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that answers come back in as questions.
+plot_system("ecc")
+plt.show()
 
 # %% [markdown]
 # ## One code, one class

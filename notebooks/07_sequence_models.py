@@ -42,6 +42,7 @@ import torch
 
 from medrec import metrics, plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
@@ -120,6 +121,44 @@ show(
         digits=0,
     )
 )
+
+# %% [markdown]
+# ## The systems in one picture each
+#
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-retain
+#| alt: Past codes into embedding; embedding into weight of a visit, weights of its parts and weighted sum; weight of
+#|   a visit and weights of its parts into weighted sum; weighted sum into linear map; linear map into medications.
+#|   Trained by binary cross-entropy.
+#| caption: RETAIN: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that no code of the visit itself goes in.
+plot_system("retain")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-leap
+#| alt: Diagnoses into embedding; embedding into attention; attention into writer; writer into next word; next word
+#|   into medications; list so far into attention and writer; prescribed list so far into list so far. Trained by
+#|   cross-entropy of every word.
+#| caption: LEAP: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that neither history nor procedures go in.
+plot_system("leap")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-micron
+#| alt: Diagnoses and procedures into embedding; embedding and past diagnoses and procedures into change of the visit;
+#|   change of the visit into change of scores; change of scores and past medications (first visit) into set carried
+#|   on; set carried on into medications. Trained by binary cross-entropy, margin, interactions and agreement of both
+#|   ways.
+#| caption: MICRON: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that medications enter once, as the set that is
+#|   carried on.
+plot_system("micron")
+plt.show()
 
 # %% [markdown]
 # ## Two attentions and a context

@@ -44,6 +44,7 @@ from torch.nn.functional import binary_cross_entropy, multilabel_margin_loss
 
 from medrec import losses, plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
@@ -130,7 +131,37 @@ show(
 # %% [markdown]
 # A visit asks with a *query* $q$, a vector that a recurrent network makes from diagnoses and procedures.
 # What should it find?
+
+# %% [markdown]
+# ## The systems in one picture each
 #
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-gamenet
+#| alt: Diagnoses, procedures and past diagnoses and procedures into two GRUs over visits; two GRUs over visits into
+#|   query; query into read by today, read by the past and two layers; read by today and read by the past into two
+#|   layers; two layers into medications; graph of joint use and graph of interactions into two graph convolutions;
+#|   two graph convolutions into read by today and read by the past; past medications into read by the past. Trained
+#|   by binary cross-entropy, margin and interactions by annealing.
+#| caption: GAMENet: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice the two ways by which the past enters.
+plot_system("gamenet")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-cognet
+#| alt: Diagnoses and procedures into attention over codes; attention over codes, two graph convolutions and
+#|   prescribed list so far into decoder; decoder into written anew and copied from the past; graph of joint use and
+#|   graph of interactions into two graph convolutions; written anew and copied from the past into mixture; mixture
+#|   into medications; past visits into copied from the past. Trained by cross-entropy of every word.
+#| caption: COGNet: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that the past enters where words are copied.
+plot_system("cognet")
+plt.show()
+
+# %% [markdown]
 # ## A graph that averages
 #
 # A graph convolution mixes each node with its neighbours.

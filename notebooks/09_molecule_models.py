@@ -44,6 +44,7 @@ from torch import nn
 
 from medrec import losses, plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.chem.fragments import brics_fragments
 from medrec.chem.similarity import tanimoto
 from medrec.context import context_for
@@ -131,6 +132,38 @@ show(
         caption="The toy of SafeDrug's half of this chapter, written by hand.",
     )
 )
+
+# %% [markdown]
+# ## The systems in one picture each
+#
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-safedrug
+#| alt: Diagnoses, procedures and past diagnoses and procedures into two GRUs over visits; two GRUs over visits into
+#|   query; query into likeness and which fragments are asked for; molecules as atoms and bonds into message passing;
+#|   message passing into likeness; likeness and which fragments are asked for into product; product into medications;
+#|   molecules as fragments into which fragments are asked for. Trained by binary cross-entropy, margin and
+#|   interactions by a controller.
+#| caption: SafeDrug: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that two answers are multiplied.
+plot_system("safedrug")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-molerec
+#| alt: Diagnoses, procedures and past diagnoses and procedures into two GRUs over visits; two GRUs over visits into
+#|   query; query into gate of each fragment; gate of each fragment and attention into gathered fragments; gathered
+#|   fragments into perceptron; molecules into graph network; graph network into attention; molecules as fragments
+#|   into graph network of fragments; graph network of fragments into attention among fragments; attention among
+#|   fragments into attention and gathered fragments; perceptron into medications. Trained by binary cross-entropy,
+#|   margin and interactions by a controller.
+#| caption: MoleRec: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that all that is known of a medication goes
+#|   through its gathered fragments.
+plot_system("molerec")
+plt.show()
 
 # %% [markdown]
 # ## Whole molecules: a match, then a normalisation

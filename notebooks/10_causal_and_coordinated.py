@@ -44,6 +44,7 @@ from torch.nn.functional import binary_cross_entropy
 
 from medrec import plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
@@ -126,6 +127,37 @@ def visits(*counts):
 
 
 x, y = visits((1, 1, 18), (1, 0, 12), (0, 1, 14), (0, 0, 56))
+
+# %% [markdown]
+# ## The systems in one picture each
+#
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-causalmed
+#| alt: Diagnoses and procedures into roles and relational graph convolution; roles and relational graph convolution
+#|   into sum over codes; graph of causes into roles; graph of effects on medications and past medications into
+#|   relational graph convolution; sum over codes and past diagnoses and procedures into three GRUs over visits; three
+#|   GRUs over visits into linear map; linear map into medications. Trained by binary cross-entropy, margin and
+#|   interactions by a controller.
+#| caption: CausalMed: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that the past enters twice, as messages and as a
+#|   sequence.
+plot_system("causalmed")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-drugrec
+#| alt: Texts of diagnoses, texts of procedures and texts of symptoms into small Transformer; small Transformer into
+#|   joined with symptoms; joined with symptoms and past texts (three visits) into attention over four visits;
+#|   attention over four visits and graph network into product; product into list mended by interactions; molecules
+#|   into graph network; list mended by interactions into medications. Trained by binary cross-entropy, margin, pairs,
+#|   interactions and causal loss.
+#| caption: DrugRec: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that lists are mended behind all that is trained.
+plot_system("drugrec")
+plt.show()
 
 # %% [markdown]
 # ## An effect is a difference of two frequencies

@@ -41,6 +41,7 @@ from torch.nn.functional import layer_norm
 
 from medrec import losses, plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.context import context_for
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
@@ -104,7 +105,29 @@ page.glue(
 # The visit at hand then *weighs* those rows (third), each row becomes one number, and a recurrent network reads the numbers of all past visits.
 #
 # The toy has three medications, two past visits, and widths of two to four; everything is typed in.
+
+# %% [markdown]
+# ## The system in one picture
 #
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-bimorec
+#| alt: Molecules in 2D and conformers in 3D into two encoders; two encoders into attention among molecules; attention
+#|   among molecules, attention among fragments and gate of each fragment into gathered fragments; gathered fragments
+#|   into scores of each past visit; molecules as fragments into attention among fragments; past codes (each visit)
+#|   into gate of each fragment; scores of each past visit into GRU over past visits; GRU over past visits into
+#|   medications; diagnoses and procedures into perceptrons of today; perceptrons of today into scores of each past
+#|   visit and medications. Trained by binary cross-entropy, margin, interactions by a controller and pre-training of
+#|   both encoders.
+#| caption: BiMoRec: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a first visit, which has no past, is left
+#|   with the perceptrons of today.
+plot_system("bimorec")
+plt.show()
+
+# %% [markdown]
 # ## What a visit is
 #
 # A visit is the sum of the embeddings of its codes, kind by kind, side by side (equations 12 and 13 of the paper):

@@ -42,6 +42,7 @@ from torch import nn
 
 from medrec import plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.chem.graphs import batch_graphs
 from medrec.context import context_for, molecules_of, text_of
 from medrec.data import load_cohort, privacy
@@ -136,6 +137,25 @@ show(sentence)
 h = torch.tensor([[1.0, 0], [0, 1], [1, 1]])  # d, p, s
 h_dps = torch.tensor([2.0, 1])
 close = {"atol": 5e-5, "rtol": 0}
+
+# %% [markdown]
+# ## The system in one picture
+#
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-nla-mmr
+#| alt: Texts of diagnoses, texts of procedures and texts of symptoms into frozen language model; frozen language
+#|   model into fusion of streams; fusion of streams into attention over past visits and patient with history;
+#|   attention over past visits into patient with history; patient with history and medication into product; past
+#|   medications as texts into attention over past visits; texts of descriptions into frozen model of descriptions;
+#|   frozen model of descriptions and graph network into medication; molecules into graph network; product into
+#|   medications. Trained by binary cross-entropy and margin.
+#| caption: NLA-MMR: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a medication is described, not numbered.
+plot_system("nla-mmr")
+plt.show()
 
 # %% [markdown]
 # ## From words to a vector: a mean, and a mask

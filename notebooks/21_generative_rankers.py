@@ -42,6 +42,7 @@ import torch
 
 from medrec import plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.data import load_cohort, privacy
 from medrec.metrics import recall_at_k
 from medrec.models.cdae import entry_losses
@@ -87,6 +88,42 @@ page.at_a_glance(
 x = torch.tensor([[1.0, 1, 0, 0, 1]], dtype=torch.float64)
 z = torch.tensor([[2.0, 1, 0, -1, 1]], dtype=torch.float64)
 show({"row": x[0].tolist(), "logits": z[0].tolist()})
+
+# %% [markdown]
+# ## The systems in one picture each
+#
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-multivae
+#| alt: Past medications (one row) into encoder; encoder into mean and spread; mean and spread and noise into draw;
+#|   draw into decoder; decoder into softmax over all; softmax over all into order of medications. Trained by
+#|   multinomial likelihood and KL term with a rising weight.
+#| caption: MultiVAE: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice where noise enters.
+plot_system("multivae")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-cdae
+#| alt: Past medications (one row) into holes at random; holes at random and past medications (a node) into hidden
+#|   layer; hidden layer into output layer; output layer into order of medications. Trained by cross-entropy against
+#|   drawn zeros.
+#| caption: CDAE: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a patient has a node of his own.
+plot_system("cdae")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-diffrec
+#| alt: Past medications (one row) into noised row; noised row into network; network into guess of the row; guess of
+#|   the row into order of medications; noise by step into noised row and network. Trained by squared error weighted
+#|   by step.
+#| caption: DiffRec: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that without noise an auto-encoder is left.
+plot_system("diffrec")
+plt.show()
 
 # %% [markdown]
 # ## Shares of one: a multinomial likelihood
