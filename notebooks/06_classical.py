@@ -989,7 +989,11 @@ against = {
     for C, result in sweep.items()
     if C != 1.0
 }
-base = {"cohort": records.name, "n_patients": n_tested}
+base = {
+    "cohort": records.name,
+    "source": records.source,
+    "n_patients": n_tested,
+}
 alike = {C: verdict_of_equality(d, **base) for C, d in against.items()}
 
 # %% tags=["hide-input"]
@@ -1041,7 +1045,7 @@ if differ:
 elif len(flat) == len(alike):
     penalty_word = "holds"
 else:
-    penalty_word = "undecided"
+    penalty_word = "not decided"
 chosen_change = against.get(best_c)
 page.glue(
     best_c=best_c,
@@ -1254,7 +1258,7 @@ coherent = Interval(
     *np.quantile(resampled, [0.025, 0.975]).tolist(),
     float(resampled.std()),
 )
-chains_verdict = verdict(more["jaccard"], source=records.source, **base)
+chains_verdict = verdict(more["jaccard"], **base)
 worth = (
     "their sets are more coherent at equal Jaccard"
     if coherent.high < 0

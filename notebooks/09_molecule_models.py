@@ -1233,8 +1233,8 @@ others = ("random molecules", "no molecules", "shuffled molecules")
 close_to = {label: alike("safedrug", label) for label in others}
 mechanism = "a role for molecular structure"
 matter = [gains("safedrug", label, mechanism=mechanism) for label in others[1:]]
-order = ["does not hold", "undecided", "cannot be tested here"]
-order += ["holds in part", "holds"]
+order = ["no verdict", "does not hold", "not decided"]
+order += ["cannot be tested here", "other cause", "holds in part", "holds"]
 least = min(matter, key=lambda found: order.index(found.word))
 freed = gains("safedrug", "no molecules", sign=1)
 sizes = rows_of("safedrug", "n_medications", "own")
@@ -1392,7 +1392,7 @@ pattern = (
     "So the mask acts as a pattern of who may share with whom, and not as chemistry."
     if shuffled.word == "holds"
     else "So these runs do not show that the mask is a mere pattern."
-    if shuffled.word == "undecided"
+    if shuffled.word in ("not decided", "no verdict")
     else "So the rows differ although structure plays no part in these records by design: one permutation and so few seeds cannot tell chemistry from luck."
 )
 page.glue(pattern=about(pattern))

@@ -866,7 +866,8 @@ show(
 # %% tags=["remove-cell"]
 leaked = verdict_of_equality(
     leak_interval("own targets, against others'"),
-    cohort=f"the {leak_cohort} cohort",
+    cohort=leak_cohort,
+    source="synthetic",
     sdi=smallest,
     n_seeds=leak_seeds,
     n_patients=n_leak_patients,

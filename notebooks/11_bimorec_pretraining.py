@@ -806,7 +806,7 @@ def judged(flat_only, drawing, shuffled):
         return "holds" if drawing["low"] > 0 else "holds in part"
     if flat_only["high"] < 0.02:
         return "does not hold here"
-    return "undecided"
+    return "not decided"
 
 
 word = judged(differences["2D"], differences["2D+flat"], differences["2D+shuffled"])

@@ -843,20 +843,19 @@ show(fig)
 # %% [markdown]
 # ## Verdicts on accuracy and safety
 #
-# A verdict is a function of a paired interval, {py:func}`~medrec.protocol.verdict`: it holds if the lower end is above zero, it does not if the upper end stays below the smallest difference of interest, and otherwise these runs cannot tell.
+# A verdict is a function of a paired interval, {py:func}`~medrec.tasks.verdicts.verdict`: it holds if the lower end is above zero, it does not if the upper end stays below the smallest difference of interest, and otherwise it is not decided.
 # "Better than all" is judged against the strongest rival, because one rival that is not beaten refutes it.
 # Popularity and the last visit are reference points and no rivals, and LR is one rival, the tuned one.
 
 # %%
-where = f"the {rows.cohort} cohort"
 basis = {
-    "cohort": where,
+    "cohort": rows.cohort,
     "source": rows.source,
     "sdi": smallest,
     "n_seeds": n_seeds,
     "n_patients": n_tested,
 }
-judged = {label: verdict(lead(label), published=margin, **basis) for label in rivals}
+judged = {label: verdict(lead(label), **basis) for label in rivals}
 contenders = [s for s in rivals if s not in ("popularity", "last visit", PUBLISHED)]
 lost = [s for s in contenders if judged[s].word == "does not hold"]
 strongest = min(lost or contenders, key=lambda label: lead(label).low)
@@ -871,14 +870,11 @@ show(
                 "BiMoRec is more accurate than": rivals,
                 "tuned thresholds": [judged[s].word for s in rivals],
                 "later visits": [
-                    verdict(
-                        lead(s, visits="later visits"), published=margin, **basis
-                    ).word
+                    verdict(lead(s, visits="later visits"), **basis).word
                     for s in rivals
                 ],
                 "own thresholds": [
-                    verdict(lead(s, threshold="own"), published=margin, **basis).word
-                    for s in rivals
+                    verdict(lead(s, threshold="own"), **basis).word for s in rivals
                 ],
                 "why": [judged[s].sentence for s in rivals],
             }
@@ -890,22 +886,12 @@ show(
 
 # %% tags=["remove-cell"]
 same_rate = (
-    verdict_of_equality(
-        lead("CausalMed", metric="ddi_rate"),
-        cohort=where,
-        sdi=smallest,
-        n_seeds=n_seeds,
-        n_patients=n_tested,
-    )
+    verdict_of_equality(lead("CausalMed", metric="ddi_rate"), **basis)
     if "CausalMed" in there
     else None
 )
 rates = {s: lead(s, metric="ddi_rate") for s in rivals if s != PUBLISHED}
-alike = [
-    s
-    for s in rates
-    if verdict_of_equality(rates[s], cohort=where, sdi=smallest).word == "holds"
-]
+alike = [s for s in rates if verdict_of_equality(rates[s], **basis).word == "holds"]
 spreads_of = {
     s: lead(s).se * np.sqrt((found(s) or found(s, visits="later visits"))["patients"])
     for s in contenders
@@ -1315,14 +1301,14 @@ if both:
     word = "holds" if all(near) else "holds in part" if any(near) else "does not hold"
     cut = [s for s in ("BiMoRec", "MoleRec") if cut_short(s)]
     c3 = (
-        f"{'undecided' if cut else word}: alone on two cores an epoch takes {epoch:.2f} of MoleRec's, and all epochs up to the best one {total:.2f}"
+        f"{'no verdict' if cut else word}: alone on two cores an epoch takes {epoch:.2f} of MoleRec's, and all epochs up to the best one {total:.2f}"
         + (f", but training ended at its limit for {' and '.join(cut)}" if cut else "")
         + f". BiMoRec's best epoch is number {best['BiMoRec']:.0f} of {own['epochs']:.0f}, MoleRec's number {best['MoleRec']:.0f} of {mine['MoleRec']['epochs']:.0f}"
         + (", after which it is still below popularity." if "MoleRec" in sunk else ".")
     )
 n_printed = cost["BiMoRec"]["convergence epoch"]
 c9 = (
-    "undecided: training ended at its limit, so whether later epochs would be better was not seen"
+    "no verdict: training ended at its limit, so whether later epochs would be better was not seen"
     if cut_short("BiMoRec")
     else "holds"
     if best["BiMoRec"] <= n_printed

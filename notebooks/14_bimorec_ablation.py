@@ -1093,7 +1093,6 @@ c4 = ablation.judge(
     -1,
     sdi=smallest,
     mechanism=mechanism,
-    published=J["BiMoRec"] - no_t,
     control=against["flat drawings"]["delta"] - here["w/o T"]["delta"],
     control_name="pre-training on flat drawings",
 )
@@ -1109,12 +1108,11 @@ c5 = ablation.judge(
     here["w/o E"],
     -1,
     sdi=smallest,
-    published=J["BiMoRec"] - no_e,
     only_for=", ".join(holds_for) if holds_for and not_for else None,
     not_for=", ".join(not_for) if holds_for and not_for else None,
 )
 beyond = here[SYNERGY]
-c6 = ablation.judge(beyond, sdi=smallest, published=interaction)
+c6 = ablation.judge(beyond, sdi=smallest)
 np.testing.assert_allclose(
     beyond["delta"],
     here["w/o T+E"]["delta"] - here["w/o T"]["delta"] - here["w/o E"]["delta"],

@@ -648,7 +648,7 @@ show(fig, patients=n_tested)
 # a **plateau** if every interval lies within the smallest difference of interest;
 # a **peak** if the whole intervals of both neighbours lie below zero;
 # a **slope** if the whole interval of one neighbour lies below and that of the other above;
-# else **undecided**.
+# else it is **not decided**.
 
 
 # %%
@@ -663,7 +663,7 @@ def shape(low, high, at, sdi):
         return "peak"
     if any(lower) and any(higher):
         return "slope"
-    return "undecided"
+    return "not decided"
 
 
 def shape_of(knob):
@@ -679,8 +679,8 @@ def shape_of(knob):
 assert shape([-0.02, 0, -0.03], [-0.01, 0, -0.01], 1, 0.005) == "peak"
 assert shape([-0.004, 0, -0.001], [0.002, 0, 0.004], 1, 0.005) == "plateau"
 assert shape([-0.02, 0, 0.01], [-0.01, 0, 0.02], 1, 0.005) == "slope"
-assert shape([-0.02, 0, -0.03], [0.01, 0, 0.01], 1, 0.005) == "undecided"
-assert shape([0, -0.03], [0, -0.01], 0, 0.005) == "undecided"
+assert shape([-0.02, 0, -0.03], [0.01, 0, 0.01], 1, 0.005) == "not decided"
+assert shape([0, -0.03], [0, -0.01], 0, 0.005) == "not decided"
 shapes = {TITLES[knob]: shape_of(knob) for knob in knobs}
 show(shapes, patients=n_tested)
 
@@ -893,7 +893,7 @@ def lead_over_rival(knob, value):
 
 
 basis = {
-    "cohort": f"the {rows.cohort} cohort",
+    "cohort": rows.cohort,
     "source": rows.source,
     "sdi": smallest,
     "n_seeds": n_seeds,
@@ -986,7 +986,7 @@ page.glue(
 # ## Summary
 #
 # - The best of $k$ equal settings leads their mean by $d_k s$, for four settings about one spread between seeds.
-# - A plateau needs every interval within the smallest difference of interest, a peak needs two neighbours with whole intervals below zero; everything else is undecided.
+# - A plateau needs every interval within the smallest difference of interest, a peak needs two neighbours with whole intervals below zero; everything else is not decided.
 # - A setting that validation chose keeps its test score; a setting that test chose does not.
 # - Turning the width changes seven of eight parts of the model at once; layers change reach, and their time adds up instead of multiplying.
 # - A sweep costs settings times seeds times epochs, so count before you train, and give rivals the same.

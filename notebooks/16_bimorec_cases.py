@@ -840,7 +840,7 @@ if {REFERENCE, flat} <= set(twin_labels) and twin(flat)["delta"] is not None:
 shape_seeds = twins.provenance["seeds"]
 of_twins = verdict(
     twin_test,
-    cohort="the cohort with planted twins",
+    cohort="synthetic+shape",
     source="synthetic",
     sdi=smallest,
     n_seeds=shape_seeds,
@@ -961,7 +961,7 @@ else:
 
 # %%
 on_these = {
-    "cohort": f"the {whose} cohort",
+    "cohort": whose,
     "source": kept.provenance["cohort"]["source"],
     "sdi": smallest,
     "mechanism": "an effect of molecular structure on prescriptions",

@@ -118,11 +118,11 @@ class Grid:
         """
         not_learnt = [reason for key in dict.fromkeys((self.reference, row["key"])) if (reason := self.not_learnt(key))]
         if not_learnt:
-            return Verdict("undecided", f"On {self.cohort} nothing is judged: {'; '.join(not_learnt)}.")
+            return Verdict("no verdict", f"{'; '.join(not_learnt)}.")
         delta = interval(row, "delta", sign)
-        about: dict[str, Any] = {"cohort": f"the {self.cohort} cohort", "n_seeds": self.provenance["seeds"]}
+        about: dict[str, Any] = {"cohort": self.cohort, "source": self.source, "n_seeds": self.provenance["seeds"]}
         about |= {"n_patients": row["patients"], **more}
-        return verdict_of_equality(delta, **about) if equal else verdict(delta, source=self.source, **about)
+        return verdict_of_equality(delta, **about) if equal else verdict(delta, **about)
 
     @property
     def reference(self) -> str:
@@ -137,7 +137,7 @@ class Grid:
         label, converged, degenerate = row["label"][0], row["converged"][0], row["degenerate"][0]
         if degenerate is not None:
             return f"{label} says {degenerate}"
-        return "" if converged else f"the training of {label} had not converged"
+        return "" if converged else f"{label}'s training had not converged"
 
     def wide(self, **chosen: str) -> pl.DataFrame:
         """One row a system, the columns of the task side by side; intervals in ``… low`` and ``… high``.

@@ -1,29 +1,44 @@
-"""Verdicts on published claims, by rule, so that the word changes with the numbers."""
+"""Verdicts on published claims, by rule, so that the word changes with the numbers.
+
+One vocabulary for the whole book.  A claimed gain *holds*, *holds in part*, has an *other cause*, where a control
+without what is claimed comes within the smallest difference of interest, *does not hold*, is *not decided*, or *cannot
+be tested here*; of a system that has not learnt there is *no verdict*.  Arithmetic on printed numbers *follows* or
+*does not follow*, which needs no rule.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import Literal
 
 from medrec.data.cohort import Source
 from medrec.tasks.evaluation import Interval
 
-SMALLEST_DIFFERENCE = {"jaccard": 0.005, "ddi_rate": 0.005, "n_medications": 1.0}
+SMALLEST_DIFFERENCE = {
+    "jaccard": 0.005,
+    "ddi_rate": 0.005,
+    "recall_10": 0.005,
+    "recall_20": 0.005,
+    "ndcg_10": 0.005,
+    "ndcg_20": 0.005,
+    "n_medications": 1.0,
+}
 """Smallest differences of interest, fixed before any run."""
 
-Word = Literal["holds", "holds in part", "does not hold", "undecided", "cannot be tested here", "not testable at all"]
+Word = Literal[
+    "holds", "holds in part", "other cause", "does not hold", "not decided", "cannot be tested here", "no verdict"
+]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judgement on a published claim: one of six words, and the sentence that says why."""
+    """A judgement on a published claim: one of seven words, and the sentence that says why."""
 
     word: Word
     sentence: str
 
     def __str__(self) -> str:
-        return f"**{self.word}.** {self.sentence}"
+        return f"{self.word[0].upper()}{self.word[1:]}: {self.sentence}"
 
 
 def verdict(
@@ -31,7 +46,6 @@ def verdict(
     *,
     cohort: str,
     source: Source,
-    published: float | None = None,
     sdi: float = SMALLEST_DIFFERENCE["jaccard"],
     mechanism: str | None = None,
     control: float | None = None,
@@ -49,7 +63,6 @@ def verdict(
             measurable form.
         cohort: its name.
         source: its source.
-        published: the gain that the paper prints.
         sdi: smallest difference of interest.
         mechanism: what the synthetic cohort lacks and the claim needs; ``None`` when it lacks nothing.  On real
             records it is ignored.
@@ -63,50 +76,36 @@ def verdict(
     """
     if delta is None:
         return Verdict(
-            "not testable at all", f"The paper does not say enough to test this: {missing or 'no measurable form'}."
+            "cannot be tested here", f"the paper does not say enough: {missing or 'the claim has no measurable form'}."
         )
     if source == "synthetic" and mechanism is not None:
         return Verdict(
             "cannot be tested here",
-            f"The default cohort was written without {mechanism}: a gain here would be regularisation, a missing gain "
-            "would be no evidence. Run this chapter on credentialed tables.",
+            f"the synthetic records were written without {mechanism}, so that neither a gain nor its absence would say "
+            "anything.",
         )
-    number = f"{delta.value:+.4f} [{delta.low:+.4f}, {delta.high:+.4f}]"
-    basis = f"{number} over {n_seeds} seed{'s' * (n_seeds != 1)} and {n_patients} patients"
+    basis = _basis(delta, cohort, source, n_seeds, n_patients)
     if delta.low > 0:
-        small = f" It is smaller than {sdi}." if delta.high < sdi else ""
         if only_for or not_for:
-            return Verdict(
-                "holds in part",
-                f"On {cohort} the claim holds for {only_for or 'some'} and not for {not_for or 'others'}: {basis}."
-                f"{small}",
-            )
-        if control is not None and control >= delta.value / 2:
-            share = max(0.0, (delta.value - control) / delta.value)
-            return Verdict(
-                "holds in part",
-                f"On {cohort} there is a gain, {basis}, but {control_name} gains {control:+.4f}: "
-                f"{share:.0%} of it is the claim's own.{small}",
-            )
-        against = f"; {control_name} gains {control:+.4f}" if control is not None else ""
-        return Verdict("holds", f"On {cohort} the claim holds: {basis}{against}.{small}")
+            return Verdict("holds in part", f"{basis}, for {only_for or 'some'} and not for {not_for or 'others'}.")
+        beside = "" if control is None else f"; {control_name} gains {control:+.3f}"
+        if control is not None and control > delta.value - sdi:
+            return Verdict("other cause", f"{basis}{beside}, which lacks what is claimed.")
+        small = f", less than the {sdi} that would matter" if delta.high < sdi else ""
+        return Verdict("holds", f"{basis}{small}{beside}.")
     if delta.high < sdi:
-        return Verdict(
-            "does not hold", f"On {cohort} the difference is smaller than {sdi}, or of the other sign: {basis}."
-        )
-    wanted = published if published else sdi
-    # The half-width shrinks with the square root of what is counted; it has to fall below the difference in question.
-    factor = ((delta.high - delta.low) / 2 / wanted) ** 2
-    return Verdict(
-        "undecided",
-        f"On {cohort} these runs cannot tell {wanted:+.4f} from none: {basis}; about "
-        f"{ceil(n_patients * max(factor, 1))} patients would, if patients are what varies, or "
-        f"{ceil(n_seeds * max(factor, 1))} seeds, if seeds are.",
-    )
+        return Verdict("does not hold", f"{basis}, below the {sdi} that would matter.")
+    return Verdict("not decided", f"{basis}.")
 
 
 def verdict_of_equality(
-    delta: Interval, *, cohort: str, sdi: float = SMALLEST_DIFFERENCE["jaccard"], n_seeds: int = 1, n_patients: int = 0
+    delta: Interval,
+    *,
+    cohort: str,
+    source: Source,
+    sdi: float = SMALLEST_DIFFERENCE["jaccard"],
+    n_seeds: int = 1,
+    n_patients: int = 0,
 ) -> Verdict:
     """Judge a claim that two systems are alike: their difference has to lie, with its interval, within ±``sdi``.
 
@@ -115,16 +114,23 @@ def verdict_of_equality(
     Args:
         delta: difference of the two.
         cohort: its name.
+        source: its source.
         sdi: smallest difference of interest.
         n_seeds: training seeds.
         n_patients: test patients.
     """
-    basis = (
-        f"{delta.value:+.4f} [{delta.low:+.4f}, {delta.high:+.4f}] over {n_seeds} seed{'s' * (n_seeds != 1)} and "
-        f"{n_patients} patients"
-    )
+    basis = _basis(delta, cohort, source, n_seeds, n_patients)
     if -sdi < delta.low and delta.high < sdi:
-        return Verdict("holds", f"On {cohort} the two are alike, within {sdi}: {basis}.")
+        return Verdict("holds", f"{basis}, within ±{sdi}.")
     if delta.low >= sdi or delta.high <= -sdi:
-        return Verdict("does not hold", f"On {cohort} the two differ by at least {sdi}: {basis}.")
-    return Verdict("undecided", f"On {cohort} the interval reaches beyond {sdi} on one side at least: {basis}.")
+        return Verdict("does not hold", f"{basis}, at least {sdi} apart.")
+    return Verdict("not decided", f"{basis}.")
+
+
+def _basis(delta: Interval, cohort: str, source: Source, n_seeds: int, n_patients: int) -> str:
+    """A number with its interval, and what it rests on."""
+    where = cohort if source == "credentialed" else f"{source} records"
+    return (
+        f"{delta.value:+.3f} on {where} (95 % {delta.low:+.3f} to {delta.high:+.3f}; "
+        f"{n_seeds} seed{'s' * (n_seeds != 1)}, {n_patients} patients)"
+    )

@@ -238,8 +238,8 @@ def test_a_judged_row_knows_its_cohort_seeds_and_patients():
     assert found.changes() == {"B": interval(TWO[1], "delta")}
     better = found.judge(rows["b"], sdi=0.03)
     assert better.word == "holds"
-    assert better.sentence.startswith("On the c cohort")
-    assert "2 seeds and 7 patients" in better.sentence
+    assert "on synthetic records" in better.sentence
+    assert "2 seeds, 7 patients" in better.sentence
     assert found.judge(rows["b"], -1).word == "does not hold"
     assert found.judge(rows["a"], equal=True).word == "holds"
     assert found.judge(rows["b"], equal=True).word == "does not hold"
@@ -250,8 +250,8 @@ def test_a_judged_row_knows_its_cohort_seeds_and_patients():
 @pytest.mark.parametrize(
     ("converged", "degenerate", "said"),
     [
-        ([True, False], [None, None], "the training of B had not converged"),
-        ([False, True], [None, None], "the training of A had not converged"),
+        ([True, False], [None, None], "B's training had not converged"),
+        ([False, True], [None, None], "A's training had not converged"),
         ([True, True], [None, "everything"], "B says everything"),
         ([True, True], [None, None], ""),
     ],
@@ -259,7 +259,7 @@ def test_a_judged_row_knows_its_cohort_seeds_and_patients():
 def test_no_claim_is_judged_on_a_row_that_has_not_learnt(converged, degenerate, said):
     found = made({"key": ["a", "b"], "label": ["A", "B"], "converged": converged, "degenerate": degenerate})
     verdict = found.judge(found.by_key()["b"])
-    assert verdict.word == ("undecided" if said else "holds")
+    assert verdict.word == ("no verdict" if said else "holds")
     assert said in verdict.sentence
 
 

@@ -218,13 +218,13 @@ def test_the_columns_of_the_field_come_in_their_order_and_digits():
     ("interval", "more", "word"),
     [
         (Interval(0.02, 0.01, 0.03, 0.005), {}, "holds"),
-        (Interval(0.02, 0.01, 0.03, 0.005), {"control": 0.001}, "holds"),
-        (Interval(0.02, 0.01, 0.03, 0.005), {"control": 0.015}, "holds in part"),
+        (Interval(0.02, 0.01, 0.03, 0.005), {"control": 0.015}, "holds"),
+        (Interval(0.02, 0.01, 0.03, 0.005), {"control": 0.016}, "other cause"),
         (Interval(0.02, 0.01, 0.03, 0.005), {"only_for": "later visits", "not_for": "first visits"}, "holds in part"),
         (Interval(-0.001, -0.004, 0.002, 0.0015), {}, "does not hold"),
-        (Interval(0.003, -0.004, 0.010, 0.0035), {"published": 0.0033}, "undecided"),
+        (Interval(0.003, -0.004, 0.010, 0.0035), {}, "not decided"),
         (Interval(0.02, 0.01, 0.03, 0.005), {"mechanism": "a role for molecular structure"}, "cannot be tested here"),
-        (None, {"missing": "no interval is printed"}, "not testable at all"),
+        (None, {"missing": "no interval is printed"}, "cannot be tested here"),
     ],
 )
 def test_verdict_words(interval, more, word):
@@ -238,13 +238,21 @@ def test_verdict_changes_by_itself_on_real_records():
     assert result.word == "holds"
 
 
-def test_verdict_says_how_many_patients_would_do():
-    delta = Interval(0.003, -0.007, 0.013, 0.005)
-    result = verdict(delta, cohort="synthetic", source="demo", published=0.005, n_seeds=1, n_patients=100)
-    assert "400 patients" in result.sentence  # half-width .01 must shrink to .005
-    small = verdict(Interval(0.002, 0.001, 0.003, 0.0005), cohort="synthetic", source="demo")
+@pytest.mark.parametrize(
+    ("source", "where"), [("synthetic", "synthetic records"), ("demo", "demo records"), ("credentialed", "mimic3")]
+)
+def test_a_verdict_names_its_records_and_what_it_rests_on(source, where):
+    delta = Interval(0.0301, 0.0251, 0.0349, 0.0025)
+    said = verdict(delta, cohort="mimic3", source=source, n_seeds=3, n_patients=1009)
+    assert str(said) == f"Holds: +0.030 on {where} (95 % +0.025 to +0.035; 3 seeds, 1009 patients)."
+    open_question = verdict(Interval(0.001, -0.019, 0.022, 0.01), cohort="mimic3", source=source, n_patients=100)
+    assert str(open_question) == f"Not decided: +0.001 on {where} (95 % -0.019 to +0.022; 1 seed, 100 patients)."
+
+
+def test_a_gain_that_is_too_small_to_matter_says_so():
+    small = verdict(Interval(0.002, 0.001, 0.003, 0.0005), cohort="x", source="demo")
     assert small.word == "holds"
-    assert "smaller than 0.005" in small.sentence
+    assert "less than the 0.005 that would matter" in small.sentence
 
 
 @pytest.mark.parametrize(
@@ -252,14 +260,14 @@ def test_verdict_says_how_many_patients_would_do():
     [
         (-0.004, 0.004, "holds"),
         (0.001, 0.004, "holds"),  # they differ, by less than anybody minds
-        (-0.004, 0.006, "undecided"),
-        (0.004, 0.009, "undecided"),
+        (-0.004, 0.006, "not decided"),
+        (0.004, 0.009, "not decided"),
         (0.006, 0.009, "does not hold"),
         (-0.009, -0.005, "does not hold"),
     ],
 )
 def test_equality_is_shown_by_a_narrow_interval_and_not_by_one_over_zero(low, high, word):
     delta = Interval((low + high) / 2, low, high, 0.001)
-    result = verdict_of_equality(delta, cohort="synthetic", n_seeds=5, n_patients=100)
+    result = verdict_of_equality(delta, cohort="synthetic", source="synthetic", n_seeds=5, n_patients=100)
     assert result.word == word
-    assert "5 seeds and 100 patients" in result.sentence
+    assert "5 seeds, 100 patients" in result.sentence
