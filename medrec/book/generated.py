@@ -29,6 +29,10 @@ BLOCK = re.compile(r"^```\{generated\} ([\w-]+)\n```$", re.MULTILINE)
 PARTS = {
     "calculator": "medrec.book.calculator:widget",
     "calculator-edges": "medrec.book.calculator:edges_table",
+    "path-minutes": "medrec.book.teaching:path_minutes",
+    "teaching-chapters": "medrec.book.teaching:chapters_table",
+    "teaching-sections": "medrec.book.teaching:sections_lists",
+    "teaching-exercises": "medrec.book.teaching:exercises_table",
 }
 """Name of a part → the function that writes it, as Markdown."""
 STYLE = "pages.css"
