@@ -29,6 +29,10 @@ BLOCK = re.compile(r"^```\{generated\} ([\w-]+)\n```$", re.MULTILINE)
 PARTS = {
     "calculator": "medrec.book.calculator:widget",
     "calculator-edges": "medrec.book.calculator:edges_table",
+    "decisive-classes": "medrec.book.clinicians:classes_table",
+    "decisive-pairs": "medrec.book.clinicians:pairs_table",
+    "thin-pairs": "medrec.book.clinicians:thin_table",
+    "drug-statements": "medrec.book.statements:listed",
     "path-minutes": "medrec.book.teaching:path_minutes",
     "teaching-chapters": "medrec.book.teaching:chapters_table",
     "teaching-sections": "medrec.book.teaching:sections_lists",
