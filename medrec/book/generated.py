@@ -33,6 +33,8 @@ PARTS = {
     "decisive-pairs": "medrec.book.clinicians:pairs_table",
     "thin-pairs": "medrec.book.clinicians:thin_table",
     "drug-statements": "medrec.book.statements:listed",
+    "ladder": "medrec.book.landing:ladder",
+    "ladder-words": "medrec.book.landing:words",
     "path-minutes": "medrec.book.teaching:path_minutes",
     "teaching-chapters": "medrec.book.teaching:chapters_table",
     "teaching-sections": "medrec.book.teaching:sections_lists",
@@ -132,8 +134,6 @@ def point_buttons_at_sources(
         provider, url = asked()
         suffix = context.get("page_source_suffix", "")
         head, _, _ = url.rpartition(f"{page}{suffix}")
-        folder = context.get("doc_path", "").strip("/")
-        head = head.removesuffix(f"{folder}/") if folder else head
-        return provider, f"{head}{source_file(page, suffix)}"
+        return provider, f"{head.removesuffix('book/')}{source_file(page, suffix)}"
 
     context["get_edit_provider_and_url"] = provider_and_url
