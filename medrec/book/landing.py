@@ -121,7 +121,7 @@ def kept_of_same_records() -> bool:
 def _svg(width: int, *, narrow: bool, name: str) -> str:
     """The picture at one width; words above the bars where it is narrow, beside them where it is wide."""
     bars, dots = rungs(), systems()
-    margin, x0, x1 = 10, (10 if narrow else 320), width - (64 if narrow else 116)
+    margin, x0, x1 = 10, (18 if narrow else 320), width - (64 if narrow else 116)
     row, bar, size = (56, 20, 14) if narrow else (44, 24, 14)
     top = 22
 
@@ -147,7 +147,7 @@ def _svg(width: int, *, narrow: bool, name: str) -> str:
         ]
         if not (narrow or first or beyond):
             parts.append(f'<text x="{x(high) + 6:.1f}" y="{at + bar / 2 + 15:.1f}" font-size="12">{one.choice}</text>')
-        if not beyond and k != len(bars) - 2:  # from the end of a bar to the next
+        if not narrow and not beyond and k != len(bars) - 2:  # from the end of a bar to the next
             parts.append(
                 f'<line x1="{x(one.end):.1f}" x2="{x(one.end):.1f}" y1="{at + bar:.1f}" '
                 f'y2="{at + row:.1f}" stroke="currentColor" stroke-width="1" stroke-dasharray="2 2"/>'
