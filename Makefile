@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: book test slow bench lint clean
+.PHONY: book pdf test slow bench lint clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12.") if sys.version_info < (3, 11) else None'
@@ -28,6 +28,10 @@ $(READY): pyproject.toml constraints.txt
 
 book: $(READY)
 	$(BIN)/jupyter-book build book/ $(BOOK_FLAGS)
+
+# The built book as one file: book/_build/medrec.pdf. Needs Chromium.
+pdf: $(READY)
+	$(BIN)/python -m medrec.book.pdf
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" $(TEST_WORKERS) $(TEST_FLAGS)
