@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from medrec import __version__
 from medrec.arguments import checked_output
 from medrec.book import footprint
 from medrec.book.chapters import (
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
     from medrec.book.papermill_engine import FailedCellError
 
-PACKAGES = ("medrec", "numpy", "torch")
-"""Whose versions an executed chapter tells, beside that of Python."""
+PACKAGES = ("numpy", "torch")
+"""Whose versions an executed chapter tells, beside those of medrec and Python."""
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -139,7 +140,7 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
         "key": key,
         "parameters": dict(parameters),
         "made": datetime.fromtimestamp(start / 1e9, UTC).date().isoformat(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {"medrec": __version__} | {package: version(package) for package in PACKAGES},
         **rests_on,
     }
     return notebook

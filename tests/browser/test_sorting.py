@@ -98,7 +98,7 @@ def test_nothing_of_a_generated_page_is_wider_than_a_phone(browser, site, mode):
             pytest.skip(f"{site} was built before it had the page {name}; run `make book`")
         tab.goto(f"{site.as_uri()}/{name}.html", wait_until="load")
         assert tab.evaluate("() => document.documentElement.scrollWidth") <= 400, name
-        boxes = tab.locator(".medrec-scroll")
+        boxes = tab.locator(".medrec-wide")
         assert boxes.count() > 0
         assert all(box.get_attribute("tabindex") == "0" for box in boxes.all())
     context.close()

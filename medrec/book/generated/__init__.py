@@ -119,5 +119,5 @@ def box(content: str, label: str, *, sortable: bool = False) -> str:
         label: what is in it, read aloud.
         sortable: whether readers can sort its table by a column.
     """
-    kind = f"{SORTABLE} medrec-scroll" if sortable else "medrec-scroll"
+    kind = f"{SORTABLE} medrec-wide" if sortable else "medrec-wide"
     return f'<div class="{kind}" role="region" tabindex="0" aria-label="{label}">\n\n{content}\n\n</div>'
