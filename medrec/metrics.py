@@ -190,7 +190,7 @@ def recall_at_k(
 ) -> FloatArray:
     """Share of the target items among the K items with the highest scores.
 
-    Equal scores are ranked by item id, lowest first.
+    Source: DiffKG on MIMIC, eq. 1; book: :eq:`eq-graph-recall`.  Equal scores are ranked by item id, lowest first.
 
     Args:
         target: ``(U, I)`` bool, held-out items.
@@ -217,6 +217,8 @@ def ndcg_at_k(
     ideal: Literal["targets", "own_hits"] = "targets",
 ) -> FloatArray:
     r"""Discounted gain of the first K ranks, as a share of the best possible list.
+
+    Source: DiffKG on MIMIC, eqs. 2-4, gain, gain of the best list, and their ratio.
 
     .. math:: \frac{\sum_{r=1}^{K} \mathrm{hit}_r / \log_2(r + 1)}{\sum_{r=1}^{\min(K, |Y|)} 1 / \log_2(r + 1)}
 

@@ -6,7 +6,9 @@ Each rule is a function from a chapter to complaints; a complaint names the file
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +35,9 @@ GLUE_ROLE = re.compile(r"\{glue:\w+\}`([\w-]+)")
 HEADING = re.compile(r"^(#{1,6}) (.+)$")
 FENCE = re.compile(r"^\s*(`{3,}|~{3,}|:{3,})")
 BULLET = re.compile(r"^[-*] ")
+# Cells whose code is not on the page.
+LEFT_OUT = {"remove-cell", "remove-input"}
+MAGIC = re.compile(r"^(\s*)[%!].*$")
 # Words that make light of a reader's trouble.
 SLIGHTING = re.compile(r"\b(obviously|simply|trivially|of course|needless to say)\b", re.IGNORECASE)
 
@@ -293,6 +298,46 @@ def rows_are_declared(chapter: Chapter) -> Iterator[Complaint]:
             yield chapter.complaint(None, f"`medrec: rows:` names {name!r}, which is no grid and no study")
         if not any(name in cell.source.lower() for cell in chapter.code):
             yield chapter.complaint(None, f"`medrec: rows:` names {name!r}, which no cell reads")
+
+
+def shown_code_runs(chapter: Chapter) -> Iterator[Complaint]:
+    """Visible and folded code alone, in order, without what pages leave out, uses no name that nothing above defines.
+
+    Names are looked up by ruff, as in every other file; a name is complained of once, where it is used first.
+    """
+    shown = [cell for cell in chapter.code if not LEFT_OUT & set(tags(cell))]
+    lines = [(cell, number, line) for cell in shown for number, line in enumerate(_python(chapter, cell))]
+    known: set[str] = set()
+    for name, row in _undefined("\n".join(line for *_, line in lines)):
+        cell, number, _ = lines[row - 1]
+        if name not in known:
+            known.add(name)
+            yield chapter.complaint(
+                cell, f"{name} is defined in no cell above that readers see, and copied fails", number
+            )
+
+
+def _python(chapter: Chapter, cell: Any) -> list[str]:
+    """Lines of a cell without magics; empty ones where it is no Python even so, which another check will tell."""
+    lines: list[str] = cell.source.split("\n")
+    if chapter.tree(cell):
+        return lines
+    plain = [MAGIC.sub(r"\1pass", line) for line in lines]
+    try:
+        ast.parse("\n".join(plain))
+    except SyntaxError:
+        return [""] * len(lines)
+    return plain
+
+
+def _undefined(text: str) -> list[tuple[str, int]]:
+    """Undefined names in a text of Python, with their lines."""
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "F821", "-"]
+    command += ["--output-format", "json", "--config", 'builtins=["display", "get_ipython"]']
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise MedrecError(f"ruff, which looks for undefined names, failed: {done.stderr.strip()}")
+    return [(found["message"].split("`")[1], found["location"]["row"]) for found in json.loads(done.stdout)]
 
 
 RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (

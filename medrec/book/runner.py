@@ -11,10 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from medrec import __version__
 from medrec.arguments import checked_output
 from medrec.book import footprint
 from medrec.book.chapters import (
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
     from medrec.book.papermill_engine import FailedCellError
 
+PACKAGES = ("numpy", "torch")
+"""Whose versions an executed chapter tells, beside those of medrec and Python."""
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -130,7 +135,14 @@ def execute(source: Path, parameters: Mapping[str, Any], *, progress: bool = Tru
     if notebook.metadata.get("medrec", {}).get("closed"):
         # Names of files could be those of patients: a page of closed records does not say what it rests on.
         key, rests_on = "", {"modules": {}, "files": {}, "databases": None}
-    notebook.metadata["medrec"] = {"source": source.name, "key": key, "parameters": dict(parameters), **rests_on}
+    notebook.metadata["medrec"] = {
+        "source": source.name,
+        "key": key,
+        "parameters": dict(parameters),
+        "made": datetime.fromtimestamp(start / 1e9, UTC).date().isoformat(),
+        "versions": {"medrec": __version__} | {package: version(package) for package in PACKAGES},
+        **rests_on,
+    }
     return notebook
 
 

@@ -25,7 +25,7 @@ from sphinx.util import logging
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from medrec.book import reference
+from medrec.book import generated, reference
 from medrec.book.chapters import find_chapter
 from medrec.book.runner import book_copy, is_stale, profile_parameters, refresh
 from medrec.types import MedrecError
@@ -51,6 +51,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-signature", shorten_array_types)
     app.connect("build-finished", copy_mathjax)
     app.setup_extension("medrec.book.numbers")
+    generated.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

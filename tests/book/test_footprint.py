@@ -6,6 +6,7 @@ asks for the code of LEAP as a look into the run store does, reads another table
 Both use the page helpers and the style of figures, which load no system.
 """
 
+import re
 import shutil
 from contextlib import contextmanager
 
@@ -108,7 +109,10 @@ def test_the_last_cell_is_gone_and_no_folder_of_this_machine_is_told(house):
         executed = nbformat.read(book_copy(source), as_version=4)
         assert "footprint" not in executed.cells[-1].source
         assert str(house) not in str(executed.metadata)
-        assert {"source", "key", "parameters", "modules", "files"} <= set(executed.metadata["medrec"])
+        made = executed.metadata["medrec"]
+        assert {"source", "key", "parameters", "modules", "files"} <= set(made)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", made["made"])
+        assert {"medrec", "numpy", "torch"} == set(made["versions"])
 
 
 BOTH, READS, OTHERS = ["00_reader", "01_other"], ["00_reader"], ["01_other"]

@@ -140,6 +140,44 @@ def test_weights_are_as_many_as_the_equations_have_and_none_is_of_the_number_of_
     assert not [name for name, p in own.items() if cohort.n_medications in p.shape]
 
 
+def test_a_patient_a_medication_and_the_past_by_hand():
+    """Eqs. 4, 8, 9 and 14, in plain matrices, for the second visit of one patient."""
+    cohort = random_cohort(6, seed=3)
+    network, context = built(cohort)
+    network.eval()
+    patient = int(torch.tensor(cohort.visit_offsets).diff().argmax())
+    batch = VisitBatch.build(cohort, torch.tensor([patient]).numpy())
+    text, t = context.text, 1
+
+    def mapped(layer, x):
+        return layer.weight.double() @ x + layer.bias.double()
+
+    def projected(perceptron, x):
+        hidden = mapped(perceptron.first, x)
+        return hidden + mapped(perceptron.second, torch.nn.functional.gelu(hidden))
+
+    with torch.no_grad():
+        patients, weights = network.patients(batch, context)
+        streams = [text.visits(batch, kind)[0, t].double() for kind in network.streams]
+        fused = sum(w * h for w, h in zip(weights[0, t].double(), streams, strict=True))
+        p = mapped(network.patient, torch.cat([fused, text.visits(batch, "joint")[0, t].double()]))
+        close(patients[0, t], p.tolist(), atol=1e-5)
+
+        past, by_visit = network.history(batch, patients, context)
+        read = sum(
+            w * h for w, h in zip(by_visit[0, t].double(), text.visits(batch, "medication")[0].double(), strict=True)
+        )
+        close(past[0, t], mapped(network.past, read).tolist(), atol=1e-5)
+
+        molecules = context.molecules
+        structure = network.free(molecules.average @ network.molecule_encoder(molecules.graphs))
+        medications = network.medications(context)
+        for m in range(cohort.n_medications):
+            E_m = torch.cat([structure[m], text.medications[m]]).double()
+            close(medications[m], projected(network.project_medication, E_m).tolist(), atol=1e-5)
+        close(network.project_patient(patients[0, t]), projected(network.project_patient, p).tolist(), atol=1e-5)
+
+
 def test_a_first_visit_has_the_bias_for_its_past_and_one_past_visit_trains_no_attention():
     cohort = random_cohort(12, seed=1)
     network, context = built(cohort, dropout=0.0)
