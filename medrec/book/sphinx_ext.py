@@ -46,6 +46,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-get-outdated", reference_follows_the_tree)
     app.connect("source-read", list_modules)
     app.connect("html-page-context", say_which_records, priority=400)
+    app.connect("html-page-context", point_buttons_at_sources, priority=400)
     app.connect("html-page-context", load_molecule_viewer, priority=500)
     app.connect("html-page-context", drop_network_scripts, priority=900)
     app.connect("autodoc-process-signature", shorten_array_types)
@@ -157,6 +158,32 @@ def _is_foreign(asset: Any) -> bool:
     filename = str(getattr(asset, "filename", asset) or "")
     body = str(getattr(asset, "attributes", {}).get("body") or "")
     return filename.startswith(("http:", "https:", "//")) or "thebe" in filename or "thebe" in body.lower()
+
+
+def source_file(docname: str, suffix: str) -> str:
+    """File of the checkout that a page was made of: a chapter's is its source, not the executed copy."""
+    room, _, name = docname.partition("/")
+    return f"notebooks/{name}.py" if room == "chapters" else f"book/{docname}{suffix}"
+
+
+def point_buttons_at_sources(
+    app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None
+) -> None:
+    """Where a repository address is configured its buttons lead to files that are there; without one there are none.
+
+    The theme thinks that every page is a file below the book's folder, which executed chapters are not.
+    """
+    asked = context.get("get_edit_provider_and_url")
+    if not app.config["html_theme_options"].get("repository_url") or asked is None:
+        return
+
+    def provider_and_url() -> tuple[str, str]:
+        provider, url = asked()
+        suffix = context.get("page_source_suffix", "")
+        head, _, _ = url.rpartition(f"{page}{suffix}")
+        return provider, f"{head.removesuffix('book/')}{source_file(page, suffix)}"
+
+    context["get_edit_provider_and_url"] = provider_and_url
 
 
 def shorten_array_types(

@@ -10,13 +10,12 @@ from html import unescape
 import numpy as np
 import pytest
 
-from medrec.book import calculator, evidence
-from medrec.book.generated import CALCULATOR_SCRIPT
+from medrec.book.generated import SCRIPTS, calculator, evidence
 from medrec.data import example
 from medrec.knowledge.interactions import class_pairs, ddi_matrix, interactions
 from medrec.paths import PACKAGE
 
-SCRIPT = PACKAGE.parent / "book" / "_vendor" / CALCULATOR_SCRIPT
+SCRIPT = PACKAGE.parent / "book" / "_vendor" / SCRIPTS["medrec-calculator"]
 
 
 def some_lists(n=40, seed=0):

@@ -7,7 +7,7 @@ import yaml
 
 import medrec
 from medrec import paths
-from medrec.book import generated
+from medrec.book import sphinx_ext
 
 BASE = paths.base_dir()
 DOI = re.compile(r"10\.\d{4,5}/\S+")
@@ -57,7 +57,7 @@ def context(page, suffix):
 def buttons(page, suffix, **options):
     given = context(page, suffix)
     app = SimpleNamespace(config={"html_theme_options": options})
-    generated.point_buttons_at_sources(app, page, "", given, None)
+    sphinx_ext.point_buttons_at_sources(app, page, "", given, None)
     return given["get_edit_provider_and_url"]()[1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medrec import metrics, paths
-from medrec.book import clinicians
+from medrec.book.generated import clinicians
 from medrec.data import example, load_cohort
 from medrec.knowledge.interactions import ddi_matrix
 

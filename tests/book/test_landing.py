@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from medrec import paths
-from medrec.book import generated, landing
+from medrec.book.generated import landing
 from medrec.experiments import ladder
 
 
@@ -40,7 +40,7 @@ def test_words_take_the_colour_of_the_page_and_bars_stand_out_on_both():
     text = landing.ladder()
     assert not re.search(r"<text[^>]*fill=", text), "the style sheet gives words the colour of the page"
     assert ".medrec-ladder svg text { fill: currentColor;" in (
-        paths.base_dir() / "book" / "_vendor" / generated.STYLE
+        paths.base_dir() / "book" / "_vendor" / "medrec.css"
     ).read_text(encoding="utf-8")
 
     def luminance(colour):
@@ -89,26 +89,3 @@ def test_systems_stand_in_the_picture_where_their_rows_are_of_the_same_records(m
     assert text.count("<circle") == 2 * len(found)
     assert ("made from earlier records" in text) == (not same)
     assert ("2 systems of the literature" in landing.described()) == same
-
-
-def test_every_part_that_a_page_asks_for_is_there_and_asked_for_once():
-    asked = [
-        name
-        for page in (paths.base_dir() / "book").glob("*.md")
-        for name in generated.BLOCK.findall(page.read_text(encoding="utf-8"))
-    ]
-    assert sorted(asked) == sorted(generated.PARTS)
-
-
-def test_a_part_that_is_not_there_is_an_error_that_names_those_that_are():
-    with pytest.raises(ValueError, match="no generated part 'ladders'; there are calculator"):
-        generated.expand("```{generated} ladders\n```")
-    assert generated.expand("```python\nx\n```") == "```python\nx\n```"
-
-
-def test_every_page_is_in_the_table_of_contents_and_has_one_title():
-    toc = (paths.base_dir() / "_toc.yml").read_text(encoding="utf-8")
-    for page in (paths.base_dir() / "book").glob("*.md"):
-        assert page.stem == "index" or f"file: {page.stem}\n" in toc, page.name
-        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-        assert len(re.findall(r"^# ", text, flags=re.M)) == 1, page.name

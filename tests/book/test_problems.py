@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.special import logit
 
 from medrec import losses, metrics, paths
-from medrec.book.calculator import CLASSES
+from medrec.book.generated.calculator import CLASSES
 from medrec.data import privacy
 from medrec.experiments import ladder
 from medrec.graphs.knowledge import lift

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from medrec import paths
-from medrec.book import statements
 from medrec.book.chapters import all_chapters
+from medrec.book.generated import statements
 from medrec.knowledge.classes import atc3, drug_descriptions
 from medrec.knowledge.drugs import drug_atc, drugs
 from medrec.knowledge.interactions import interactions

@@ -8,7 +8,7 @@ import pytest
 from myst_parser.mdit_to_docutils.base import default_slugify
 
 from medrec import paths
-from medrec.book import teaching
+from medrec.book.generated import teaching
 from tests.book.conftest import write_chapter
 
 PAGE = """

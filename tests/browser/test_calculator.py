@@ -2,8 +2,7 @@
 
 import pytest
 
-from medrec.book import calculator
-from medrec.book.generated import CALCULATOR_SCRIPT, STYLE
+from medrec.book.generated import SCRIPTS, calculator
 from medrec.paths import PACKAGE
 from tests.book.test_calculator import some_lists
 
@@ -16,8 +15,8 @@ VENDORED = PACKAGE.parent / "book" / "_vendor"
 def file(tmp_path_factory):
     """A page with the calculator alone; script and styles as the book serves them."""
     body = calculator.widget().removeprefix("```{raw} html\n").removesuffix("\n```")
-    styles = "".join(f'<link rel="stylesheet" href="{(VENDORED / n).as_uri()}">' for n in ("medrec.css", STYLE))
-    script = f'<script defer src="{(VENDORED / CALCULATOR_SCRIPT).as_uri()}"></script>'
+    styles = f'<link rel="stylesheet" href="{(VENDORED / "medrec.css").as_uri()}">'
+    script = f'<script defer src="{(VENDORED / SCRIPTS["medrec-calculator"]).as_uri()}"></script>'
     path = tmp_path_factory.mktemp("calculator") / "page.html"
     path.write_text(
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>t</title>{styles}{script}</head>"

@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from medrec.book import landing
-from medrec.book.generated import STYLE
+from medrec.book.generated import landing
 from medrec.paths import PACKAGE
 
 pytestmark = pytest.mark.browser
@@ -32,7 +31,7 @@ SPILLED = """
 def file(tmp_path_factory):
     """A page with the picture alone, in the colours that the theme would give."""
     figure = re.search(r"<figure.*?</figure>", landing.ladder(), re.S)[0]
-    style = f'<link rel="stylesheet" href="{(PACKAGE.parent / "book" / "_vendor" / STYLE).as_uri()}">'
+    style = f'<link rel="stylesheet" href="{(PACKAGE.parent / "book" / "_vendor" / "medrec.css").as_uri()}">'
     path = tmp_path_factory.mktemp("landing") / "page.html"
     path.write_text(
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>t</title>{style}"

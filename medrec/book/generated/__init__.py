@@ -1,12 +1,12 @@
-"""Pages that follow from the package, its tests and its results, made when the book is built.
+"""Pages and parts of pages that follow from the package, its tests and its results, made when the book is built.
 
 A page of the book holds a block::
 
     ```{generated} systems
     ```
 
-in whose place stands what :data:`MAKERS` has under this word, as Markdown.  So no number of such a page is typed, and a
-page is made again when anything changes that it is made of.
+in whose place stands what :data:`MAKERS` has under this word, as Markdown.  Pages hold sentences, and what would be out
+of date one day is made here; a page is made again when anything changes that it is made of.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sphinx.errors import ExtensionError
 
 from medrec import keys, paths
 from medrec.book.chapters import executed_dir, notebooks_dir
+from medrec.types import MedrecError
 
 BLOCK = re.compile(r"^```\{generated\} ([\w-]*)\n```$", re.MULTILINE)
 MAKERS = {
@@ -30,25 +31,38 @@ MAKERS = {
     "equations": "equations.tables",
     "chapters": "status.chapters",
     "kept-rows": "status.kept_rows",
+    "calculator": "calculator.widget",
+    "calculator-edges": "calculator.edges_table",
+    "decisive-classes": "clinicians.classes_table",
+    "decisive-pairs": "clinicians.pairs_table",
+    "thin-pairs": "clinicians.thin_table",
+    "drug-statements": "statements.listed",
+    "ladder": "landing.ladder",
+    "ladder-words": "landing.words",
+    "path-minutes": "teaching.path_minutes",
+    "teaching-chapters": "teaching.chapters_table",
+    "teaching-sections": "teaching.sections_lists",
+    "teaching-exercises": "teaching.exercises_table",
 }
 """What stands in the place of a block, by its word: a function of a module of this package."""
 SORTABLE = "medrec-sortable"
 """Class of the boxes whose tables readers can sort."""
-SCRIPT = "sortable.js"
+SCRIPTS = {SORTABLE: "sortable.js", "medrec-calculator": "calculator.js"}
+"""What a page loads that has an element of such a class."""
 
 
 def setup(app: Sphinx) -> None:
     """Let Sphinx read generated pages."""
     app.connect("env-get-outdated", outdated)
     app.connect("source-read", replace_blocks)
-    app.connect("html-page-context", load_sorting)
+    app.connect("html-page-context", load_scripts)
 
 
 def replace_blocks(_app: Sphinx, docname: str, source: list[str]) -> None:
     """Put what a page asks for in the place of its blocks."""
     try:
         source[0] = expand(source[0])
-    except ValueError as error:
+    except (ValueError, MedrecError) as error:
         raise ExtensionError(f"{docname}: {error}") from None
 
 
@@ -83,6 +97,7 @@ def made_of() -> str:
     base = paths.base_dir()
     files = [base / "book" / "references.bib"]
     for root, pattern in (
+        (base / "book", "*.csv"),
         (paths.PACKAGE, "*.py"),
         (paths.PACKAGE, "*.csv"),
         (paths.results_dir(), "*"),
@@ -93,10 +108,11 @@ def made_of() -> str:
     return keys.digest({str(file): keys.file_digest(file) for file in files if file.is_file()})
 
 
-def load_sorting(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
-    """Load the script that sorts tables on pages that have such a table."""
-    if f'class="{SORTABLE}' in context.get("body", ""):
-        app.add_js_file(SCRIPT, loading_method="defer")  # for this page alone, as the page is being written
+def load_scripts(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
+    """Load the scripts of what a page holds, on this page and on no other."""
+    for kind, script in SCRIPTS.items():
+        if f'class="{kind}' in context.get("body", ""):
+            app.add_js_file(script, loading_method="defer")
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
@@ -121,3 +137,9 @@ def box(content: str, label: str, *, sortable: bool = False) -> str:
     """
     kind = f"{SORTABLE} medrec-wide" if sortable else "medrec-wide"
     return f'<div class="{kind}" role="region" tabindex="0" aria-label="{label}">\n\n{content}\n\n</div>'
+
+
+def html(shown: Any) -> str:
+    """HTML as a block of a Markdown page: a text, or a table of :func:`medrec.book.page.table`."""
+    text = shown if isinstance(shown, str) else shown._repr_html_()
+    return f"```{{raw}} html\n{text.strip()}\n```"

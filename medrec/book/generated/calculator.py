@@ -16,8 +16,8 @@ import polars as pl
 
 from medrec import metrics
 from medrec.book import page
-from medrec.book.evidence import behind
-from medrec.book.generated import boxed, html
+from medrec.book.generated import html
+from medrec.book.generated.evidence import behind
 from medrec.knowledge.classes import atc3
 from medrec.knowledge.interactions import ddi_matrix
 
@@ -97,7 +97,7 @@ def edges() -> pl.DataFrame:
 
 def edges_table() -> str:
     """:func:`edges`, for the page."""
-    return boxed(
+    return html(
         page.table(
             edges(),
             caption=f"The {len(pairs())} interacting pairs among the twelve classes: how many pairs of drugs of the "

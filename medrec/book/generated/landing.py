@@ -15,7 +15,7 @@ import polars as pl
 
 from medrec import plotting
 from medrec.book import page
-from medrec.book.generated import boxed, html
+from medrec.book.generated import html
 from medrec.experiments import ladder as learnable
 from medrec.lab import kept
 
@@ -237,7 +237,7 @@ def ladder() -> str:
         f'<figure class="medrec-ladder">{_svg(760, narrow=False, name="wide")}{_svg(380, narrow=True, name="narrow")}'
         f"<figcaption>{caption.strip()}</figcaption></figure>"
     )
-    return f"{picture}\n\n````{{dropdown}} The same in numbers\n{boxed(table)}\n````"
+    return f"{picture}\n\n````{{dropdown}} The same in numbers\n{html(table)}\n````"
 
 
 def words() -> str:

@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medrec.book import page
-from medrec.book.evidence import behind
-from medrec.book.generated import boxed
+from medrec.book.generated import html
+from medrec.book.generated.evidence import behind
 from medrec.data import load_cohort
 from medrec.data.cohort import Cohort
 from medrec.knowledge.classes import atc3
@@ -128,7 +128,7 @@ def pairs_table() -> str:
         },
     )
     caption = f"The {SHOWN} pairs of classes that make {top['share'].sum():.0%} of all interacting pairs; {_about()}."
-    return boxed(page.table(frame, caption=caption))
+    return html(page.table(frame, caption=caption))
 
 
 def thin_table() -> str:
@@ -148,7 +148,7 @@ def thin_table() -> str:
         f"Rows on which a pair of classes hangs alone or nearly so ({THIN} rows at most): the {len(top)} largest of "
         f"{len(thin)}, which together make {thin['share'].sum():.0%} of all interacting pairs; {_about()}."
     )
-    return boxed(page.table(frame, caption=caption))
+    return html(page.table(frame, caption=caption))
 
 
 def classes_table() -> str:
@@ -167,4 +167,4 @@ def classes_table() -> str:
         }
     )
     caption = f"The {SHOWN} classes that take part in most interacting pairs; {_about()}. A pair has two classes."
-    return boxed(page.table(frame, caption=caption))
+    return html(page.table(frame, caption=caption))

@@ -17,7 +17,7 @@ import polars as pl
 from medrec import paths
 from medrec.book import page
 from medrec.book.chapters import find_chapter, read_chapter
-from medrec.book.generated import boxed
+from medrec.book.generated import html
 from medrec.knowledge.classes import atc3, cut, drug_descriptions, level
 from medrec.knowledge.conditions import conditions
 from medrec.knowledge.drugs import carriers, combinations, drug_atc, drugs
@@ -260,7 +260,7 @@ def listed() -> str:
             }
         )
         words = f"Chapter {name[:2]}" if name[:2].isdigit() else f"Page {name}"
-        table = boxed(page.table(frame, caption=f"{words}: {len(rows)} statement{'s' * (len(rows) > 1)} about drugs."))
+        table = html(page.table(frame, caption=f"{words}: {len(rows)} statement{'s' * (len(rows) > 1)} about drugs."))
         return f"````{{dropdown}} {words}: {len(rows)}\n{table}\n````"
 
     return "\n\n".join(box(name, rows) for name, rows in _by_page())
