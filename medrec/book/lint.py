@@ -335,7 +335,7 @@ def _undefined(text: str) -> list[tuple[str, int]]:
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "F821", "-"]
     command += ["--output-format", "json", "--config", 'builtins=["display", "get_ipython"]']
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
+    if not done.stdout:
         raise MedrecError(f"ruff, which looks for undefined names, failed: {done.stderr.strip()}")
     return [(found["message"].split("`")[1], found["location"]["row"]) for found in json.loads(done.stdout)]
 

@@ -145,7 +145,7 @@ def test_what_is_missing_is_listed(monkeypatch):
     text = equations.tables()
     assert text.endswith("- BiMoRec (2), two: no code, no test, no chapter: nobody wrote it.")
     assert "| (2) | two | missing | missing | missing | missing |" in text
-    assert "{py:func}`ddi_loss <medrec.losses.ddi_loss>` | `test_losses.py::t` |" in text
+    assert "{py:func}`ddi_loss <medrec.losses.ddi_loss>` | {doc}`5 <chapters/05_molecules_3d>` | {eq}`eq-gvp` |" in text
 
 
 def test_an_object_that_is_gone_is_an_error():

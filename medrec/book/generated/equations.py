@@ -86,7 +86,7 @@ def tables() -> str:
     equations = index()
     for paper, (citation, numbers) in PAPERS.items():
         own = [equation for equation in equations if equation.paper == paper]
-        head = ("Number", "What it says", "Code", "Test", "Chapter", "There")
+        head = ("Number", "What it says", "Code", "Chapter", "Equation", "Test")
         body = table(head, [_row(equation) for equation in own])
         box_ = box(body, f"Equations of {paper}")
         parts.append(f"## {paper}\n\n{{cite:t}}`{citation}`: {numbers}.\n\n{box_}")
@@ -100,9 +100,9 @@ def _row(equation: Equation) -> tuple[str, ...]:
         f"({equation.number})",
         equation.what,
         f"{{py:{_role(equation.where)}}}`{_short(equation.where)} <{equation.where}>`" if equation.where else "missing",
-        f"`{equation.test.replace('tests/', '', 1)}`" if equation.test else "missing",
         f"{{doc}}`{int(chapter[:2])} <chapters/{chapter}>`" if chapter else "missing",
         f"{{eq}}`{equation.label}`" if chapter else "missing",
+        f"`{equation.test.replace('tests/', '', 1)}`" if equation.test else "missing",
     )
 
 
