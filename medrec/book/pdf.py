@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -122,10 +123,8 @@ def printed(
             "names. Build the book first: `make book`."
         )
     program = browser_program()
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
-        raise MedrecError("Printing needs the package playwright: run `pip install playwright`.") from None
+    from playwright.sync_api import Error, sync_playwright
+
     leaves = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
@@ -166,10 +165,8 @@ def bound(leaves: Sequence[Leaf], site: Path) -> bytes:
         leaves: in their order.
         site: folder that they were printed from; links to files below it are links of the book.
     """
-    try:
-        from pypdf import PdfReader, PdfWriter
-    except ImportError:
-        raise MedrecError("Binding needs the package pypdf: run `pip install pypdf`.") from None
+    from pypdf import PdfReader, PdfWriter
+
     readers = [PdfReader(io.BytesIO(leaf.pdf)) for leaf in leaves]
     starts, total = {}, 0
     for leaf, reader in zip(leaves, readers, strict=True):
@@ -292,10 +289,13 @@ def make(site: Path, out: Path, *, toc: Path | None = None, progress: Callable[[
         progress: is told the name of each page.
 
     Raises:
-        MedrecError: the book is not built, or something that printing needs is missing.
+        MedrecError: the book is not built, or something that printing needs is missing, which is said at once.
     """
     if not (site / "index.html").is_file():
         raise MedrecError(f"There is no built book in {site}. Build it first: `make book`.")
+    for package in ("playwright", "pypdf"):  # before minutes of printing
+        if find_spec(package) is None:
+            raise MedrecError(f"Printing needs the package {package}: run `pip install {package}`.")
     pages = ordered(yaml.safe_load((toc or paths.base_dir() / "_toc.yml").read_text(encoding="utf-8")))
     data = bound(printed(site, pages, progress), site)
     out.parent.mkdir(parents=True, exist_ok=True)

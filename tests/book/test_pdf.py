@@ -129,6 +129,14 @@ def test_without_chromium_the_command_says_what_to_install(tmp_path, monkeypatch
         pdf.printed(tmp_path, [("index", "")])
 
 
+def test_a_missing_package_is_told_before_anything_is_printed(tmp_path, monkeypatch):
+    (tmp_path / "index.html").write_text("<h1>x</h1>")
+    monkeypatch.setattr(pdf, "printed", lambda *_: pytest.fail("printed"))
+    monkeypatch.setattr(pdf, "find_spec", lambda name: None if name == "pypdf" else object())
+    with pytest.raises(MedrecError, match="run `pip install pypdf`"):
+        pdf.make(tmp_path, tmp_path / "out.pdf")
+
+
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>{0}</title></head><body><article>
 <h1>{0}<a class="headerlink" href="#top">#</a></h1><p><a href="{1}.html">to {1}</a> <a href="#low">down</a></p>
 <details><summary>folded</summary><p>What was folded.</p></details>

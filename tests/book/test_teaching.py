@@ -112,6 +112,10 @@ def test_no_exercise_is_overlooked():
         assert found == list(teaching.outline(source).exercises), source.name
 
 
+def test_every_chapter_has_a_quiz_as_the_page_says():
+    assert [one.name for one in teaching.outlines() if not one.quiz] == []
+
+
 def test_marks_are_one_to_three_and_all_are_used():
     assert set(table()["marks"]) == {1, 2, 3} == set(teaching.MARKS) == set(teaching.MARK_MINUTES)
 

@@ -189,15 +189,14 @@ def exercise_minutes(labels: Iterable[str]) -> int:
 
 
 def chapters_table() -> str:
-    """One row a chapter: minutes, exercises, quiz."""
-    lines = ["| chapter | reading, min | exercises | exercises, min | quiz |", "|:--|--:|--:|--:|:--|"]
+    """One row a chapter: minutes to read it, its exercises, minutes for these."""
+    lines = ["| chapter | to read | exercises | to solve |", "|:--|--:|--:|--:|"]
     total = [0, 0, 0]
     for one in outlines():
         row = (round(one.minutes), len(one.exercises), exercise_minutes(one.exercises))
         total = [a + b for a, b in zip(total, row, strict=True)]
-        quiz = "yes" if one.quiz else "no"
-        lines.append(f"| {one.name[:2]} {{doc}}`chapters/{one.name}` | {row[0]} | {row[1]} | {row[2]} | {quiz} |")
-    lines.append(f"| all {len(outlines())} chapters | {total[0]} | {total[1]} | {total[2]} | |")
+        lines.append(f"| {one.name[:2]} {{doc}}`chapters/{one.name}` | {row[0]} | {row[1]} | {row[2]} |")
+    lines.append(f"| all {len(outlines())} chapters | {total[0]} | {total[1]} | {total[2]} |")
     return "\n".join(lines)
 
 
