@@ -32,7 +32,7 @@ COLORS = {
     BY_TABLE: plotting.VERMILION,
     BY_INPUT: plotting.BLUE,
     BY_FORM: plotting.PURPLE,
-    BY_NOBODY: plotting.INK,
+    BY_NOBODY: "#7a8291",  # a grey that stands out on both pages
 }
 LEFT, RIGHT = 0.40, 0.70
 """Ends of the axis, Jaccard."""

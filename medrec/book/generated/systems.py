@@ -176,8 +176,8 @@ def _kept_row(grid: grids.Grid, key: str) -> KeptRow | None:
     if cost.is_empty():
         return None
     recorded = "converged" in cost.columns and cost["converged"][0] is not None
-    reason = grid.not_learnt(key).removeprefix(f"{cost['label'][0]} ")
-    trained = ("no: " + reason.replace(f"the training of {cost['label'][0]}", "training")) if reason else "yes"
+    reason = grid.not_learnt(key)
+    trained = f"no: {reason}" if reason else "yes"
     return KeptRow(
         grid.cohort,
         grid.n_patients,
