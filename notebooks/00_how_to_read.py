@@ -67,7 +67,7 @@ page.at_a_glance(
 )
 
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 def by_database(table, column):
     """Printed values of a table 2, by database and system."""
     return {

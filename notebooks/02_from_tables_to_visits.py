@@ -68,7 +68,7 @@ page.at_a_glance(
     full_run="the same as here",
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 NAMES = {
     "mimic3-demo": "MIMIC-III demo",
     "mimic4-demo": "MIMIC-IV demo",
@@ -1114,7 +1114,7 @@ print("four keys, but three texts")
 # How much of a patient's past survives the change of version?
 # The figure compares consecutive visits three ways: by text, by key, and by groups that both versions share ({term}`CCS` where its tables are at hand, otherwise the conditions of {py:mod}`medrec.knowledge.conditions`).
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 in_versions = raw.layout == "mimic4"
 overlap = (
     table_traps.version_overlap(raw)

@@ -696,7 +696,7 @@ assert (0, 3) not in edges(butanes[180], 3.5)
 assert len({frozenset(edges(shape)) for shape in butanes.values()}) == 1
 show(phi[3:8].round(3).tolist())
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 sets = [edges(x) for x in places]
 overlap = [len(a & b) / len(a | b) for i, a in enumerate(sets) for b in sets[:i]]
 cutoffs = np.linspace(1, 8, 36)
@@ -984,7 +984,7 @@ show(
     }
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 others = {
     "other conformers": [replace(one, coordinates=x[None]) for x in places[1:]],
     "ipratropium": [

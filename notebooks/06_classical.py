@@ -92,7 +92,7 @@ page.at_a_glance(
     full_run="LR: seconds; ECC: minutes on two cores at 6 350 patients",
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 table2 = published.table("bimorec", 2).filter(pl.col("database") == "MIMIC-III")
 printed = {row["system"]: row for row in table2.iter_rows(named=True)}
 page.glue(
@@ -791,7 +791,7 @@ show(
     nested=("visits",),
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 gain = paired_difference(results["LR at .5"], results["LR, tuned"], seed=seed)[
     "jaccard"
 ]
@@ -1428,7 +1428,7 @@ ax.set(xlabel="Jaccard ↑", yticks=range(len(steps)), yticklabels=steps)
 ax.legend(loc="lower right")
 show(fig)
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 rung_of = {(row["step"], row["scored"]): row for row in rungs.iter_rows(named=True)}
 
 

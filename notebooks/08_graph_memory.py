@@ -1576,7 +1576,7 @@ for system, grid in kept_rows.items():
         patients=int(grid.scores["patients"].max()),
     )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 n_kept = int(min(grid.scores["patients"].max() for grid in kept_rows.values()))
 common = references["popularity"].metrics["own"]["jaccard"]
 

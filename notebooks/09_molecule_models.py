@@ -89,7 +89,7 @@ page.at_a_glance(
     full_run="on two cores at 6 350 patients: minutes for a SafeDrug, up to an hour for a MoleRec",
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 molecules = knowledge.molecules
 mask = molecules.fragment_mask
 M = records.n_medications
@@ -421,7 +421,7 @@ show(
     )
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 prescribed = losses.visit_ddi_rate(torch.from_numpy(given), knowledge.ddi)
 quarters = torch.quantile(prescribed, torch.tensor([0.25, 0.75])).tolist()
 page.glue(
@@ -1143,7 +1143,7 @@ page.glue(follows_random=follows["random"], follows_trained=follows["trained"])
 # The first row of a grid is the variant `paper`; each other row turns one switch.
 # Differences are paired by patient; an experiment's prediction stands before its number.
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 kept = {name: grids.read(name, records, default="synthetic") for name in entry}
 n_tested = min(int(grid.scores["patients"].max()) for grid in kept.values())
 about = partial(page.about, records, patients=n_tested)

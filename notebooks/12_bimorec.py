@@ -1061,7 +1061,7 @@ page.glue(
 # :class: dropdown
 # ```
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 test_patients = np.asarray(
     run.evaluation("own").per_patient["patient"].unique().to_list()
 )

@@ -91,7 +91,7 @@ page.at_a_glance(
     ),
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 database = "MIMIC-IV" if "4" in records.name else "MIMIC-III"
 printed = published.table("bimorec", 2).filter(database=database)
 iii = published.table("bimorec", 2).filter(database="MIMIC-III")
@@ -971,7 +971,7 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 against_lr = [
     lead("LR", visits="first visits"),
     lead("LR", visits="later visits"),
@@ -1272,7 +1272,7 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 own = mine["BiMoRec"]
 alone = timing.alone("BiMoRec")
 in_budget = (

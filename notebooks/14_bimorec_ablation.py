@@ -92,7 +92,7 @@ page.at_a_glance(
     ),
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 printed = published.table("bimorec", 4)
 iii = {row["system"]: row for row in printed.filter(database="MIMIC-III").to_dicts()}
 iv = {row["system"]: row for row in printed.filter(database="MIMIC-IV").to_dicts()}
@@ -805,7 +805,7 @@ for ax, name in zip(axes, means, strict=True):
 fig.supxlabel("lead in Jaccard →", size="medium")
 show(fig)
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 there = {question: lead["synthetic+structure"] for question, lead in leads.items()}
 
 

@@ -88,7 +88,7 @@ page.at_a_glance(
     ),
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 printed = published.table("bimorec", 2).filter(database="MIMIC-III")
 jaccard = dict(printed.select("system", "Jaccard").iter_rows())
 margin = jaccard["BiMoRec"] - jaccard["CausalMed"]

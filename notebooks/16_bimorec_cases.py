@@ -83,7 +83,7 @@ page.at_a_glance(
     full_run="ten minutes on two cores once the runs of chapters 14 and 15 are there: python -m medrec.experiments.bimorec_cases",
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 whose = kept.provenance["cohort"]["name"]
 elsewhere = page.elsewhere(16, records.name, [whose])
 page.glue(
@@ -832,7 +832,7 @@ show(
     patients=n_tested,
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 flat = "flat drawings"
 twin_test = None
 if {REFERENCE, flat} <= set(twin_labels) and twin(flat)["delta"] is not None:

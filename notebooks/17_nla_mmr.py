@@ -94,7 +94,7 @@ page.at_a_glance(
     full_run="texts once, minutes on two cores with the small encoder; then seconds an epoch at 6 350 patients",
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 knowledge = context_for(entry, entry.configure(), records)
 text = text_of(knowledge)
 text.read(records)
@@ -664,7 +664,7 @@ np.testing.assert_allclose(
     atol=5e-4,
 )
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 here = np.minimum(records.visit_number, 2)
 own = [privacy.share(records, here == k) for k in range(3)]
 page.glue(

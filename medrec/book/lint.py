@@ -353,6 +353,7 @@ RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (
     warnings_are_few,
     places_are_asked,
     rows_are_declared,
+    shown_code_runs,
 )
 
 
