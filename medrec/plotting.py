@@ -41,7 +41,19 @@ class Look:
     linestyle: str | tuple
 
 
-_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)))
+_DASHES = (
+    "-",
+    "--",
+    ":",
+    "-.",
+    (0, (5, 1)),
+    (0, (3, 1, 1, 1)),
+    (0, (1, 3)),
+    (0, (8, 2)),
+    (0, (2, 2)),
+    (0, (6, 1, 2, 1)),
+    (0, (4, 4)),
+)
 _FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (BLUE, (("LR", "o"), ("ECC", "s"))),
     (GREEN, (("RETAIN", "o"), ("LEAP", "s"), ("MICRON", "^"))),
@@ -60,6 +72,9 @@ _FAMILIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("repeat", "v"),
             ("EASE", "o"),
             ("past LR", "P"),
+            ("item cosine", "<"),
+            ("LightGCN", "X"),
+            ("BPR-MF", ">"),
         ),
     ),
 )
