@@ -42,7 +42,19 @@ class Look:
     linestyle: str | tuple
 
 
-_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)))
+_DASHES = (
+    "-",
+    "--",
+    ":",
+    "-.",
+    (0, (5, 1)),
+    (0, (3, 1, 1, 1)),
+    (0, (1, 3)),
+    (0, (8, 2)),
+    (0, (2, 2)),
+    (0, (6, 1, 2, 1)),
+    (0, (4, 4)),
+)
 _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
     (("LR", "o", BLUE), ("ECC", "s", "#00497a")),
     (("RETAIN", "o", GREEN), ("LEAP", "s", "#00614a"), ("MICRON", "^", "#5f9231")),
@@ -71,6 +83,9 @@ _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
         ("repeat", "v", INK),
         ("EASE", "o", INK),
         ("past LR", "P", INK),
+        ("item cosine", "<", INK),
+        ("LightGCN", "X", INK),
+        ("BPR-MF", ">", INK),
     ),
 )
 _COLOR_OF_FAMILY = {

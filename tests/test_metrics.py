@@ -143,6 +143,40 @@ def test_ndcg_at_k_by_hand():
     assert metrics.ndcg_at_k(*one_of_three, 3)[0] < 1
 
 
+@pytest.mark.parametrize(
+    ("ranks", "n", "k", "own", "house"),
+    [
+        ({1}, 5, 20, 1.0, 0.3392),
+        ({1}, 20, 10, 1.0, 0.2201),
+        ({1}, 20, 20, 1.0, 0.1420),
+        ({3}, 5, 20, 0.5, 0.1696),
+        ({1, 3, 5}, 5, 20, 0.8855, 0.6399),
+        ({2}, 1, 20, 0.6309, 0.6309),
+        ({1, 2, 3}, 5, 20, 1.0, 0.7227),
+        (set(), 5, 20, 0.0, 0.0),  # nothing found is 0 by both
+    ],
+)
+def test_two_ideals_of_ndcg_by_hand(ranks, n, k, own, house):
+    target = np.zeros((1, 60), dtype=bool)
+    target[0, [rank - 1 for rank in ranks]] = True
+    target[0, 60 - (n - len(ranks)) :] = True  # the other targets stand far below
+    scores = np.arange(60, 0, -1)[None]
+    assert target.sum() == n
+    assert metrics.ndcg_at_k(target, scores, k, ideal="own_hits")[0] == pytest.approx(own, abs=5e-5)
+    assert metrics.ndcg_at_k(target, scores, k)[0] == pytest.approx(house, abs=5e-5)
+
+
+def test_the_ideal_of_own_hits_never_says_less_and_the_same_where_all_is_found():
+    rng = np.random.default_rng(7)
+    target, scores = rng.random((200, 40)) < 0.1, rng.random((200, 40))
+    target[:, 0] = True
+    own, house = (metrics.ndcg_at_k(target, scores, 10, ideal=ideal) for ideal in ("own_hits", "targets"))
+    found_all = metrics.recall_at_k(target, scores, 10, denominator="reachable") == 1
+    assert (own >= house - 1e-12).all()
+    assert found_all.any()
+    np.testing.assert_allclose(own[found_all], house[found_all])
+
+
 def test_rankings_keep_their_laws():
     rng = np.random.default_rng(5)
     target, scores = rng.random((50, 40)) < 0.2, rng.random((50, 40))

@@ -27,6 +27,8 @@ NAMES = (
     "most-popular",
     "repeat",
     "ease",
+    "item-cosine",
+    "lightgcn",
     "past-lr",
     "kgcn",
     "kgat",
