@@ -27,7 +27,7 @@
 #
 # **Prerequisites.** Mean, standard deviation, reading a Python cell. No medicine, no deep learning.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 
 import numpy as np

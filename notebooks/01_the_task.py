@@ -27,7 +27,7 @@
 #
 # **Prerequisites.** {doc}`00_how_to_read`; sets, and vectors of zeros and ones.
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import replace
 from functools import partial
 

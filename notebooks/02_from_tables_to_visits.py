@@ -29,7 +29,7 @@
 #
 # **Prerequisites.** {doc}`01_the_task`; joins and group-by on tables.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 from itertools import pairwise
 

@@ -28,7 +28,7 @@
 #
 # **Prerequisites.** {doc}`01_the_task`; {term}`visit`, {term}`carrier`, {term}`drug-drug interaction`.
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 import textwrap
 from functools import partial

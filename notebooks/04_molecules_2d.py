@@ -29,7 +29,7 @@
 #
 # **Prerequisites.** The classes and drugs of {doc}`03_drug_knowledge`; {term}`SMILES`, {term}`BRICS`; graphs and matrices.
 
-# %%
+# %% tags=["hide-input"]
 import itertools
 import os
 import subprocess

@@ -28,7 +28,7 @@
 #
 # **Prerequisites.** Molecules as graphs and the pair of drugs in {doc}`04_molecules_2d`; vectors and rotation matrices.
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import replace
 from functools import partial
 

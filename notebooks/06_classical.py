@@ -34,7 +34,7 @@
 #
 # **Prerequisites.** The metrics and reference points of {doc}`01_the_task`, the multi-hot visits of {doc}`02_from_tables_to_visits`, the {term}`ATC` level-3 classes of {doc}`03_drug_knowledge`.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 from itertools import permutations, product
 

@@ -31,7 +31,7 @@
 #
 # **Prerequisites.** The metrics of {doc}`01_the_task`, the order of visits in {doc}`02_from_tables_to_visits`, the threshold rule of {doc}`06_classical`.
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import replace
 from functools import partial
 

@@ -31,7 +31,7 @@
 #
 # **Prerequisites.** The {term}`DDI graph` of {doc}`03_drug_knowledge`, thresholds in {doc}`06_classical`, lists and attention in {doc}`07_sequence_models`.
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import replace
 from functools import partial
 

@@ -33,7 +33,7 @@
 #
 # **Prerequisites.** Interactions and their loss in {doc}`03_drug_knowledge`; molecules, {term}`BRICS` fragments and the mask $H$ in {doc}`04_molecules_2d`; the threshold rule of {doc}`06_classical`.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 
 import matplotlib.pyplot as plt

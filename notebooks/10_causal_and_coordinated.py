@@ -30,7 +30,7 @@
 #
 # **Prerequisites.** Logistic regression in {doc}`06_classical`, the graph of {term}`drug-drug interactions <drug-drug interaction>` in {doc}`03_drug_knowledge`, attention over visits in {doc}`07_sequence_models`.
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import replace
 from functools import partial
 

@@ -28,7 +28,7 @@
 #
 # **Prerequisites.** The graph network and fragments of {doc}`04_molecules_2d`; conformers, the radius graph and the vector perceptron of {doc}`05_molecules_3d`.
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import replace
 from functools import partial
 

@@ -28,7 +28,7 @@
 #
 # **Prerequisites.** The threshold rule of {doc}`06_classical`, recurrent networks as in {doc}`07_sequence_models`, the interaction loss of {doc}`03_drug_knowledge`.
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import replace
 from functools import partial
 

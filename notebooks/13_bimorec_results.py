@@ -30,7 +30,7 @@
 #
 # **Prerequisites.** The paired interval {eq}`eq-paired-se` of {doc}`00_how_to_read`, the five metrics of {doc}`01_the_task`, tuned thresholds as in {doc}`06_classical`, the model of {doc}`12_bimorec`.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 from itertools import combinations, permutations, product
 

@@ -31,7 +31,7 @@
 #
 # **Prerequisites.** The model of {doc}`12_bimorec`, intervals and verdicts as in {doc}`13_bimorec_results`.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 
 import matplotlib.pyplot as plt

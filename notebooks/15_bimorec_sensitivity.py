@@ -30,7 +30,7 @@
 #
 # **Prerequisites.** The paired interval {eq}`eq-paired-se` of {doc}`00_how_to_read`, the model of {doc}`12_bimorec`, verdicts as in {doc}`13_bimorec_results`.
 
-# %%
+# %% tags=["hide-input"]
 import time
 from functools import partial
 from itertools import permutations

@@ -33,7 +33,7 @@
 # **Prerequisites.** The task in {doc}`01_the_task`, visits in {doc}`02_from_tables_to_visits`, ATC classes and interacting pairs in {doc}`03_drug_knowledge`; {term}`Recall@K`, {term}`NDCG@K`.
 # Ranking papers say *user* and *item*; here a user is a patient and an item is a medication.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 
 import matplotlib.pyplot as plt

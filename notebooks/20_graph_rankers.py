@@ -42,6 +42,7 @@ import torch
 
 from medrec import plotting
 from medrec.book import page
+from medrec.book.pictures import plot_system
 from medrec.data import load_cohort, privacy
 from medrec.experiments import graph_switches
 from medrec.graphs.sampling import bpr_loss, negatives
@@ -162,7 +163,47 @@ show(fig)
 # When the list holds all targets, or $K$ hits: then its own hits are the ideal's.
 # A list without hits is 0 under both, by convention.
 # ````
+
+# %% [markdown]
+# ## The systems in one picture each
 #
+# Inputs are round and have the colour of what they are; what comes out is filled.
+# Thick green arrows come from earlier visits.
+
+# %% tags=["hide-input"]
+#| name: fig-flow-kgcn
+#| alt: Past medications (a vector) into weights of relations and product; weights of relations and graph (some
+#|   neighbours) into sum of neighbours; sum of neighbours into medication; medication into product; product into
+#|   order of medications. Trained by cross-entropy against drawn medications and squared weights.
+#| caption: KGCN: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a patient decides which neighbours of a
+#|   medication are heard.
+plot_system("kgcn")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-kgat
+#| alt: Past medications and graph into joint graph; joint graph into attention over neighbours; attention over
+#|   neighbours into three layers; three layers into product; product into order of medications. Trained by BPR and
+#|   TransR.
+#| caption: KGAT: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that patients are nodes of the graph like all
+#|   others.
+plot_system("kgat")
+plt.show()
+
+# %% tags=["hide-input"]
+#| name: fig-flow-kgin
+#| alt: Graph into relations times tails and intents as mixtures of relations; relations times tails into medication
+#|   and patient; medication and patient into product; intents as mixtures of relations and past medications into
+#|   patient; product into order of medications. Trained by BPR and independence of intents.
+#| caption: KGIN: what goes in where, what comes out, and what it is trained by. Drawn by
+#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that relations enter twice, as what medications
+#|   are made of and as reasons.
+plot_system("kgin")
+plt.show()
+
+# %% [markdown]
 # ## KGCN: neighbours weighted by what a patient cares about
 #
 # KGCN {cite:p}`wang2019kgcn` draws $K$ neighbours of each medication once.

@@ -32,7 +32,7 @@
 #
 # **Prerequisites.** Binary cross-entropy and the task in {doc}`01_the_task`; logistic regression as a row to beat in {doc}`06_classical`.
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 
 import matplotlib.pyplot as plt

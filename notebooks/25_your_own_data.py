@@ -27,7 +27,7 @@
 #
 # **Prerequisites.** {doc}`01_the_task`, {doc}`02_from_tables_to_visits`, and one chapter on a system; {doc}`06_classical` is enough.
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 import time
 from dataclasses import replace
