@@ -39,7 +39,7 @@ from medrec.models import registry
 from medrec.models.base import Row, System
 from medrec.types import MedrecError
 
-PAPERS = ("medrec.experiments.bimorec_grids",)
+PAPERS = ("medrec.experiments.bimorec_grids", "medrec.experiments.nla_mmr_grids")
 """Modules of papers' grids, imported when asked for; each has ``GRIDS``, rows by name, and by grid ``CONTRASTS``
 and ``FORMER``, the labels of before."""
 FILE_KEYS = ("cohort", "rows")
