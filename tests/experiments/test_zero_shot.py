@@ -136,11 +136,12 @@ def test_rows_of_all_folds(monkeypatch, tmp_path):
     monkeypatch.setattr(zero_shot, "fold", lambda n, number: np.arange(number, n, 2))
     cohort, seen = real_classes(60, seed=4), []
 
-    def briefly(system, cohort, *, seed, device):
+    def watched(system, cohort, **more):
         seen.append(cohort.vocab["medication"].codes)
-        return train(system, cohort, settings=TOY_NLAMMR, seed=seed, device=device)
+        return train(system, cohort, **more)
 
-    monkeypatch.setattr(zero_shot, "train", briefly)
+    monkeypatch.setattr(zero_shot, "train", watched)
+    monkeypatch.setattr(zero_shot, "SETTINGS", TOY_NLAMMR)
     monkeypatch.setattr(zero_shot, "load_cohort", lambda name: cohort)
     zero_shot.main(["--cohort", "synthetic", "--seeds", "2"])
     found = zero_shot.read(cohort)
