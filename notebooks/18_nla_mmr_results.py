@@ -291,6 +291,7 @@ for at, (label, value) in enumerate(deltas.items()):
 ax.axvline(0, color=plotting.INK, lw=0.8, ls=":")
 ax.set_yticks(range(len(deltas)), list(deltas))
 ax.invert_yaxis()
+ax.locator_params(axis="x", nbins=6)
 ax.set_xlabel("difference of interaction rates")
 show(fig, patients=n_test)
 
@@ -1186,6 +1187,7 @@ if history:
     for row in capped:
         cap.plot([row["setting"]] * 2, [row["low"], row["high"]], color=color)
         cap.plot(row["setting"], row["value"], "P", color=color)
+    cap.set_xticks(range(4))
     cap.set(xlabel="past visits that are read", ylabel="Jaccard →")
     for shift, label in enumerate((REFERENCE, "DrugRec", "MoleRec")):
         style = plotting.look(label)
