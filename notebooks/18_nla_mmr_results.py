@@ -995,7 +995,7 @@ np.testing.assert_allclose(list(distance.values()), [3.5, 5.5, 6.9], atol=0.05)
 page.glue(
     printed_size=rows_1["MIMIC-III"]["medications per visit"],
     mean_gain=mean_gain,
-    distances=", ".join(f"{d:.1f}" for d in distance.values()),
+    distances=about(", ".join(f"{d:.1f}" for d in distance.values())),
 )
 show({name: round(float(d), 1) for name, d in distance.items()})
 
