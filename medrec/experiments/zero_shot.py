@@ -5,17 +5,24 @@ system that has no weight for a single medication, NLA-MMR, then scores them by 
 (NLA-MMR, section 3.7, promises it; no experiment of the paper does it).  The patients asked about are test patients,
 whose histories do not name the classes either: otherwise a past prescription gives the answer away.
 
-The measure is average precision of each class over visits, beside five controls:
+The measures are average precision and area under the ROC curve of each class over visits, beside five controls:
 
-* ``prevalence``: share of the visits that have it, what a random order gets;
+* ``prevalence``: share of the visits that have it, what a random order gets; its area is one half;
 * ``siblings``: mean score of the seen classes of its ATC group of level 2; none where it has none;
 * ``words``: score of the seen class whose description is nearest by TF-IDF;
 * ``structure``: score of the seen class with the most similar molecule by Morgan fingerprints;
 * ``random``: score by a description and a structure that are another class's.
+
+Ten folds hold out every class once that has a structure; one without has a learnt vector in its place, which a new
+class has not.  ``python -m medrec.experiments.zero_shot [--cohort NAME] [--seeds N]`` trains what the run store lacks,
+ten systems a seed, and keeps the rows (:mod:`medrec.lab.kept`).  Broken off and started again, it goes on where it was.
 """
 
 from __future__ import annotations
 
+import argparse
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,25 +30,41 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from medrec.chem.similarity import tanimoto
-from medrec.context import Context, molecules_of, text_of
+from medrec.context import Context, context_for, molecules_of, text_of
+from medrec.data import load_cohort
 from medrec.data.cohort import Cohort, Vocabulary
+from medrec.data.split import split_patients
 from medrec.inference import with_classes
+from medrec.lab import kept
 from medrec.metrics import average_precision
+from medrec.models import registry
 from medrec.runs import Run
 from medrec.tasks.visits import predict
 from medrec.text.encoders import Sentence, TfIdf
 from medrec.text.features import corpus
 from medrec.text.templates import class_texts
-from medrec.training import load_system
+from medrec.training import load_system, train
 from medrec.types import Ragged
 
+STUDY = "zero_shot"
+COMMAND = f"python -m medrec.experiments.{STUDY}"
+SYSTEMS = ("nla-mmr/paper",)
+"""What is trained."""
+SETTINGS: dict[str, Any] = {"epochs": 20, "gin_layers": 2, "molecule_size": 32}
+"""Of the trainings, ten of which shall not take an afternoon: a shorter fall of the learning rate than the declared
+one, and a graph network of half the depth and width."""
 FOLDS = 10
 LEAST = 10
 """Visits that must have a class before it is judged: an average over fewer is luck."""
 CONTROLS = ("siblings", "words", "structure", "random")
 """Besides prevalence."""
+MEASURES = {"average precision": "", "area": " area"}
+"""Measures, and what stands behind the names of their columns."""
+ROUNDS = 1000
+"""Resamples of the classes behind an interval."""
 
 
 def fold(n_medications: int, number: int, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
@@ -90,19 +113,20 @@ def judged(
     device: str = "cpu",
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Average precision of each held-out class over the visits of some patients, beside its controls.
+    """Average precision and area of each held-out class over the visits of some patients, beside its controls.
 
     Args:
         run: trained on ``without(cohort, held)``.
         cohort: all patients, with the full vocabulary.
         held: ids of the medications that were held out.
-        patients: who are asked about, test patients of the run.
+        patients: who are asked about; nobody whose visits the run was trained on.
         device: where the system answers.
         seed: which other class's text and structure the control ``random`` takes.
 
     Returns:
         One row for each class that at least :data:`LEAST` visits have: ``class``, ``title``, ``visits``,
-        ``prevalence``, ``text`` (the system), and the :data:`CONTROLS`, null where there is none.
+        ``prevalence``, the average precision of ``text`` (the system) and of the :data:`CONTROLS`, null where there is
+        none, and their areas, ``text area`` and so on.
     """
     vocabulary, blind = cohort.vocab["medication"], without(cohort, held)
     _, context = load_system(run)
@@ -133,15 +157,21 @@ def judged(
             named
             | {"prevalence": float(given[:, i].mean())}
             | {name: None if vote is None else _precision(given[:, i], vote) for name, vote in votes.items()}
+            | {f"{name} area": None if vote is None else _area(given[:, i], vote) for name, vote in votes.items()}
         )
-    schema: dict[str, Any] = {"class": pl.String, "title": pl.String, "visits": pl.Int64}
-    schema |= dict.fromkeys(("prevalence", "text", *CONTROLS), pl.Float64)
+    schema: dict[str, Any] = {"class": pl.String, "title": pl.String, "visits": pl.Int64, "prevalence": pl.Float64}
+    schema |= {f"{name}{ending}": pl.Float64 for ending in MEASURES.values() for name in ("text", *CONTROLS)}
     return pl.DataFrame(rows, schema=schema)
 
 
 def _precision(given: NDArray[np.bool_], vote: NDArray[np.floating]) -> float:
     """Average precision of one class over visits."""
     return float(average_precision(given[None], vote[None])[0])
+
+
+def _area(given: NDArray[np.bool_], vote: NDArray[np.floating]) -> float | None:
+    """Area under the ROC curve; none where every visit has the class."""
+    return None if given.all() else float(roc_auc_score(given, vote))
 
 
 def scores_of(system: Any, cohort: Cohort, context: Context, device: str = "cpu") -> NDArray[np.float32]:
@@ -186,3 +216,139 @@ def molecule_likeness(context: Context) -> NDArray[np.float64]:
         if own.any():
             result[i] = np.where(has, alike[own].max(0), 0).max(1)
     return result
+
+
+# -- ten folds ---------------------------------------------------------------------------------------------------------
+
+
+def held_out(cohort: Cohort, number: int) -> NDArray[np.int64]:
+    """Medications of a fold of those that have a structure, sorted.
+
+    Args:
+        cohort: all patients.
+        number: of the fold, from 0.
+    """
+    entry = registry.get("nla-mmr")
+    molecules = molecules_of(context_for(entry, entry.configure(), cohort))
+    able = np.flatnonzero(molecules.average.sum(1).numpy() > 0)
+    return able[fold(len(able), number)]
+
+
+def study(cohort: Cohort, seeds: int, device: str = "cpu") -> dict[str, pl.DataFrame]:
+    """Train and judge all folds.
+
+    Those who are asked about are validation and test patients: of the former the *seen* classes chose the epoch, and a
+    class that was held out decided nothing.
+
+    Args:
+        cohort: all patients.
+        seeds: training seeds.
+        device: of the trainings.
+
+    Returns:
+        ``classes``: as :func:`judged` gives them, means over seeds, with ``fold``; ``runs``: one row for each training,
+        ``fold``, ``seed``, ``held`` (classes), ``converged``, ``degenerate`` (what is said to everybody, null where
+        nothing is), ``best_epoch``, ``jaccard`` (of test patients and seen classes), ``seconds``; ``changes``: as
+        :func:`changes` gives them.
+    """
+    split = split_patients(cohort.n_patients, 0)
+    unseen = np.sort(np.concatenate([split.validation, split.test]))
+    classes, runs = [], []
+    for number in range(FOLDS):
+        held = held_out(cohort, number)
+        for seed in range(seeds):
+            run = train("nla-mmr", without(cohort, held), settings=SETTINGS, seed=seed, device=device)
+            found = judged(run, cohort, held, unseen, device, seed)
+            classes.append(found.select(pl.lit(number, dtype=pl.Int64).alias("fold"), pl.all()))
+            runs.append(
+                {
+                    "fold": number,
+                    "seed": seed,
+                    "held": len(held),
+                    "converged": bool(run.metrics["converged"]),
+                    "degenerate": run.metrics["degenerate"],
+                    "best_epoch": run.metrics["best_epoch"],
+                    "jaccard": run.evaluation().summary()["jaccard"],
+                    "seconds": run.environment["wall_seconds"],
+                }
+            )
+    named = ["fold", "class", "title", "visits"]
+    over_seeds = pl.concat(classes).group_by(named, maintain_order=True).agg(pl.all().mean())
+    tables = {
+        "classes": over_seeds.sort("class"),
+        "runs": pl.DataFrame(runs, schema_overrides={"degenerate": pl.String}),
+        "changes": changes(over_seeds.sort("class")),
+    }
+    return {name: table.with_columns(pl.selectors.float().round(6)) for name, table in tables.items()}
+
+
+def changes(classes: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+    """What the system has over each control, mean over classes, paired by class.
+
+    Args:
+        classes: as in :func:`study`.
+        seed: of the resampling.
+
+    Returns:
+        One row for each ``measure``, group of classes (``of``: all, with a sibling in training, without one) and
+        ``control``: ``text`` and ``value``, means of the system and of the control over the classes that the control
+        speaks of; ``delta``, ``low``, ``high``, 95 % of :data:`ROUNDS` resamples of these classes; ``n``, how many.
+        Groups of fewer than two classes are left out.
+    """
+    groups = {
+        "all classes": classes,
+        "with a sibling": classes.filter(pl.col("siblings").is_not_null()),
+        "without a sibling": classes.filter(pl.col("siblings").is_null()),
+    }
+    rows: list[dict[str, Any]] = []
+    for measure, ending in MEASURES.items():
+        for of, group in groups.items():
+            # A random order: prevalence is its average precision, one half its area.
+            chance = pl.col("prevalence") if not ending else pl.lit(0.5)
+            values = group.with_columns(chance.alias(f"prevalence{ending}"))
+            for control in ("prevalence", *CONTROLS):
+                both = values.select(text=f"text{ending}", value=f"{control}{ending}").drop_nulls()
+                if len(both) < 2:
+                    continue
+                text, value = both.to_numpy().T
+                drawn = np.random.default_rng(seed).integers(0, len(both), (ROUNDS, len(both)))
+                low, high = np.quantile((text - value)[drawn].mean(1), [0.025, 0.975])
+                told = {"measure": measure, "of": of, "control": control, "text": text.mean(), "value": value.mean()}
+                rows.append(told | {"delta": (text - value).mean(), "low": low, "high": high, "n": len(both)})
+    return pl.DataFrame(rows)
+
+
+def read(cohort: Cohort) -> kept.Kept:
+    """The kept tables ``classes``, ``runs`` and ``changes`` of this cohort, or else of ``synthetic``.
+
+    Raises:
+        MedrecError: there are none of ``synthetic`` either.
+    """
+    return kept.read(STUDY, cohort, default="synthetic", command=f"{COMMAND} --cohort {cohort.name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, write the rows."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Does text carry a medication never seen?")
+    parser.add_argument("--cohort", default="synthetic", help="as load_cohort knows it; default synthetic")
+    parser.add_argument("--seeds", type=int, default=1, help="training seeds of each fold; default 1")
+    parser.add_argument("--device", default="cpu", help="of the trainings; default cpu")
+    options = parser.parse_args(arguments)
+    cohort, start = load_cohort(options.cohort), time.perf_counter()
+    tables = study(cohort, options.seeds, options.device)
+    folder = kept.save(
+        STUDY,
+        tables,
+        cohort=cohort,
+        command=f"{COMMAND} --cohort {cohort.name} --seeds {options.seeds}",
+        code=kept.code_of("medrec.experiments.zero_shot", "tasks", "metrics", systems=SYSTEMS),
+        systems=SYSTEMS,
+        seconds=time.perf_counter() - start,
+        device=options.device,
+        more={"seeds": options.seeds, "settings": SETTINGS},
+    )
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,14 +25,14 @@ def table(paper: str, number: int) -> pl.DataFrame:
 
     Args:
         paper: ``"bimorec"``, ``"nlammr"`` or ``"diffkg"``.
-        number: as in the paper. 1: the data; 2: the main comparison (DiffKG: 3); 3 (BiMoRec): cost; 4 (BiMoRec):
-            ablations.
+        number: as in the paper. 1: the data; 2: the main comparison (DiffKG: 3). BiMoRec: 3 cost, 4 ablations.
+            NLA-MMR: 3 ablations (MIMIC-III alone), 4 language models, 5 cost.
 
     Returns:
         The table's own columns after ``paper``, the paper's name. Table 2 has one row for each ``database`` and
-        ``system``; NLA-MMR prints a deviation beside each value, kept as ``Jaccard ±`` and so on. A cell that is empty
-        in print is null, and so is one of table 4 of BiMoRec that cannot be read, or not be given to a row, in the copy
-        at hand; such values are among the facts, ``bimorec_table4_...``.
+        ``system``; NLA-MMR prints a deviation beside each value of its tables 2, 4 and 5, kept as ``Jaccard ±`` and
+        so on. A cell that is empty in print is null, and so is one of table 4 of BiMoRec that cannot be read, or not
+        be given to a row, in the copy at hand; such values are among the facts, ``bimorec_table4_...``.
 
     Raises:
         MedrecError: no such table is kept.

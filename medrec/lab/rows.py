@@ -39,7 +39,7 @@ from medrec.models import registry
 from medrec.models.base import Row, System
 from medrec.types import MedrecError
 
-PAPERS = ("medrec.experiments.bimorec_grids", "medrec.experiments.diffkg_grids")
+PAPERS = tuple(f"medrec.experiments.{paper}_grids" for paper in ("bimorec", "nla_mmr", "diffkg"))
 """Modules of papers' grids, imported when asked for; each has ``GRIDS``, rows by name, and by grid ``CONTRASTS``
 and ``FORMER``, the labels of before."""
 FILE_KEYS = ("cohort", "rows")

@@ -101,3 +101,27 @@ def test_rows_of_the_flat_list_lie_in_the_ranges_that_the_paper_names():
     assert set(rows["value"]) == {1}
     assert rows["tail"].is_between(0, 8999).all()
     assert len(rows) - len(rows.unique()) == 1  # (0, 8, 1) stands there twice
+
+
+def test_tables_3_to_5_of_nla_mmr_agree_with_its_table_2():
+    main = published.table("nlammr", 2)
+    own, values = main.filter(system="NLA-MMR"), ["Jaccard", "F1", "PRAUC"]
+    ablation, models, cost = (published.table("nlammr", number) for number in (3, 4, 5))
+    assert ablation.shape == (8, 6)
+    assert ablation.filter(system="NLA-MMR").select(values).equals(own.filter(database="MIMIC-III").select(values))
+    assert (ablation["Jaccard"] <= 0.5429).all()
+    assert models.select(pl.struct("database", "encoder").n_unique()).item() == len(models) == 15
+    assert models.filter(encoder="BioBERT").drop("encoder").equals(own.drop("system"))
+    best = models.group_by("database", maintain_order=True).agg(pl.all().sort_by("PRAUC").last())
+    assert best["encoder"].to_list() == ["BioBERT", "BioBERT", "PubMedBERT"]  # in bold there
+    assert set(cost["system"]) == set(main["system"]) - {"LR", "ECC"}
+    assert (
+        cost.filter(database="MIMIC-IV")["seconds per epoch"].to_numpy() > cost["seconds per epoch"][:9].to_numpy()
+    ).all()
+
+
+def test_one_sentence_calls_stable_what_another_calls_significant():
+    table = published.table("nlammr", 3)
+    loss = dict(table.select("system", 0.5429 - pl.col("Jaccard")).iter_rows())["(d) w/o historical information"]
+    assert round(loss, 4) == 0.0126
+    assert published.fact("nlammr_batch_spread_mimic3") == 0.0123
