@@ -171,9 +171,7 @@ def sentence(rows: Grid, key: str, *, visits: str = "all visits", threshold: str
     labels = dict(rows.costs.select("key", "label").iter_rows())
     for one in (rows.reference, key):
         if rows.not_learnt(one):
-            said = rows.not_learnt(one)
-            started = f"{labels[one]}'s training had not converged" if said.startswith("the training") else said
-            return f"{started}; no verdict."
+            return f"{rows.not_learnt(one)}; no verdict."
     delta = lead(rows, key, visits=visits, threshold=threshold)
     if delta.low <= 0 <= delta.high:
         return f"Not decided: {delta.value:+.3f} (95 % {delta.low:.3f} to {delta.high:.3f})."
