@@ -26,7 +26,7 @@ def table(paper: str, number: int) -> pl.DataFrame:
     Args:
         paper: ``"bimorec"``, ``"nlammr"`` or ``"diffkg"``.
         number: as in the paper. 1: the data; 2: the main comparison (DiffKG: 3); 3 (BiMoRec): cost; 4 (BiMoRec):
-            ablations.
+            ablations. DiffKG's 2: settings; its 4: lists for two sets of diagnoses.
 
     Returns:
         The table's own columns after ``paper``, the paper's name. Table 2 has one row for each ``database`` and

@@ -101,3 +101,12 @@ def test_rows_of_the_flat_list_lie_in_the_ranges_that_the_paper_names():
     assert set(rows["value"]) == {1}
     assert rows["tail"].is_between(0, 8999).all()
     assert len(rows) - len(rows.unique()) == 1  # (0, 8, 1) stands there twice
+
+
+def test_settings_and_lists_of_the_third_paper_are_complete():
+    settings, lists = published.table("diffkg", 2), published.table("diffkg", 4)
+    assert settings["printed"].null_count() == 0
+    assert settings["symbol"].drop_nulls().to_list() == ["T", "alpha_min", "alpha_max", "s", "lambda", "sigma"]
+    assert lists.group_by("scenario", maintain_order=True).len()["len"].to_list() == [4, 4]
+    sizes = lists["medications"].str.split(", ").list.len().to_list()
+    assert sizes == [3, 4, 3, 5, 5, 7, 6, 5]
