@@ -36,7 +36,6 @@ COMMAND = f"python -m medrec.experiments.{STUDY}"
 TRAINED: dict[str, tuple[str, str]] = {
     "most popular": ("most-popular", "paper"),
     "DiffKG": ("diffkg", "paper"),
-    "DiffKG, official": ("diffkg", "official"),
 }
 """Lists: system and variant."""
 SYSTEMS = tuple(f"{system}/{variant}" for system, variant in TRAINED.values())
