@@ -26,7 +26,8 @@ def table(paper: str, number: int) -> pl.DataFrame:
     Args:
         paper: ``"bimorec"``, ``"nlammr"`` or ``"diffkg"``.
         number: as in the paper. 1: the data; 2: the main comparison (DiffKG: 3). BiMoRec: 3 cost, 4 ablations.
-            NLA-MMR: 3 ablations (MIMIC-III alone), 4 language models, 5 cost.
+            NLA-MMR: 3 ablations (MIMIC-III alone), 4 language models, 5 cost. DiffKG: 2 settings, 4 lists for two
+            sets of diagnoses.
 
     Returns:
         The table's own columns after ``paper``, the paper's name. Table 2 has one row for each ``database`` and

@@ -125,3 +125,12 @@ def test_one_sentence_calls_stable_what_another_calls_significant():
     loss = dict(table.select("system", 0.5429 - pl.col("Jaccard")).iter_rows())["(d) w/o historical information"]
     assert round(loss, 4) == 0.0126
     assert published.fact("nlammr_batch_spread_mimic3") == 0.0123
+
+
+def test_settings_and_lists_of_the_third_paper_are_complete():
+    settings, lists = published.table("diffkg", 2), published.table("diffkg", 4)
+    assert settings["printed"].null_count() == 0
+    assert settings["symbol"].drop_nulls().to_list() == ["T", "alpha_min", "alpha_max", "s", "lambda", "sigma"]
+    assert lists.group_by("scenario", maintain_order=True).len()["len"].to_list() == [4, 4]
+    sizes = lists["medications"].str.split(", ").list.len().to_list()
+    assert sizes == [3, 4, 3, 5, 5, 7, 6, 5]
