@@ -774,7 +774,7 @@ ax.set_xlabel("NDCG@20 (higher is better)")
 show(fig)
 
 # %% [markdown]
-# How much the other ideal flatters is a matter of how many targets are missed, so that it flatters each system otherwise:
+# How much the other ideal flatters depends on how many targets a list misses:
 
 # %% tags=["hide-input"]
 
@@ -908,7 +908,7 @@ def graph_of(name):
 
 
 def cleaning_of(name):
-    more, less = "a clean graph would give it", "a clean graph would cost it"
+    more, less = "useful edges alone give it", "useful edges alone cost it"
     return said(f"{name}-useful", more, less)
 
 
@@ -936,7 +936,7 @@ page.glue(
 )
 
 # %% [markdown]
-# Item cosine, which reads no graph and learns nothing, stands at {glue:text}`planted_cosine:.3f`; most popular at {glue:text}`planted_popular:.3f`, KGCN at {glue:text}`planted_kgcn:.3f`, KGAT at {glue:text}`planted_kgat:.3f`, KGIN at {glue:text}`planted_kgin:.3f`.
+# Item cosine, which reads no knowledge graph and learns nothing, stands at {glue:text}`planted_cosine:.3f`; most popular at {glue:text}`planted_popular:.3f`, KGCN at {glue:text}`planted_kgcn:.3f`, KGAT at {glue:text}`planted_kgat:.3f`, KGIN at {glue:text}`planted_kgin:.3f`.
 #
 # Full less shuffled:
 #
