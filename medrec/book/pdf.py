@@ -42,15 +42,32 @@ PAPER: dict[str, Any] = {
 }
 SECONDS = 120
 """After which a page that is not ready is an error."""
-# Fold out what is folded (boxes, code cells, solutions); bookmarks take the place of the theme's list of contents.
+# Fold out what is folded (boxes, code cells, solutions). The theme would print a list of contents with a title of its
+# own in place of the page's title; bookmarks say the same.
 UNFOLD = """
 () => {
   document.getElementById("jb-print-docs-body")?.remove();
+  const style = document.createElement("style");
+  const title = ".bd-main .bd-content .bd-article h1:first-of-type";
+  style.textContent = `@media print { ${title} { display: block !important; } }`;
+  document.head.append(style);
   document.querySelectorAll("details").forEach((box) => (box.open = true));
   document.querySelectorAll(".toggle-hidden").forEach((box) => box.classList.remove("toggle-hidden"));
 }
 """
-TYPESET = "() => (window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => true) : true)"
+# Wait for the formulas, and count those that are still text.
+TYPESET = """
+async () => {
+  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  return [...document.querySelectorAll(".math")].filter((e) => !e.querySelector("mjx-container")).length;
+}
+"""
+# Chromium's own bookmarks lose the blank where a heading was wrapped, and say some of it twice.
+HEADINGS = """
+() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")]
+  .filter((e) => e.offsetParent && e.innerText.trim())
+  .map((e) => [...e.childNodes].filter((n) => !n.classList?.contains("headerlink")).map((n) => n.textContent).join(""))
+"""
 
 
 @dataclass(frozen=True)
@@ -62,12 +79,14 @@ class Leaf:
         part: caption of its part, ``""`` for the first page.
         title: of the page.
         pdf: the printed page.
+        headings: of the page, as they are read, in the order of its bookmarks.
     """
 
     name: str
     part: str
     title: str
     pdf: bytes
+    headings: tuple[str, ...] = ()
 
 
 def ordered(toc: dict[str, Any]) -> list[tuple[str, str]]:
@@ -135,11 +154,16 @@ def printed(
                 progress(name)
                 tab = context.new_page()
                 tab.goto((site / f"{name}.html").resolve().as_uri(), wait_until="load")
-                tab.evaluate(TYPESET)
+                if bare := tab.evaluate(TYPESET):
+                    raise MedrecError(
+                        f"{name}.html has {bare} formulas that are not typeset: its build was broken off or is still "
+                        "going on. Build the book again: `make book`."
+                    )
                 tab.evaluate(UNFOLD)
-                heading = tab.locator("article h1").first
-                title = _once(heading.inner_text()) if heading.count() else name
-                leaves.append(Leaf(name, part, title, tab.pdf(**PAPER, footer_template=_footer(title))))
+                tab.emulate_media(media="print")
+                headings = tuple(" ".join(words.split()) for words in tab.evaluate(HEADINGS))
+                title = headings[0] if headings else name
+                leaves.append(Leaf(name, part, title, tab.pdf(**PAPER, footer_template=_footer(title)), headings))
                 tab.close()
         except Error as error:
             raise MedrecError(f"{name}.html could not be printed: {error.message.splitlines()[0]}") from None
@@ -181,7 +205,10 @@ def bound(leaves: Sequence[Leaf], site: Path) -> bytes:
         if leaf.part and leaf.part not in parts:
             parts[leaf.part] = writer.add_outline_item(title=leaf.part, page_number=start, bold=True, is_open=False)
         own = writer.add_outline_item(title=leaf.title, page_number=start, parent=parts.get(leaf.part), is_open=False)
-        _headings(writer, reader, _below_title(reader.outline), own, start)
+        outline = _read(reader, reader.outline)
+        if len(outline) == len(leaf.headings):
+            outline = [(depth, words, at) for (depth, _, at), words in zip(outline, leaf.headings, strict=True)]
+        _headings(writer, outline, own, start, leaf.title)
         _relink(writer, reader, leaf, starts, site)
     _forget_names(writer)
     writer.add_metadata({"/Title": "medrec", "/Author": "the medrec authors"})
@@ -192,33 +219,29 @@ def bound(leaves: Sequence[Leaf], site: Path) -> bytes:
     return file.getvalue()
 
 
-def _below_title(outline: list[Any]) -> list[Any]:
-    """Bookmarks of a page without the one of its title, which has the page's own."""
-    if outline and not isinstance(outline[0], list):
-        nested = outline[1] if outline[1:] and isinstance(outline[1], list) else []
-        return nested + outline[1 + bool(nested) :]
-    return outline
-
-
-def _headings(writer: PdfWriter, reader: PdfReader, outline: list[Any], parent: Any, start: int) -> None:
-    """Bookmarks of the headings of one page, two levels deep below its title."""
-    last = parent
+def _read(reader: PdfReader, outline: list[Any], depth: int = 0) -> list[tuple[int, str, int]]:
+    """Bookmarks of a page: depth, words, sheet."""
+    found: list[tuple[int, str, int]] = []
     for item in outline:
         if isinstance(item, list):
-            if last is not parent:
-                _headings(writer, reader, item, last, start)
+            found += _read(reader, item, depth + 1)
+        else:
+            at = reader.get_destination_page_number(item)
+            found.append((depth, str(item.title).strip(), at if at is not None and at >= 0 else 0))
+    return found
+
+
+def _headings(writer: PdfWriter, outline: list[tuple[int, str, int]], own: Any, start: int, title: str) -> None:
+    """Bookmarks of the headings of one page below its own; that of its title is the page's own already."""
+    above: list[tuple[int, Any]] = [(-1, own)]
+    for number, (depth, words, at) in enumerate(outline):
+        if number == 0 and words == title:
+            above = [(depth, own)]
             continue
-        page = reader.get_destination_page_number(item)
-        title = _once(str(item.title))
-        if page is not None and page >= 0 and title:
-            last = writer.add_outline_item(title=title, page_number=start + page, parent=parent, is_open=False)
-
-
-def _once(title: str) -> str:
-    """A heading without its mark; Chromium says one that it had to move to the next sheet twice."""
-    title = " ".join(title.split()).rstrip("#¶ ")
-    half = title[: len(title) // 2]
-    return half.strip() if half and title == half + half else title
+        while len(above) > 1 and above[-1][0] >= depth:
+            above.pop()
+        item = writer.add_outline_item(title=words, page_number=start + at, parent=above[-1][1], is_open=False)
+        above.append((depth, item))
 
 
 def _relink(writer: PdfWriter, reader: PdfReader, leaf: Leaf, starts: dict[str, int], site: Path) -> None:

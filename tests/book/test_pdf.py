@@ -32,7 +32,7 @@ def leaf(name, part, title, sheets, headings=(), links=()):
         writer.add_annotation(page_number=sheet, annotation=annotation)
     file = io.BytesIO()
     writer.write(file)
-    return pdf.Leaf(name, part, title, file.getvalue())
+    return pdf.Leaf(name, part, title, file.getvalue(), (title, *(words for words, _ in headings)))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def book():
         leaf(
             "index", "", "The book", 1, links=[(0, f"file://{SITE}/chapters/01_one.html#x"), (0, "https://a.example/")]
         ),
-        leaf("chapters/01_one", "Part one", "One", 2, [("First", 0), ("SecondSecond", 1)], [(0, "same")]),
+        leaf("chapters/01_one", "Part one", "One", 2, [("First", 0), ("Second", 1)], [(0, "same")]),
         leaf(
             "chapters/02_two",
             "Part one",
@@ -141,6 +141,18 @@ PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>{0}</title></h
 <h1>{0}<a class="headerlink" href="#top">#</a></h1><p><a href="{1}.html">to {1}</a> <a href="#low">down</a></p>
 <details><summary>folded</summary><p>What was folded.</p></details>
 <h2 style="break-before: page" id="low">A heading</h2><p>Text.</p></article></body></html>"""
+
+
+@pytest.mark.browser
+def test_formulas_that_are_not_typeset_are_an_error_and_not_printed(tmp_path):
+    try:
+        pdf.browser_program()
+    except MedrecError as error:
+        pytest.skip(str(error))
+    pytest.importorskip("playwright.sync_api")
+    (tmp_path / "index.html").write_text('<article><h1>x</h1><span class="math">x</span></article>')
+    with pytest.raises(MedrecError, match="1 formulas that are not typeset"):
+        pdf.printed(tmp_path, [("index", "")])
 
 
 @pytest.mark.browser
