@@ -505,7 +505,7 @@ for ax, schedule in zip(axes, rebuilt_edges.SCHEDULES, strict=True):
         )
     ax.set_xlabel(f"patients of the medication, {schedule}")
 axes[0].set_ylabel("change of the mean entry")
-axes[1].legend()
+axes[0].legend(loc="upper right")
 show(fig)
 
 # %% [markdown]
@@ -900,12 +900,20 @@ found_words = (
     "The filter cannot be told from chance.",
     "The filter finds planted edges: its enrichment is above chance.",
 )
-found_place = (of["filter"]["enrichment_low"] > 1) - (
-    of["filter"]["enrichment_high"] < 1
-)
+half = planted_graph.EPOCHS // 2
+
+
+def late(name):
+    rows = by_epoch.filter(pl.col("epoch") > half, arm=name).group_by("seed")
+    sums = rows.agg(pl.col("useful", "kept").sum()).sort("seed")
+    return planted_graph.over_worlds((sums["useful"] / sums["kept"] * 5).to_list())
+
+
+found, found_low, found_high = late("filter")
+found_place = (found_low > 1) - (found_high < 1)
 gain_words = {
     True: "Diffusion beats random edges in NDCG@20 in these worlds.",
-    False: "Not decided in NDCG@20 is the filter against random edges.",
+    False: "In NDCG@20 it is not decided whether the filter gains anything over random edges.",
 }
 page.glue(
     planted_note=page.about(
@@ -916,10 +924,11 @@ page.glue(
     n_epochs=planted_graph.EPOCHS,
     found_words=page.about(records, found_words[1 + found_place]),
     gain_words=page.about(records, gain_words[of["filter"]["gain_low"] > 0]),
-    enrichment_filter=of["filter"]["enrichment"],
-    enrichment_filter_low=of["filter"]["enrichment_low"],
-    enrichment_filter_high=of["filter"]["enrichment_high"],
-    enrichment_random=of["random"]["enrichment"],
+    half=half,
+    enrichment_filter=found,
+    enrichment_filter_low=found_low,
+    enrichment_filter_high=found_high,
+    enrichment_random=late("random")[0],
     gain_oracle=of["oracle"]["gain"],
     gain_oracle_low=of["oracle"]["gain_low"],
     gain_oracle_high=of["oracle"]["gain_high"],
@@ -1008,7 +1017,7 @@ show(
 
 # %% [markdown]
 # {glue:text}`found_words`
-# It is {glue:text}`enrichment_filter:.2f` (95 % {glue:text}`enrichment_filter_low:.2f` to {glue:text}`enrichment_filter_high:.2f`; {glue:text}`n_worlds:d` planted worlds), that of random edges {glue:text}`enrichment_random:.2f`, and a useful edge gets more than an idle one of the same row in {glue:text}`above_filter:.3f` of all pairs.
+# Over all epochs after {glue:text}`half:d` it is {glue:text}`enrichment_filter:.2f` (95 % {glue:text}`enrichment_filter_low:.2f` to {glue:text}`enrichment_filter_high:.2f`; {glue:text}`n_worlds:d` planted worlds), that of random edges {glue:text}`enrichment_random:.2f`, and in the end a useful edge gets more than an idle one of the same row in {glue:text}`above_filter:.3f` of all pairs.
 # The oracle's edges are worth {glue:text}`lead_oracle:.3f` of NDCG@20 over random ones after {glue:text}`early:d` epochs (95 % {glue:text}`lead_oracle_low:.3f` to {glue:text}`lead_oracle_high:.3f`) and {glue:text}`gain_oracle:.3f` after {glue:text}`n_epochs:d` ({glue:text}`gain_oracle_low:.3f` to {glue:text}`gain_oracle_high:.3f`), the filter's {glue:text}`gain_filter:.3f` ({glue:text}`gain_filter_low:.3f` to {glue:text}`gain_filter_high:.3f`).
 # {glue:text}`gain_words`
 #
@@ -1036,7 +1045,7 @@ show(
                 for label, result in scored.items()
             ]
         ),
-        caption=f"Seven arms, short trainings of one seed on this page ({arms[LABELS['filter']].metrics['epochs']} epochs, small networks, rows of medications), {page.cohort_line(records)}. The interval is that of NDCG@20, over patients. They show how the comparison is made and bear no verdict: none of these trainings had converged. Rows of long trainings with five seeds: medrec sweep diffkg --cohort synthetic-6350 --seeds 5 --keep.",
+        caption=f"Seven arms, short trainings of one seed on this page ({arms[LABELS['filter']].metrics['epochs']} epochs, small networks, rows of medications), {page.cohort_line(records)}. The interval is that of NDCG@20, over patients. They show how the comparison is made and bear no verdict; {sum(run.metrics['converged'] for run in arms.values())} of {len(arms)} had converged. Rows of long trainings with five seeds: medrec sweep diffkg --cohort synthetic-6350 --seeds 5 --keep.",
     )
 )
 
@@ -1138,7 +1147,7 @@ for name, value in OFFICIAL.items():
 show(
     page.table(
         pl.DataFrame(turned),
-        caption=f"Switches of DiffKG one by one, against the variant paper with {len(base_pairs)} directed pairs in its rebuilt graph; short trainings of one seed, {page.cohort_line(records)}. Pairs that one of the two graphs has and the other has not. No verdict: nothing had converged.",
+        caption=f"Switches of DiffKG one by one, against the variant paper with {len(base_pairs)} directed pairs in its rebuilt graph; short trainings of one seed, {page.cohort_line(records)}. Pairs that one of the two graphs has and the other has not. They bear no verdict.",
     )
 )
 
@@ -1327,6 +1336,7 @@ show(page.table(titles, caption="Names of the classes in both lists, ATC level 3
 # ```{dropdown} What these runs cannot tell
 # The arms on this page are short, small and of one seed; which arm is better stands in no table of it, and rows of long trainings are missing.
 # Planted worlds are small, and in them nothing but the interactions tells useful edges apart: real graphs may be kinder, or not.
+# Their items have nine patients or so, where sums of patients are short and the constraint is quiet; with the study's schedule and with the constraint alone the table shows it louder.
 # Whether an edge is an indication is known of synthetic patients only.
 # None of it can confirm or refute a number that was measured on MIMIC-III.
 # ```
