@@ -453,12 +453,62 @@ class Denoiser(nn.Module):
         found: Tensor = self.outer(hidden)
         return found
 
-    def reversed(self, x: Tensor) -> Tensor:
-        """From rows without noise through all steps to the last guess, ``(B, N)``."""
+    def folded(self) -> Folded:
+        """The maps between two hidden layers, once for all rows; see :meth:`reversed`."""
+        read, write, bias = self.inner.weight[:, : len(self.outer.bias)], self.outer.weight, self.outer.bias
+        told = self.time(self.waves) @ self.inner.weight[:, read.shape[1] :].T + self.inner.bias
+        return Folded(write.T @ read.T, write.T @ write, bias @ read.T, bias @ write, bias @ bias, told)
+
+    def reversed(self, x: Tensor, folded: Folded | None = None) -> Tensor:
+        r"""From rows without noise through all steps to the last guess, ``(B, N)``.
+
+        Between two hidden layers all is linear but the length of the row, so that rows in between are not written out:
+        what is followed through the steps are :math:`x W_1^\top`, :math:`x W_2`, :math:`x \cdot b` and
+        :math:`\lVert x \rVert^2`, whose sizes do not grow with the number of entities.
+
+        Args:
+            x: ``(B, N)``.
+            folded: from :meth:`folded`, for callers with several batches.
+        """
+        maps = self.folded() if folded is None else folded
+        read = x @ self.inner.weight[:, : x.shape[1]].T
+        written, shift, square = x @ self.outer.weight, x @ self.outer.bias, x.square().sum(1)
         for place in range(self.n_steps - 1, -1, -1):
-            t = torch.full((len(x),), place, device=x.device)
-            x = self.clean[place] * self(x, t, False) + self.noisy[place] * x
-        return x
+            length = square.clamp(min=0).sqrt().clamp(min=1e-12)
+            hidden = (read / length[:, None] + maps.told[place]).tanh()
+            if place == 0:
+                break  # the coefficient of the row is 0 there, and that of the guess 1
+            clean, noisy = self.clean[place], self.noisy[place]
+            gram, offset = hidden @ maps.gram, hidden @ maps.of_bias
+            with_row = (hidden * written).sum(1) + shift
+            guess_square = (hidden * gram).sum(1) + 2 * offset + maps.bias_square
+            square = clean**2 * guess_square + 2 * clean * noisy * with_row + noisy**2 * square
+            read = clean * (hidden @ maps.on + maps.bias_on) + noisy * read
+            written = clean * (gram + maps.of_bias) + noisy * written
+            shift = clean * (offset + maps.bias_square) + noisy * shift
+        found: Tensor = self.outer(hidden)
+        return found
+
+
+@dataclass(frozen=True)
+class Folded:
+    r"""What a denoiser with :math:`W_1` (without the step's columns), :math:`W_2` and :math:`b` does between two steps.
+
+    Args:
+        on: ``(h, h)``, :math:`W_2^\top W_1^\top`, from a hidden layer to the next one's input.
+        gram: ``(h, h)``, :math:`W_2^\top W_2`.
+        bias_on: ``(h,)``, :math:`b\, W_1^\top`.
+        of_bias: ``(h,)``, :math:`b\, W_2`.
+        bias_square: :math:`b \cdot b`.
+        told: ``(T, h)``, what each step's embedding adds to the hidden layer's input.
+    """
+
+    on: Tensor
+    gram: Tensor
+    bias_on: Tensor
+    of_bias: Tensor
+    bias_square: Tensor
+    told: Tensor
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------
@@ -608,9 +658,9 @@ class DiffKG(Ranker):
     def picked(self, known: Known) -> Tensor:
         """Tails that the diffusion wants for each diffused row, ``(H, k)``; never the row's own entity."""
         k = min(self.config.rebuild_k, known.n - 1)
-        found = []
+        found, folded = [], self.denoiser.folded()
         for block in torch.arange(self.n_rows, device=known.key.device).split(self.config.row_batch):
-            guess = self.denoiser.reversed(known.rows(block))
+            guess = self.denoiser.reversed(known.rows(block), folded)
             guess[torch.arange(len(block), device=block.device), block] = -torch.inf
             found.append(guess.topk(k).indices)
         return torch.cat(found)

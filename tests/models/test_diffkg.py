@@ -206,15 +206,20 @@ def denoiser(n_steps=5, scale=0.1):
     return Denoiser(6, 8, 3, 0.5, NoiseSchedule.linear(n_steps, scale, 1e-4, 0.02, diffkg.FIRST)).double()
 
 
-def test_the_reverse_goes_through_all_steps_and_ends_with_the_last_guess():
-    network, x = denoiser(), KNOWN.rows(torch.arange(6)).double()
-    schedule = NoiseSchedule.linear(5, 0.1, 1e-4, 0.02, diffkg.FIRST)
+@pytest.mark.parametrize("n_steps", [1, 5, 50])
+def test_the_reverse_goes_through_all_steps_and_ends_with_the_last_guess(n_steps):
+    """Rows written out step by step, and followed by what the hidden layers see of them."""
+    network, x = denoiser(n_steps), KNOWN.rows(torch.arange(6)).double()
+    with torch.no_grad():
+        network.outer.bias.normal_()  # it must count
+    schedule = NoiseSchedule.linear(n_steps, 0.1, 1e-4, 0.02, diffkg.FIRST)
     clean, noisy = (c.float().double() for c in schedule.back)
     row = x
-    for t in (5, 4, 3, 2, 1):
+    for t in range(n_steps, 0, -1):
         guess = network(row, torch.full((6,), t - 1), False)
         row = clean[t - 1] * guess + noisy[t - 1] * row
     torch.testing.assert_close(network.reversed(x), row)
+    torch.testing.assert_close(network.reversed(x[2:], network.folded()), row[2:])
     torch.testing.assert_close(row, guess)
 
 
