@@ -988,7 +988,7 @@ show(
 # %% tags=["hide-input"]
 #| name: fig-ddi-loss
 #| alt: Heat map of five medication classes by five. Six cells carry a number, three interactions each appearing on
-#|   both sides of the diagonal: 0.63 for B01A with C10A, 0.54 for B01A with N02A, 0.28 for C03C with C10A. All other
+#|   both sides of the diagonal: 0.63 for B01A with M01A, 0.54 for B01A with N02A, 0.28 for C03C with M01A. All other
 #|   cells and the diagonal are empty.
 #| caption: The terms of {eq}`eq-ddi-loss` for the first visit of the running example: $A_{ij}\, p_i\, p_j$. Their sum
 #|   is {glue:text}`loss_ordered:.2f`. Notice that every interaction stands there twice, and that the diagonal is

@@ -1076,7 +1076,7 @@ S = sorted(set().union(*(cut[name] for name in five)))
 H = np.array([[s in cut[name] for s in S] for name in five])  # H_ms
 
 # %% [markdown]
-# **Check.** The pair shares three of six fragments; the five drugs of the running example have 6, 3, 5, 5 and 1, with one shared column; and {py:func}`~medrec.chem.fragments.fragment_mask` gives the same.
+# **Check.** The pair shares three of six fragments; five common drugs have 6, 3, 5, 5 and 1, with one shared column; and {py:func}`~medrec.chem.fragments.fragment_mask` gives the same.
 
 # %%
 common, either = set(cut[pair[0]]) & set(cut[pair[1]]), set(cut[pair[0]] + cut[pair[1]])

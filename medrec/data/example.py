@@ -1,17 +1,20 @@
 """The running example: 2 patients, 3 visits, 5 diagnoses, 3 procedures, 5 medication classes.
 
 Small enough to print, and every number of it can be worked out by hand.  The people are invented; codes and
-titles are ICD-9-CM, classes are ATC level 3.
+titles are ICD-9-CM, classes are ATC level 3, and interactions are those of the book's own list among these classes.
 
 =======  ===========================================================  ======================  ============  ===========
 visit    diagnoses                                                    procedure               target        recommended
 =======  ===========================================================  ======================  ============  ===========
-p1, v1   410.71 infarction, 530.81 reflux                             36.07 stent             A02B B01A     B01A C10A
-                                                                                              C10A          N02A
-p1, v2   428.0 heart failure, 530.81                                  89.64 wedge pressure    A02B C03C     A02B C03C
-p2, v1   427.31 atrial fibrillation, 428.0, 530.81, 820.8 hip         81.52 hip replacement   A02B B01A     N02A
+p1, v1   824.8 fracture of the ankle, 564.00 constipation             79.36 plate and screws  A06A B01A     B01A M01A
+                                                                                              M01A          N02A
+p1, v2   428.0 heart failure, 564.00                                  89.64 wedge pressure    A06A C03C     A06A C03C
+p2, v1   427.31 atrial fibrillation, 428.0, 564.00, 820.8 hip         81.52 hip replacement   A06A B01A     N02A
          fracture                                                                             C03C N02A
 =======  ===========================================================  ======================  ============  ===========
+
+The second visit of patient 1, 100 days after the first, is one that a clinician would sign: the weeks in which a fresh
+fracture is protected against thrombosis are over, and in heart failure nobody goes on with an anti-inflammatory drug.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ import numpy as np
 from medrec.data.cohort import Cohort, Vocabulary
 from medrec.types import Ragged
 
-MEDICATIONS = ("A02B", "B01A", "C03C", "C10A", "N02A")
-MEDICATION_TITLES = ("acid reducers", "antithrombotics", "loop diuretics", "lipid reducers", "opioids")
+MEDICATIONS = ("A06A", "B01A", "C03C", "M01A", "N02A")
+MEDICATION_TITLES = ("laxatives", "antithrombotics", "loop diuretics", "anti-inflammatory drugs", "opioids")
 
 RECOMMENDED = np.array([[0, 1, 0, 1, 1], [1, 0, 1, 0, 0], [0, 0, 0, 0, 1]], dtype=bool)
 """``(3, 5)`` recommended sets of the three visits."""
@@ -31,7 +34,8 @@ SCORES = np.array([0.4, 0.9, 0.4, 0.7, 0.6])
 """``(5,)`` probabilities of the first visit; its recommended set is ``SCORES >= 0.5``.  The tie at 0.4 is meant."""
 
 DDI = np.zeros((5, 5), dtype=bool)
-"""``(5, 5)`` interactions: antithrombotics with lipid reducers and with opioids, loop diuretics with lipid reducers."""
+"""``(5, 5)`` interactions: anti-inflammatory drugs with antithrombotics and with loop diuretics, antithrombotics with
+opioids.  A test holds them against the book's own list."""
 for _i, _j in ((1, 3), (1, 4), (2, 3)):
     DDI[_i, _j] = DDI[_j, _i] = True
 
@@ -39,14 +43,14 @@ for _i, _j in ((1, 3), (1, 4), (2, 3)):
 def cohort() -> Cohort:
     """The example as a :class:`~medrec.data.cohort.Cohort`."""
     diagnoses = {
-        "9:41071": "Subendocardial infarction, initial episode of care",
-        "9:53081": "Esophageal reflux",
+        "9:8248": "Unspecified fracture of ankle, closed",
+        "9:56400": "Constipation, unspecified",
         "9:4280": "Congestive heart failure, unspecified",
         "9:42731": "Atrial fibrillation",
         "9:8208": "Closed fracture of unspecified part of neck of femur",
     }
     procedures = {
-        "9:3607": "Insertion of drug-eluting coronary artery stent(s)",
+        "9:7936": "Open reduction of fracture with internal fixation, tibia and fibula",
         "9:8964": "Pulmonary artery wedge monitoring",
         "9:8152": "Partial hip replacement",
     }

@@ -70,7 +70,7 @@ def test_the_page_carries_the_packages_own_matrix():
 
 
 def test_each_edge_has_a_source_in_the_list():
-    edges = calculator.edges()
+    edges = evidence.edges(calculator.CLASSES)
     assert [tuple(words.split(" and ")) for words in edges["classes"]] == calculator.pairs()
     known = {(a, b): source for a, b, source in interactions().select("drug_a", "drug_b", "source").iter_rows()}
     for words, source in edges.select("gravest", "source").iter_rows():

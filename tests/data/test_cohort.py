@@ -9,9 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from medrec.data import example
 from medrec.data.cohort import KINDS, Cohort, Report, Step, Vocabulary
 from medrec.data.example import cohort as running_example
 from medrec.folders import atomic_folder
+from medrec.knowledge.classes import atc3
+from medrec.knowledge.interactions import ddi_matrix
 from medrec.types import MedrecError, Ragged
 from tests.toys import random_cohort
 
@@ -238,3 +241,8 @@ def test_a_mask_is_not_taken_for_places():
     with pytest.raises(MedrecError, match="flatnonzero"):
         random_cohort(40).select(np.ones(40, dtype=bool))
     assert random_cohort(40).select([]).n_patients == 0
+
+
+def test_the_running_example_has_the_interactions_of_the_list_and_classes_that_exist():
+    np.testing.assert_array_equal(example.DDI, ddi_matrix(example.MEDICATIONS))
+    assert set(example.MEDICATIONS) <= set(atc3()["code"])

@@ -117,7 +117,7 @@ def test_random_set_at_its_limits():
 
 def test_conflict_free_list():
     chosen = rp.conflict_free(np.array([1, 5, 2, 4, 3]), example.DDI, 3)
-    assert np.flatnonzero(chosen).tolist() == [0, 1, 2]  # B01A first; C10A and N02A interact with it
+    assert np.flatnonzero(chosen).tolist() == [0, 1, 2]  # B01A first; M01A and N02A interact with it
     assert metrics.ddi_rate(chosen[None], example.DDI) == 0
     assert rp.conflict_free(np.ones(3), ~np.eye(3, dtype=bool), 2).sum() == 1
 

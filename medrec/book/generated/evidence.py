@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import combinations
 
 import polars as pl
 
-from medrec.knowledge.interactions import RETAINED, SEVERITIES, class_pairs, interactions, systemic_classes
+from medrec.knowledge.interactions import (
+    RETAINED,
+    SEVERITIES,
+    class_pairs,
+    ddi_matrix,
+    interactions,
+    systemic_classes,
+)
 
 COUNTED = SEVERITIES[: SEVERITIES.index("moderate") + 1]
 """Severities that make an edge of the book's matrix."""
@@ -43,3 +52,30 @@ def behind() -> pl.DataFrame:
         .select("atc3_1", "atc3_2", "drug_a", "drug_b", "effect", "severity", "source")
         .unique(maintain_order=True)
     )
+
+
+def edges(classes: Sequence[str]) -> pl.DataFrame:
+    """Pairs of classes that the book's own list joins: the number of drug pairs behind each, and the gravest of them.
+
+    Args:
+        classes: codes of ATC level 3.
+
+    Returns:
+        ``classes``, ``pairs of drugs``, ``gravest``, ``effect``, ``severity``, ``source``; in the order of classes.
+    """
+    matrix, found = ddi_matrix(classes), []
+    for (i, a), (j, b) in combinations(enumerate(classes), 2):
+        if matrix[i, j]:
+            rows = behind().filter(atc3_1=min(a, b), atc3_2=max(a, b))
+            first = rows.row(0, named=True)
+            found.append(
+                {
+                    "classes": f"{a} and {b}",
+                    "pairs of drugs": len(rows),
+                    "gravest": f"{first['drug_a']} and {first['drug_b']}",
+                    "effect": first["effect"],
+                    "severity": first["severity"],
+                    "source": first["source"],
+                }
+            )
+    return pl.DataFrame(found)
