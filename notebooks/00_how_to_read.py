@@ -189,7 +189,7 @@ show(
 # ```{solution} ex-read-trace
 # :class: dropdown
 #
-# Training again changes the seed in the run key and the value, and nothing else.
+# Training again changes the seed in the run key, the value, and with it the interval; patients, visits and the split stay.
 # Other test patients change the patients and visits scored, the value and its interval; with another split the split seed changes too.
 # ```
 #
