@@ -22,17 +22,25 @@ RANKERS = {
     "diffrec": "DiffRec",
 }
 """What DiffKG is compared with in Table 3."""
-REFERENCES = {"most-popular": "most popular", "repeat": "repeat", "ease": "EASE", "past-lr": "past LR"}
-"""What the paper leaves out."""
+REFERENCES = {
+    "most-popular": "most popular",
+    "repeat": "repeat",
+    "item-cosine": "item cosine",
+    "ease": "EASE",
+    "lightgcn": "LightGCN",
+    "past-lr": "past LR",
+}
+"""What the paper leaves out: nothing of the patient, his past alone, the patients' matrix without a graph."""
+BPR_MF = Row("bpr-mf", "BPR-MF", "lightgcn", settings={"n_layers": 0})
 SILENT = ("leap", "cognet")
 """Write a list and give no scores, so that they order nothing."""
 TODAY = {"lr": "LR", "bimorec": "BiMoRec"} | {name: label for name, label in NETWORKS.items() if name not in SILENT}
 """Visit systems, by the order of their scores at the same last visits, of which most see the codes."""
-COMPARISON = (
-    Row("diffkg", "DiffKG", "diffkg"),
-    *(Row(name, label, name) for name, label in (RANKERS | REFERENCES | TODAY).items()),
-)
-"""Table 3: the seven, what they leave out, and the other half of the field."""
+DIFFKG = Row("diffkg", "DiffKG", "diffkg")
+COMPARISON = (DIFFKG, *(Row(name, label, name) for name, label in (RANKERS | REFERENCES).items()), BPR_MF)
+"""Table 3: the seven, and what they leave out."""
+VISITS = (DIFFKG, *(Row(name, label, name) for name, label in TODAY.items()))
+"""The other half of the field at the same last visits, below a line, since it sees the codes of the day."""
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "study": {"n_steps": 50, "noise_scale": 1e-3, "noise_max": 1e-3},
@@ -55,7 +63,7 @@ SEVEN = (_arm("random"), *(_arm(key) for key in ARMS if key != "random"))
 """D first: the changes of the others are what choosing edges otherwise than by chance is worth."""
 CROSSED = (*SEVEN, *(_arm(key, schedule) for schedule in SCHEDULES for key in DIFFUSING))
 
-GRIDS = {"diffkg-table3": COMPARISON, "diffkg-arms": CROSSED}
+GRIDS = {"diffkg-table3": COMPARISON, "diffkg-visits": VISITS, "diffkg-arms": CROSSED}
 """Grids by name."""
 CONTRASTS = {
     "diffkg-arms": (
