@@ -708,7 +708,9 @@ page.glue(
 # So the printed material cannot decide it.
 # :::
 #
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - **What ± means.** NLA-MMR's text does not define it. In the released code it is the standard deviation of ten bootstrap draws of one trained model, so it holds no training spread.
 # - **How exact the ± itself is.** A standard deviation from ten draws has a relative error of about $1/\sqrt{18}$, {glue:text}`sd_error:.0%`. A printed {glue:text}`pm_own:.4f` may as well be {glue:text}`sd_low:.4f` or {glue:text}`sd_high:.4f`.
@@ -718,7 +720,7 @@ page.glue(
 #
 # The book makes these choices once, in {py:mod}`medrec.protocol`, and prints them in the card and the captions.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "The ± is the spread over re-trainings."
 # : In this literature it is a bootstrap over patients, {eq}`eq-two-spreads`.

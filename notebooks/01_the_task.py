@@ -1480,7 +1480,9 @@ page.glue(
 # This is a result on the printed tables; per-visit values of that run would overturn or explain it.
 # :::
 #
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - **When the "current" diagnoses are known.**
 #   ICD codes are assigned for billing after the patient has left hospital {cite}`johnson2016mimic3,omalley2005measuring`.
@@ -1500,7 +1502,7 @@ page.glue(
 #   Saline that carries another drug maps to mineral supplements (A12C) in the published mapping.
 #   This book excludes such carriers, and chapter 02 counts them.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "A lower DDI rate is better."
 # : A blind draw beats every printed system in that column.

@@ -1817,7 +1817,9 @@ page.glue(
 # | ICD version | dropped | part of the key |
 # | averages in table 1 | repeats forgotten | both averages |
 #
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - **Which window.** None of the three papers names one; the scripts that they build on keep whole stays.
 # - **Where single-visit patients come from.** The demand for two admissions is tested before mapping and joining, so first visits make up {glue:text}`first_iii:.0%` and {glue:text}`first_iv:.0%` of the scored instances in BiMoRec's cohorts (patients divided by visits of its table 1).
@@ -1825,7 +1827,7 @@ page.glue(
 # - **What eICU's visits are.** NLA-MMR prints a longitudinal eICU cohort; its code is not released, and for {glue:text}`eicu_undecided` of {glue:text}`eicu_several` demo patients with several stays the order cannot be known.
 # - **Where ICD versions meet.** None of the three papers mentions that MIMIC-IV has two.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "Raw data are facts."
 # : They are entries; and after a fill, some are not even that.

@@ -1645,7 +1645,9 @@ show(fig)
 # The point about similar molecules with different uses stands without it.
 # :::
 #
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - **Which class a product gets.**
 #   The rule "first code of the product" is in no paper.
@@ -1662,7 +1664,7 @@ show(fig)
 # - **What the graph of co-prescription was built from.**
 #   The released code of GAMENet and COGNet builds it from all records, test patients included.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "An edge is a contraindication."
 # : R01A–R03A is an edge, and its drugs share a vial.

@@ -1517,7 +1517,9 @@ show({couple: [f"{share:.2%}" for share in found] for couple, found in closer.it
 #
 # The spatial half of the figure, and the word on both halves together, stand in {doc}`05_molecules_3d` and {doc}`11_bimorec_pretraining`.
 #
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - **Which fingerprint** stands behind "over 95 %". By our count it can be RDKit's path fingerprint.
 # - **Update and read-out** of the flat encoder. BiMoRec's equations leave both open; sum and mean come from the code.
@@ -1528,7 +1530,7 @@ show({couple: [f"{share:.2%}" for share in found] for couple, found in closer.it
 # - **What cannot be cut.** BRICS returns such a molecule whole, as a fragment that belongs to one drug.
 # - **What an empty string is.** RDKit reads it as a molecule without atoms and reports nothing; {py:func}`~medrec.chem.graphs.parse` refuses it.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "Similar fingerprint, similar drug."
 # : Quinine and quinidine are one molecule to seven fingerprints and two drugs to a patient; naloxone undoes what oxycodone does.

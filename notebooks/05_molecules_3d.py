@@ -1331,7 +1331,9 @@ page.glue(
 #
 # How many medications this concerns is another matter: {doc}`04_molecules_2d` counts the groups of drugs that share one flat graph without stereo labels, and those that are left with them.
 #
-# ## What the paper does not say
+# ## The audit
+#
+# ### What the paper does not say
 #
 # - **That the molecule files are drawings.** The text says that files of the molecules come from PubChem; those released are 2D records. The conformers of this book are computed as above, and {doc}`11_bimorec_pretraining` trains on both.
 # - **Which conformer**, which seed, whether one or several. Here: the lowest of those asked for, one unless stated, seed 1.
@@ -1340,7 +1342,7 @@ page.glue(
 # - **Hydrogens, salts, ions.** The code strips hydrogens on loading; nothing is said about salts and single atoms. Here: the table above.
 # - **Cut ends of fragments** have no parameters in the force field; the code ignores the failure. Here hydrogens close them.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "The 3D structure of a drug."
 # : One of many conformers, from one seed, in a vacuum.

@@ -1512,7 +1512,9 @@ show(
 )
 
 # %% [markdown]
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - **The threshold of LR.** One half, in the released scripts; no table says so, and no other system is tuned either.
 # - **Its split and its average.** Another seed and another mean than the rows beside it; see the table on protocol noise. ECC has a third seed, and no bootstrap.
@@ -1521,7 +1523,7 @@ show(
 # - **Classes that training never shows.** The scripts let the library warn; for ECC they take such classes out and recommend them never. Here their probability is 0 in both systems, and a class that every training visit holds has probability 1.
 # - **Not a choice of ours, but a limit of all systems:** the "current" diagnoses are billing codes written after discharge, as {doc}`01_the_task` explains.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "A probability of .3 means: leave it out."
 # : At the Jaccard of today's systems the rule {eq}`eq-threshold-rule` includes it.

@@ -1766,7 +1766,9 @@ else:
 # {glue:text}`order_words`.
 # A model that loses nothing where most orders are wrong has not used the order; an interval as wide as these leaves that open.
 #
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - **Which visits are scored.** BiMoRec and NLA-MMR print RETAIN and MICRON beside systems that also speak about first visits; the released code skips them.
 # - **What is seen.** The codes of the visit itself are withheld from RETAIN; the original paper leaves the choice to the task. MICRON starts from a true prescription, and no table says so.
@@ -1778,7 +1780,7 @@ else:
 # - **The weights of MICRON's four losses.** Meant to follow the losses; a counter that is never increased keeps them at one quarter in the code.
 # - **The step.** One patient or visit at a time in the code; here a batch of patients, at the papers' size with settings that a search on validation patients found ({doc}`13_bimorec_results`), stated in {py:class}`~medrec.models.retain.RETAINConfig`, {py:class}`~medrec.models.leap.LEAPConfig` and {py:class}`~medrec.models.micron.MICRONConfig`.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "Attention weights are explanations."
 # : Set $\beta$ to zero and $\alpha$ still looks wise. The share of {eq}`eq-retain-share` is what adds up to the logit.

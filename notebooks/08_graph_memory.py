@@ -1535,7 +1535,9 @@ page.glue(
 # At one half GAMENet recommends {glue:text}`size_half:.1f` medications a visit, at the threshold tuned on validation patients, {glue:text}`tuned_cut:.2f`, it recommends {glue:text}`size_tuned:.1f`, and Jaccard changes by {glue:text}`tuned_gain`.
 # The margin pushed probabilities up, as {numref}`fig-gamenet-threshold` said; the tuned threshold pulls the sets back.
 #
-# ## Paper and code, switch by switch
+# ## The audit
+#
+# ### Paper and code, switch by switch
 #
 # Rows of longer trainings than those of this page, kept with the book: GAMENet in batches of four patients, COGNet with narrow encoders ({py:data}`medrec.models.gamenet.OFTEN`, {py:data}`medrec.models.cognet.SHORT`).
 # How many training seeds stand behind them, the captions say.{glue:text}`elsewhere`
@@ -1740,7 +1742,7 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()
 # Lists hold {glue:text}`listed` medications, greedy ones {glue:text}`listed_greedy`.
 # :::
 #
-# ## What the papers do not say
+# ### What the papers do not say
 #
 # - **Which normalisation.** Graph convolutions are usually written with the symmetric form; both codes divide rows, and in a dense graph the two hardly differ.
 # - **Whose visits make the graph.** All records in both codes, those of the test patients included; here training visits.
@@ -1752,7 +1754,7 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()
 # - **What its ± means.** Ten draws of four fifths of the patients *without* replacement: half the true standard error; see {doc}`13_bimorec_results`.
 # - **How lists are chosen in training.** COGNet's validation writes greedily and strikes out repeats, its test uses four lists.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "More edges, more knowledge."
 # : Each edge averages two rows; the complete graph knows nothing, {eq}`eq-gamenet-complete`.

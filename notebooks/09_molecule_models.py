@@ -1137,7 +1137,9 @@ page.glue(follows_random=follows["random"], follows_trained=follows["trained"])
 # %% [markdown]
 # Over all pairs the correlation of the two similarities is {glue:text}`follows_random:.2f` for the random map and {glue:text}`follows_trained:.2f` for the trained one: most molecules are alike in nothing, and their angle is chance, but the few that share structure lie together from the start.
 #
-# ## What the switches do
+# ## The audit
+#
+# ### What the switches do
 #
 # From here on, rows that were trained once and kept: {glue:text}`line_safedrug` for SafeDrug, {glue:text}`line_molerec` for MoleRec.{glue:text}`elsewhere`
 # The first row of a grid is the variant `paper`; each other row turns one switch.
@@ -1214,7 +1216,7 @@ for ax, name in zip(axes, kept, strict=True):
 show(fig, patients=n_tested)
 
 # %% [markdown]
-# ### Do SafeDrug's molecules matter?
+# #### Do SafeDrug's molecules matter?
 #
 # Prediction: a random map, no molecules and shuffled molecules all stay within {glue:text}`sdi` of the trained encoder; a match that does not move cannot matter.
 # To say that molecules matter here, the trained encoder would have to beat *both* free vectors and shuffled molecules.
@@ -1283,7 +1285,7 @@ show(
 # Two such rows are alike because neither hears the patient, and not because molecules are the same as none; read with {numref}`fig-safedrug-scale`, what is measured here is a scale.
 # The released code takes one step for each visit, {glue:text}`more_steps:.0f` times as many as these batches; more steps may let the fragments speak, but nothing brings the match back.
 #
-# ### Which brake?
+# #### Which brake?
 #
 # The printed rule against the released one, each with a slope $K_p$ of 0.05 and 0.2.
 # Prediction: the released rule lowers the rate, because it learns from interacting visits only to avoid pairs, and pays in Jaccard.
@@ -1352,7 +1354,7 @@ page.glue(printed_jaccard=goal[0], printed_ddi=goal[1])
 #
 # Nearest to the published pair, {glue:text}`printed_jaccard:.4f` and {glue:text}`printed_ddi:.4f`, lies "{glue:text}`nearest`"; on other patients and with another list of interactions the two axes are not the same, so this says which brake, and not how good a copy.
 #
-# ### Is MoleRec's mask chemistry?
+# #### Is MoleRec's mask chemistry?
 #
 # First a warning: to be affordable, the MoleRec of these rows is half as wide, with two graph layers, and stops after {glue:text}`molerec_epochs:.0f` epochs.
 # Its first row was best in epoch {glue:text}`molerec_best:.0f`, counted from 0, with a Jaccard of {glue:text}`molerec_jaccard`; a network that still rises when it is stopped shows how fast a switch lets it learn, as much as what it can learn.
@@ -1401,7 +1403,7 @@ page.glue(pattern=about(pattern))
 # {glue:text}`pattern`
 # On synthetic records structure could only matter through classes that share drugs and indications; on hospital records the same cells may say something else.
 #
-# ### A brake taken apart
+# #### A brake taken apart
 #
 # Four losses: the full brake; *turn down only*, $\alpha \mathcal L_{rec}$ without the interaction loss; the interaction loss *always*, beside an unweighted $\mathcal L_{rec}$; and none.
 # Prediction, from {numref}`fig-molerec-pushes`: turning down does all that is done, the interaction loss nothing.
@@ -1463,7 +1465,7 @@ page.glue(
 # {glue:text}`parted`
 # Bars over so few seeds know little of the luck of initialisation, and the sizes of the sets differ, which moves a rate by itself.
 #
-# ## What the papers do not say
+# ### What the papers do not say
 #
 # - **Which encoder.** SafeDrug describes one that is trained; its code trains none, see {eq}`eq-safedrug-message`.
 # - **What happens without a fragment.** Probability one half for everybody in SafeDrug's code, uniform attention in MoleRec's; {glue:text}`n_without` of {glue:text}`n_medications` medications here are concerned. Here: a learnt vector for each, in both systems; what the codes do, and empty rows, are switches.
@@ -1472,7 +1474,7 @@ page.glue(
 # - **The factor of the interaction loss**, $5 \cdot 10^{-4}$ in both codes, and its size beside the rest.
 # - **The step.** One visit a step in both codes, at $5 \cdot 10^{-4}$; here a batch of patients, at a rate of our own, see {py:class}`~medrec.models.safedrug.SafeDrugConfig` and {py:class}`~medrec.models.molerec.MoleRecConfig`.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "A molecular model uses molecules."
 # : Ask which parameters stand behind them, and shuffle them.

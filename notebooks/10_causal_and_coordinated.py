@@ -1446,7 +1446,9 @@ show(
 )
 
 # %% [markdown]
-# ## Paper and code, switch by switch
+# ## The audit
+#
+# ### Paper and code, switch by switch
 #
 # Rows of longer trainings, kept with the book: CausalMed in small batches, DrugRec narrow ({py:data}`medrec.models.drugrec.NARROW`).
 # Predictions before the numbers: roles made with targets gain by the leak alone; if shuffled effects do as well as real ones, the relations are noise of the right shape; targets by place harm, because they are wrong; symptoms help a little, because conditions that were not coded can have told them.
@@ -1608,7 +1610,7 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said_so.item
 # The published ones are words of discharge summaries, which are written after treatment and name what was given and what came of it.
 # :::
 #
-# ## What the papers do not say
+# ### What the papers do not say
 #
 # Formulas and switches of this chapter are those of the released codes; these decide much that a row of a later paper's table does not tell.
 #
@@ -1621,7 +1623,7 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said_so.item
 # - **That the 2-SAT solver is one rule of several,** and that PRAUC is computed before it, DDI rate and Jaccard after.
 # - **What is tested while training.** The released DDI test of DrugRec looks up visit numbers in place of medications.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "Causal in the title removes confounding."
 # : A list of confounders removes confounding, if it is the right one. The call has an empty list, {numref}`fig-causalmed-confounding`.

@@ -954,7 +954,9 @@ page.glue(
 # %% [markdown]
 # It took {glue:text}`full_minutes:.0f` minutes on one shared core and ends at a loss of {glue:text}`full_last:.2f` for molecules, with {glue:text}`full_to_3d:.0%` of the training molecules found, an alignment of {glue:text}`full_alignment:.3f` and a uniformity of {glue:text}`full_uniformity:.2f`.
 #
-# ## What the paper does not say
+# ## The audit
+#
+# ### What the paper does not say
 #
 # - **Read-out, dropout, optimiser, temperature** of the pre-training: mean over atoms, one half, Adam at 0.002 falling tenfold every hundred epochs, 0.1: released code.
 # - **Layers of the spatial encoder.** Three in the text, four in the code, where one option serves both encoders.
@@ -963,7 +965,7 @@ page.glue(
 # - **Hydrogens** are stripped on loading, cut ends count as unknown atoms; here cut ends are closed with hydrogen.
 # - **Figure 2's** sampling and rescaling, and how its two sides were scaled.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "A negative loss is a bug."
 # : It is another bound. The printed form has no floor at zero.

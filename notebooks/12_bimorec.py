@@ -1143,7 +1143,9 @@ show(
 # %% [markdown]
 # These are the model's own numbers and no explanation of the drug: {doc}`14_bimorec_ablation` asks whether the molecules matter to the result at all.
 #
-# ## Paper and code, switch by switch
+# ## The audit
+#
+# ### Paper and code, switch by switch
 #
 # Each row below sets the model otherwise than its paper variant, and is trained with several seeds on the *synthetic* cohort; the rows are kept with the book and do not change with this page's cohort.
 # Most rows turn one switch; "mean, DDI factor 1" turns two, and "official" all that the released code sets otherwise.
@@ -1242,7 +1244,7 @@ show(fig)
 # The prediction is {glue:text}`mean_answer` for the mean: it changes the number of medications by {glue:text}`mean_size` and the Jaccard by {glue:text}`mean_quality`.
 # It is {glue:text}`factor_answer` for a factor of 1, with {glue:text}`factor_size` medications and a Jaccard of {glue:text}`factor_quality`.
 #
-# ## What the paper does not say
+# ### What the paper does not say
 #
 # - **The read-out, the dropout, the optimiser.** Mean over atoms, one half, Adam with a rate that halves every five epochs: from the released code. Our steps hold many patients, so the rate is larger and constant.
 # - **The factor of the interaction loss.** $5 \cdot 10^{-4}$ in the code, absent in print; without it the loss is another one, see {eq}`eq-bimorec-loss`.
@@ -1252,7 +1254,7 @@ show(fig)
 # - **A regulariser** that counts the weights that are not zero: a constant without gradient. Left out.
 # - **The write-back** of enhanced rows, in place in the code; here only the change is added, with the same result.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "Every prediction uses molecules."
 # : First visits use none.

@@ -1422,7 +1422,9 @@ show({"equation 32": printed_order, "four layers": layers})
 # So the claim can be compared as a number of epochs, as a number of steps it cannot.
 # :::
 #
-# ## What the paper does not say
+# ## The audit
+#
+# ### What the paper does not say
 #
 # - **Whose rows are copied.** LR and ECC are scored on another split, RETAIN and MICRON on later visits only, in the codes that the field shares; the table prints them beside systems that score every visit. Here each row says which visits it speaks about.
 # - **The threshold of each row.** 0.5 for most, 0.4 for RETAIN, in those codes. Here both, own and tuned.
@@ -1438,7 +1440,7 @@ page.glue(
 )
 
 # %% [markdown]
-# ## Misconceptions
+# ### Misconceptions
 #
 # "0.61 % is a difference of Jaccard."
 # : It is relative to the runner-up; the difference is in the third decimal.

@@ -1154,7 +1154,9 @@ page.glue(**{k: page.about(records, v, patients=n_tested) for k, v in said.items
 # {glue:text}`c6_word`. {glue:text}`c6_sentence`
 # :::
 #
-# ## What the paper does not say
+# ## The audit
+#
+# ### What the paper does not say
 #
 # - **What the ablations are.** Words only; ours are fixed configurations, {py:data}`medrec.models.bimorec.VARIANTS`, and another reading may give other numbers.
 # - **How many runs a cell is.** No seed and no interval is named.
@@ -1162,7 +1164,7 @@ page.glue(**{k: page.about(records, v, patients=n_tested) for k, v in said.items
 # - **What else could have done it.** There is no control: neither shuffled molecules, nor flat coordinates, nor free vectors.
 # - **Which PRAUC is right** for the full model on MIMIC-IV.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "Removing a part and losing score proves the part's story."
 # : Only against a twin that keeps everything but the story.

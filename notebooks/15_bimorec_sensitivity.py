@@ -960,7 +960,9 @@ page.glue(
 # A stronger test is missing here: the winner of each panel trained again with fresh seeds, whose drop should be $d_k s$ if the settings are equal.
 # The table of choices is its cheap substitute, since validation patients, too, have luck of their own.
 #
-# ## What the paper does not say
+# ## The audit
+#
+# ### What the paper does not say
 #
 # - **The values.** Figure 5 has neither ticks nor numbers in the copy at hand; of its settings the text names four widths and one number of layers. So no printed curve is drawn beside ours.
 # - **Seeds.** "Significantly higher" without a spread, an interval or a test.
@@ -969,7 +971,7 @@ page.glue(
 # - **What else was tried.** The main learning rate, the batch size, dropout and the factor of the interaction loss are not discussed.
 # - **What the baselines got.** Whether they were given as many settings as the new system; {doc}`13_bimorec_results` compares them as published.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "A peak in a plot is a peak."
 # : Every second sweep of equals has one inside.

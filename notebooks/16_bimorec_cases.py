@@ -1035,7 +1035,9 @@ page.glue(
 # In the synthetic cohort a class is chosen by indication, and codes alone separate similar pairs; there a *lower* error would be no evidence for molecules, and an equal one none against them.
 # With closed tables the same cells run, and the words change by themselves.
 #
-# ## What the paper does not say
+# ## The audit
+#
+# ### What the paper does not say
 #
 # - **How the two patients were chosen**, and from how many.
 # - **What "A+B" is.** The ablation table has no variant of that name.
@@ -1044,7 +1046,7 @@ page.glue(
 # - **How probabilities were read**, from one seed or several.
 # - **Why three classes are enough**, when a visit has twenty.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "An example proves."
 # : It proves that something is possible, and with a thousand patients nearly everything is.

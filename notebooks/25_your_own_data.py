@@ -695,14 +695,16 @@ show(fig)
 # *Your rerun gives .51 where .5422 is printed: who are the first five suspects?*
 # The mapping table, the level at which visits are averaged, the order of visits, the window, and the epoch that was selected.
 #
-# ## What the papers do not say
+# ## The audit
+#
+# ### What the papers do not say
 #
 # - Public repositories carry patient records and co-prescription matrices that were computed from closed records. Do not fetch, load or pass them on: they are derived data.
 # - Vocabularies with rare codes and EHR graphs are derived data too.
 # - Printed baselines were trained on another number of classes than the systems beside them.
 # - eICU needs a rule for stays whose order nobody can know; {doc}`02_from_tables_to_visits` counts them.
 #
-# ## Misconceptions
+# ### Misconceptions
 #
 # "De-identified means public."
 # : A handful of diagnosis codes singles most patients of a small cohort out.
