@@ -1615,7 +1615,9 @@ show(
 # - **Unrelated codes that persist.** The tail of codes is drawn afresh at each visit.
 # - **Causes that we do not know.** Conditions and needs are estimates of textbook medicine; what real physicians do beyond them is missing.
 #
-# ## From the papers
+# ## The audit
+#
+# ### From the papers
 #
 # Table 1 of each of the three papers describes its cohort.
 # Here they are side by side, digit by digit as printed.
@@ -1801,7 +1803,7 @@ page.glue(
 # One of the four numbers must be something else than its name says.
 # :::
 #
-# ## What the published scripts do
+# ### What the published scripts do
 #
 # A list to hold beside any paper of this line; each item was measured above or is a line of released code.
 #
@@ -1816,8 +1818,6 @@ page.glue(
 # | order of visits | by admission identifier | by time of admission |
 # | ICD version | dropped | part of the key |
 # | averages in table 1 | repeats forgotten | both averages |
-#
-# ## The audit
 #
 # ### What the papers do not say
 #

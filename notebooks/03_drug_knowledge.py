@@ -1511,7 +1511,9 @@ show((len(serious), serious_share))
 # ```{solution-end}
 # ```
 #
-# ## From the papers
+# ## The audit
+#
+# ### From the papers
 #
 # {cite:t}`tan2024nlammr` print the DDI rate of the *prescribed* sets beside their figure 3: {glue:text}`nla_iii:.5f` on MIMIC-III, {glue:text}`nla_iv:.5f` on MIMIC-IV.
 # A rate of what was prescribed depends on no model.
@@ -1644,8 +1646,6 @@ show(fig)
 # The paper's own Section 6.5 names other uses, blurred vision among them, which is one of its side effects.
 # The point about similar molecules with different uses stands without it.
 # :::
-#
-# ## The audit
 #
 # ### What the papers do not say
 #

@@ -1488,7 +1488,9 @@ show({couple: [f"{share:.2%}" for share in found] for couple, found in closer.it
 # Between {glue:text}`closer_low:.1%` and {glue:text}`closer_high:.1%` of all pairs are closer to each other than atropine and ipratropium, in three random encoders; for quinine and quinidine at most {glue:text}`closer_quinine:.2%`.
 # So the flat encoder puts the pair of figure 1 near each other, as it should with two drugs that block the same receptors {cite:p}`dailymed`, and apart: charge and degree of one atom are in its input, and training can make of that what the records ask for.
 #
-# ## The claims of figure 1, flat half
+# ## The audit
+#
+# ### The claims of figure 1, flat half
 #
 # :::{admonition} Are atropine and ipratropium more than 95 % alike?
 # :class: verdict
@@ -1516,8 +1518,6 @@ show({couple: [f"{share:.2%}" for share in found] for couple, found in closer.it
 # :::
 #
 # The spatial half of the figure, and the word on both halves together, stand in {doc}`05_molecules_3d` and {doc}`11_bimorec_pretraining`.
-#
-# ## The audit
 #
 # ### What the papers do not say
 #

@@ -29,6 +29,8 @@ MAX_PARAMETERS = 8
 MAX_DEFINITION = 15
 MAX_WARNINGS = 3
 MAX_LINE = 120
+MAX_WORDS = 3000
+AUDIT = "The audit"
 # Calls after which a cell shows a picture.
 FIGURE_CALL = re.compile(r"\b(plt\.(subplots|figure|show)|sns\.\w+|plotting\.plot_\w+|plot_\w+)\(")
 GLUE_ROLE = re.compile(r"\{glue:\w+\}`([\w-]+)")
@@ -225,6 +227,19 @@ def parts_are_there(chapter: Chapter) -> Iterator[Complaint]:
             )
 
 
+def ideas_are_short(chapter: Chapter) -> Iterator[Complaint]:
+    """The idea comes first and is read in one sitting; what only an auditor wants stands below, under one heading."""
+    words = 0
+    for cell in chapter.markdown:
+        for line in _outside_fences(cell.source):
+            if (match := HEADING.match(line)) and match[2].strip() == AUDIT:
+                if words > MAX_WORDS:
+                    yield chapter.complaint(cell, f"{words} words before {AUDIT!r}; at most {MAX_WORDS} are read")
+                return
+            words += len(line.split())
+    yield chapter.complaint(None, f"the section {AUDIT!r} is missing")
+
+
 def imports_are_together(chapter: Chapter) -> Iterator[Complaint]:
     """All imports stand in one cell."""
     with_imports = [
@@ -347,6 +362,7 @@ RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (
     headers_are_short,
     headings_step_down,
     parts_are_there,
+    ideas_are_short,
     imports_are_together,
     definitions_are_short,
     glued_names_exist,

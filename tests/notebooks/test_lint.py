@@ -52,6 +52,9 @@ fig, ax = plt.subplots()
 plt.show()
 
 # %% [markdown]
+# ## The audit
+# What the paper does not say.
+#
 # ## Summary
 # - One thing.
 # - Two things.
@@ -96,6 +99,8 @@ LONG = "\n".join(["def long():", *(f"    x{i} = {i}" for i in range(15))])
         ("**Prerequisites.**", "Before:", "lacks the line"),
         ("page.at_a_glance(", "dict(", "card is missing"),
         ("# ## Exercises", "", "'Exercises' is missing"),
+        ("# ## The audit", "# ## More", "'The audit' is missing"),
+        ("as in GAMENet.", "as in GAMENet." + " word" * 3000, "words before 'The audit'"),
         ("# - Two things.\n", "", "2 objectives, but 1 bullets"),
         ("page.glue(one", "import polars\npage.glue(one", "imports belong"),
         ("fig, ax", LONG + "\nfig, ax", "long has 16 lines"),
