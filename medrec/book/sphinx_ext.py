@@ -25,7 +25,7 @@ from sphinx.util import logging
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from medrec.book import generated, reference
+from medrec.book import downloads, generated, reference
 from medrec.book.chapters import find_chapter
 from medrec.book.runner import book_copy, is_stale, profile_parameters, refresh
 from medrec.types import MedrecError
@@ -53,6 +53,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", copy_mathjax)
     app.setup_extension("medrec.book.numbers")
     generated.setup(app)
+    downloads.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

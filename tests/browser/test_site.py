@@ -5,7 +5,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
+
+from medrec.book import downloads
 
 pytestmark = pytest.mark.browser
 
@@ -199,3 +202,18 @@ def test_solutions_open(browser, site, parsed):
     solution.locator("button.toggle-button").click()
     body.wait_for(state="visible", timeout=5_000)
     context.close()
+
+
+def test_no_download_of_the_book_has_a_role_a_box_or_a_missing_caption(site):
+    files = sorted((site / "_sources" / "chapters").glob("*.ipynb"))
+    assert files
+    for file in files:
+        notebook = nbformat.read(file, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                prose = re.sub(r"`[^`{]*`", "", re.sub(r"^```\w*\n.*?^```$", "", cell.source, flags=re.M | re.S))
+                assert not downloads.ROLE.search(prose), (file.name, cell.source)
+                assert not re.search(r"^(`{3,}|:{3,})\{", prose, re.M), (file.name, cell.source)
+        figures = [c for c in notebook.cells if c.cell_type == "code" and c.metadata.get("mystnb", {}).get("figure")]
+        captions = [c for c in notebook.cells if c.cell_type == "markdown" and re.match(r"\*\*Fig\. \d", c.source)]
+        assert len(captions) == len(figures), file.name
