@@ -44,7 +44,7 @@ def test_numbers_stand_in_their_sentences():
     text = new_markdown_cell(
         "A {glue:text}`x:.2f`, {glue:text}`words`, {glue:text}`n:.1f` and {term}`Jaccard` in {doc}`01_the_task`."
     )
-    assert plain(code, new_markdown_cell(text))[1] == "A 0.53, none of them, nan and Jaccard in The task."
+    assert plain(code, text)[1] == "A 0.53, none of them, nan and Jaccard in The task."
 
 
 def test_references_say_the_number_of_the_page():
