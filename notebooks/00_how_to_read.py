@@ -215,7 +215,7 @@ show(
                 "mean": [A.mean(), B.mean()],
             }
         ),
-        caption="Jaccard of six invented patients under two systems (one training each).",
+        caption="Jaccard of six invented patients, two systems, one training each.",
         digits=2,
     )
 )
@@ -362,7 +362,8 @@ shuffled = rng.permutation(B) - A
 assert np.isclose(shuffled.mean(), d.mean())
 assert shuffled.std() > 5 * d.std()
 show(
-    f"paired {paired:.4f}, unpaired {unpaired:.4f}, pairs shuffled {shuffled.std() / np.sqrt(n):.4f}"
+    f"paired {paired:.4f}, unpaired {unpaired:.4f}, pairs shuffled "
+    f"{shuffled.std() / np.sqrt(n):.4f}"
 )
 
 # %% tags=["hide-input"]
@@ -461,7 +462,8 @@ np.testing.assert_allclose(
 )
 np.testing.assert_allclose(spread(np.inf, 3), s_seed / np.sqrt(3))
 show(
-    f"seeds alone understate the spread {spread(n_test, 3) / (s_seed / np.sqrt(3)):.1f} times"
+    "seeds alone understate the spread "
+    f"{spread(n_test, 3) / (s_seed / np.sqrt(3)):.1f} times"
 )
 
 # %% tags=["hide-input"]
@@ -532,7 +534,7 @@ best, second = (
     jaccard["MIMIC-III"][name] for name in ("BiMoRec", "CausalMed")
 )  # from BiMoRec's table 2
 absolute, relative = best - second, (best - second) / second
-gains = {  # from NLA-MMR's table 2: NLA-MMR against the best of the others, on each database
+gains = {  # NLA-MMR's table 2, against the best of the others on each database
     database: (
         rows["NLA-MMR"] - max(rest := [v for k, v in rows.items() if k != "NLA-MMR"])
     )

@@ -227,7 +227,7 @@ show(
         pl.DataFrame([instance(toy, v) for v in range(toy.n_visits)]).with_columns(
             pl.col(pl.List(pl.String)).list.join(", ")
         ),
-        caption="The three instances of the running example. A first visit has no history.",
+        caption="The three instances of the example. A first visit has no history.",
     )
 )
 
@@ -251,7 +251,8 @@ leaking_copy = Y  # repeats visit t, which it must not see
 assert metrics.jaccard(Y, leaking_copy).mean() == 1
 assert metrics.jaccard(Y, honest_copy)[1] == 0.25
 print(
-    "3 visits, 3 instances, 2 of them first visits; the leak scores 1, the honest copy of v1 scores 0.25 at v2"
+    "3 visits, 3 instances, 2 of them first visits; the leak scores 1, the honest "
+    "copy of v1 scores 0.25 at v2"
 )
 
 # %% tags=["hide-input"]
@@ -588,7 +589,8 @@ mean_recall = patient_mean(metrics.recall(Y, Yhat), patient)
 F_of_means = 2 * mean_precision * mean_recall / (mean_precision + mean_recall)
 assert F_of_means > f(J_patients)
 show(
-    f"mean of F1 {F_patients:.4f} ≤ f(mean J) {f(J_patients):.4f} < F1 of the means {F_of_means:.4f}"
+    f"mean of F1 {F_patients:.4f} ≤ f(mean J) {f(J_patients):.4f} < F1 of the "
+    f"means {F_of_means:.4f}"
 )
 
 # %% [markdown]
@@ -889,7 +891,8 @@ for k in range(2, M + 1):
         metrics.ddi_rate(every_subset[every_subset.sum(1) == k], A), density
     )
 show(
-    f"pooled {rate:.3f}; means of rates {np.round(means, 3)}; density = random = {density:.2f}"
+    f"pooled {rate:.3f}; means of rates {np.round(means, 3)}; density = random = "
+    f"{density:.2f}"
 )
 
 # %% [markdown]
@@ -1114,7 +1117,10 @@ show(
                 )
             ]
         ),
-        caption="The running example under both averages, 2 patients, 3 visits. DDI rate and number are pooled in both.",
+        caption=(
+            "The running example under both averages, 2 patients, 3 visits. DDI rate "
+            "and number are pooled in both."
+        ),
         digits=4,
     )
 )

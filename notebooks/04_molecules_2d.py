@@ -177,7 +177,10 @@ by_pair = pl.DataFrame(
 show(
     page.table(
         by_pair,
-        caption="Tanimoto similarity of two pairs of drugs by seven fingerprints of RDKit; no cohort. Morgan: radius 2, 2048 bits; the others at their defaults.",
+        caption=(
+            "Tanimoto similarity of two pairs of drugs by seven fingerprints of RDKit; "
+            "no cohort. Morgan: radius 2, 2048 bits; the others at their defaults."
+        ),
     )
 )
 
@@ -796,7 +799,10 @@ show({"tags": tags, "flipped": flipped, "drugs changed": drugs_flipped})
 # Steroids show it: they share a skeleton with a methyl group on one corner (number 13), which points the same way in all of them.
 
 # %%
-skeleton = "[CH3][{}]12~[#6]~[#6]~[#6]3~[#6](~[#6]1~[#6]~[#6]~[#6]2)~[#6]~[#6]~[#6]4~[#6]~[#6]~[#6]~[#6]~[#6]34"
+skeleton = (
+    "[CH3][{}]12~[#6]~[#6]~[#6]3~[#6](~[#6]1~[#6]~[#6]~[#6]2)~[#6"
+    "]~[#6]~[#6]4~[#6]~[#6]~[#6]~[#6]~[#6]34"
+)
 corner, same_way = (Chem.MolFromSmarts(skeleton.format(c)) for c in ("#6", "C@"))
 steroids = {
     s: parse(s).GetSubstructMatch(corner)[1]
@@ -829,7 +835,10 @@ page.glue(
 show(
     page.table(
         votes,
-        caption="Carbon 13 of the steroids of the drug table, canonical SMILES: one arrangement in space, two tags. No cohort.",
+        caption=(
+            "Carbon 13 of the steroids of the drug table, canonical SMILES: one "
+            "arrangement in space, two tags. No cohort."
+        ),
     )
 )
 
@@ -1404,7 +1413,10 @@ page.glue(
 show(
     page.table(
         ranked,
-        caption="All pairs of structures of the drug table by three rulers; “this pair” is atropine and ipratropium. No cohort.",
+        caption=(
+            "All pairs of structures of the drug table by three rulers; “this pair” is "
+            "atropine and ipratropium. No cohort."
+        ),
     )
 )
 

@@ -353,7 +353,10 @@ show(
             pl.col("force_field").alias("force field"),
             "note",
         ),
-        caption="What report() says of four drugs. Energies of different molecules cannot be compared.",
+        caption=(
+            "What report() says of four drugs. Energies of different molecules cannot "
+            "be compared."
+        ),
         digits={"energy (kcal/mol)": 1},
     )
 )
@@ -408,7 +411,13 @@ show(
             pl.col("relaxed").alias("at rest in MMFF94"),
             "examples",
         ),
-        caption=f"Kinds of drugs, and what is done for coordinates. All {all_drugs.height} drugs with a structure in the book's table; one seed. A drug that meets several rules counts once, in the order ion, no force field (metals, boron, carbonate), salt, very large, label, hard. Examples: the largest of each kind. {page.notes(kept)}",
+        caption=(
+            f"Kinds of drugs, and what is done for coordinates. All {all_drugs.height} "
+            "drugs with a structure in the book's table; one seed. A drug that meets "
+            "several rules counts once, in the order ion, no force field (metals, "
+            "boron, carbonate), salt, very large, label, hard. Examples: the largest "
+            f"of each kind. {page.notes(kept)}"
+        ),
     )
 )
 
@@ -438,7 +447,10 @@ page.glue(
 show(
     page.table(
         absent.head(6),
-        caption="Drugs without a structure: the six most frequent reasons, over the book's table of drugs.",
+        caption=(
+            "Drugs without a structure: the six most frequent reasons, over the book's "
+            "table of drugs."
+        ),
     )
 )
 
@@ -512,7 +524,10 @@ show(
             pl.len().alias("bonds"), pl.col("length").mean(), pl.col("expected").first()
         )
         .sort("bonds", "bond", descending=[True, False]),
-        caption="Bonds of the lowest conformer of atropine: mean length and that of tables, Å.",
+        caption=(
+            "Bonds of the lowest conformer of atropine: mean length and that of "
+            "tables, Å."
+        ),
         digits={"order": 1, "length": 3, "expected": 3},
     )
 )
@@ -1267,7 +1282,12 @@ show(
                 },
             }
         ),
-        caption=f"Chance that two conformers of one drug overlap more than conformers of both; 0.5: shapes cannot tell. Six lowest different shapes of twenty conformers each, for three seeds of the embedding; no patients. {page.notes(kept)}",
+        caption=(
+            "Chance that two conformers of one drug overlap more than conformers of "
+            "both; 0.5: shapes cannot tell. Six lowest different shapes of twenty "
+            "conformers each, for three seeds of the embedding; no patients. "
+            f"{page.notes(kept)}"
+        ),
         digits=2,
     )
 )

@@ -785,8 +785,11 @@ show(
                 for name, found in intervals.items()
             ]
         ),
-        caption=f"Test patients of {page.cohort_line(records)}; one split. Brackets: 95 % bootstrap intervals over patients. "
-        f"DDI rate with {ddi_name}. Last visit skips first visits, so its row is not comparable with the others.",
+        caption=f"Test patients of {page.cohort_line(records)}; one split. Brackets: "
+        "95 % "
+        "bootstrap intervals over patients. "
+        f"DDI rate with {ddi_name}. Last visit skips first visits, so its row is "
+        "not comparable with the others.",
     ),
     nested=("visits",),
 )
@@ -938,14 +941,76 @@ page.glue(
         records,
         "The prediction was right."
         if by_average > by_split
-        else "The prediction was wrong: with so few patients, who is drawn matters more than how they are averaged.",
+        else "The prediction was wrong: with so few patients who is drawn matters more "
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        ""
+        "than how they are averaged.",
         patients=n_tested,
     ),
 )
 show(
     page.table(
         noise,
-        caption=f"Jaccard of LR at threshold .5 on {page.cohort_line(records)}, by split and by average. No interval: the table shows the spread of protocols, not of patients.",
+        caption=f"Jaccard of LR at threshold .5 on {page.cohort_line(records)}, by "
+        "split and by average. No interval: the table shows the spread of protocols, "
+        "not of patients.",
     )
 )
 

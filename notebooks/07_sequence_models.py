@@ -746,7 +746,10 @@ page.glue(
 show(
     page.table(
         toy_lists,
-        caption="Forty independent medications in three orders, fifteen of them expected: what a perfect writer's lists are worth. Toy, exact.",
+        caption=(
+            "Forty independent medications in three orders, fifteen of them expected: "
+            "what a perfect writer's lists are worth. Toy, exact."
+        ),
         digits=3,
     )
 )
@@ -1367,6 +1370,12 @@ def rows_of(name, metric="jaccard"):
     return kept_rows[name].by_label(visits=visits_of[name], metric=metric)
 
 
+HOW = (
+    "thresholds tuned where there is one; change against the first row. Brackets: 95 % "
+    "of 1000 resamples of seeds and patients together."
+)
+
+
 def switch_table(name):
     """One row for each switch of a system."""
     jaccard, prauc = rows_of(name), rows_of(name, "prauc")
@@ -1380,7 +1389,7 @@ def switch_table(name):
         "first row better?": [None, *(judge(name, x).word for x in turned)],
     }
     frame = pl.DataFrame({"switch": list(jaccard)} | columns)
-    caption = f"{kept_rows[name].line}; {visits_of[name]}, thresholds tuned where there is one; change against the first row. Brackets: 95 % of 1000 resamples of seeds and patients together."
+    caption = f"{kept_rows[name].line}; {visits_of[name]}, {HOW}"
     return page.table(frame, caption=caption, digits={"medications": 1})
 
 

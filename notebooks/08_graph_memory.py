@@ -1077,7 +1077,7 @@ rare_first = np.array([0.2] * 30 + [0.9] * 10)
 
 
 def words_from(p, k):
-    """Next words of a perfect writer that has come to medication k, the end behind them."""
+    """Next words of a perfect writer that is at medication k, then the end."""
     absent = np.cumprod([1, *(1 - p[k:])])
     return np.concatenate([np.zeros(k), p[k:] * absent[:-1], absent[-1:]])
 

@@ -416,7 +416,10 @@ show(
             | {f"weight, {name}": w.numpy() for name, w in weight.items()}
             | {f"loss, {name}": v.numpy() for name, v in loss.items()}
         ),
-        caption="Weight of accuracy and loss of one visit under three rules, K_p = 0.05. Exact.",
+        caption=(
+            "Weight of accuracy and loss of one visit under three rules, K_p = 0.05. "
+            "Exact."
+        ),
         digits=4,
     )
 )

@@ -103,7 +103,10 @@ show(
                 ],
             }
         ),
-        caption="Four molecules: the smallest singular value of their centred coordinates, in one conformer and in a drawing such as the released files hold.",
+        caption=(
+            "Four molecules: the smallest singular value of their centred coordinates, "
+            "in one conformer and in a drawing such as the released files hold."
+        ),
         digits=2,
     )
 )
@@ -360,7 +363,10 @@ torch.testing.assert_close(
 show(
     page.table(
         both,
-        caption="The two forms of the loss on similarity matrices written by hand, temperature 0.1.",
+        caption=(
+            "The two forms of the loss on similarity matrices written by hand, "
+            "temperature 0.1."
+        ),
         digits=4,
     )
 )
@@ -560,7 +566,12 @@ held = contrasts.filter(base & (pl.col("seed") == 0) & ~pl.col("duplicates"))
 show(
     page.table(
         forms,
-        caption=f"Forms of the loss, one seed each; {held['n'][0]} molecules kept aside, chance {held['chance'][0]:.3f}. Alignment: mean squared distance of partners (0 is perfect); uniformity: the lower, the more evenly spread. {page.notes(kept)}",
+        caption=(
+            f"Forms of the loss, one seed each; {held['n'][0]} molecules kept aside, "
+            f"chance {held['chance'][0]:.3f}. Alignment: mean squared distance of "
+            "partners (0 is perfect); uniformity: the lower, the more evenly spread. "
+            f"{page.notes(kept)}"
+        ),
         digits=3,
     )
 )
@@ -656,7 +667,11 @@ spread = pairs.unique("pair", maintain_order=True).select(
 show(
     page.table(
         spread,
-        caption=f"Cosine similarity of spatial embeddings of molecules kept aside: two conformers of one molecule, and conformers of two. One seed. {page.notes(kept)}",
+        caption=(
+            "Cosine similarity of spatial embeddings of molecules kept aside: two "
+            "conformers of one molecule, and conformers of two. One seed. "
+            f"{page.notes(kept)}"
+        ),
         digits={"mean": 3, "p05": 3, "median": 3, "p95": 3},
     )
 )
@@ -698,7 +713,11 @@ show(
             pl.col("sd").alias("spread of Δ"),
             pl.col("spearman").alias("rank correlation"),
         ),
-        caption=f"Distance of embedding similarity to Morgan-Tanimoto similarity over all pairs of molecules; one seed. Rank correlation: of the two similarities. {page.notes(kept)}",
+        caption=(
+            "Distance of embedding similarity to Morgan-Tanimoto similarity over all "
+            "pairs of molecules; one seed. Rank correlation: of the two similarities. "
+            f"{page.notes(kept)}"
+        ),
         digits=3,
     )
 )
@@ -867,7 +886,11 @@ assert uniformity(square) < uniformity(square.abs())
 show(
     page.table(
         spread_of,
-        caption=f"Spread of embeddings of the training molecules and fragments; one seed. Participation: directions in use, of 128. Uniformity: the lower, the more even. {page.notes(kept)}",
+        caption=(
+            "Spread of embeddings of the training molecules and fragments; one seed. "
+            "Participation: directions in use, of 128. Uniformity: the lower, the "
+            f"more even. {page.notes(kept)}"
+        ),
         digits={"participation": 1, "uniformity": 2},
     )
 )

@@ -849,8 +849,15 @@ left_out = pl.DataFrame(
         "largest change of a logit": list(moves.values()),
     }
 )
-caption = f"Untrained network of width {config.width}, {len(patients)} patients with {few.n_visits} visits of {page.cohort_line(records)}. "
-caption += f"The package differs from all equations together by {float((z - z_package).abs().max()):.0e}. Changes show that the check is sharp, not what helps."
+caption = (
+    f"Untrained network of width {config.width}, {len(patients)} patients with "
+    f"{few.n_visits} visits of {page.cohort_line(records)}. "
+)
+caption += (
+    "The package differs from all equations together by "
+    f"{float((z - z_package).abs().max()):.0e}. Changes show that the check is sharp, "
+    "not what helps."
+)
 show(page.table(left_out, caption=caption), patients=len(patients))
 
 # %% [markdown]
@@ -995,8 +1002,10 @@ for where, chosen_groups in groups.items():
 show(
     page.table(
         pl.DataFrame(rows),
-        caption=f"Test patients of {page.cohort_line(records)}; one training seed, thresholds tuned on validation patients, LR as published at one half. "
-        "Brackets: 95 % bootstrap intervals over patients; they do not show the spread between seeds.",
+        caption=f"Test patients of {page.cohort_line(records)}; one training seed, "
+        "thresholds tuned on validation patients, LR as published at one half. "
+        "Brackets: 95 % bootstrap intervals over patients; they do not show the "
+        "spread between seeds.",
     )
 )
 
@@ -1134,8 +1143,11 @@ top = reasons.group_by("medication", "kind", maintain_order=True).head(2)
 show(
     page.table(
         top,
-        caption=f"Reasons for the three most probable classes at a visit written on this page; model trained on {page.cohort_line(records)}. "
-        "Fragment: attention times selection; molecule: attention received, 1 being an equal share.",
+        caption="Reasons for the three most probable classes at a visit written on "
+        "this "
+        f"page; model trained on {page.cohort_line(records)}. "
+        "Fragment: attention times selection; molecule: attention received, 1 "
+        "being an equal share.",
         digits={"weight": 3},
     )
 )
@@ -1173,8 +1185,11 @@ n_seeds = kept.provenance["seeds"]
 show(
     page.table(
         table,
-        caption=f"{kept.line[:1].upper()}{kept.line[1:]}; thresholds tuned on validation patients except in the last column. "
-        "Low and high: 95 % of 1000 resamples of seeds and patients together, paired by patient.",
+        caption=f"{kept.line[:1].upper()}{kept.line[1:]}; thresholds tuned on "
+        "validation "
+        "patients except in the last column. "
+        "Low and high: 95 % of 1000 resamples of seeds and patients together, "
+        "paired by patient.",
         digits={
             "Jaccard": 3,
             "change": 3,

@@ -59,7 +59,7 @@ from medrec.training import load_system, train
 seed: int = 0  # of the small trainings on this page; kept rows carry their own
 cohort: str = "synthetic"  # its kept rows are shown, or those of the synthetic cohort
 device: str = "cpu"  # where the small trainings run
-profile: str = "quick"  # quick: narrow networks, a few epochs; full: as in the rows, and rows of your own cohort are trained first
+profile: str = "quick"  # quick: narrow, few epochs; full: as in the rows
 smallest: float = 0.005  # smallest difference of Jaccard of interest
 
 # %% tags=["hide-input"]

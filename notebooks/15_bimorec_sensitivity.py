@@ -58,7 +58,7 @@ from medrec.tasks.visits import COLUMNS
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the simulations; the kept rows carry their own
-cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic cohort
+cohort: str = "synthetic"  # whose kept rows are shown, else those of synthetic
 device: str = "cpu"  # nothing is trained on this page
 profile: str = "quick"  # full: rows of your own cohort are trained first
 smallest: float = 0.005  # smallest difference of Jaccard or rate of interest
@@ -731,7 +731,11 @@ page.glue(
 show(
     page.table(
         choices,
-        caption=f"What validation and test would choose, knob by knob; Jaccard of the test patients at the model's own threshold, as validation saw it. {rows.line}.",
+        caption=(
+            "What validation and test would choose, knob by knob; Jaccard of the test "
+            "patients at the model's own threshold, as validation saw it. "
+            f"{rows.line}."
+        ),
         digits=4,
     ),
     patients=n_tested,
@@ -821,7 +825,11 @@ page.glue(
 show(
     page.table(
         tornado,
-        caption=f"Change of Jaccard against the default, lowest and highest of each knob, tuned thresholds; {rows.line}. Range of equals: expected range if all settings of the knob were one and the same, seeds and patients alone.",
+        caption=(
+            "Change of Jaccard against the default, lowest and highest of each knob, "
+            f"tuned thresholds; {rows.line}. Range of equals: expected range if all "
+            "settings of the knob were one and the same, seeds and patients alone."
+        ),
         digits=4,
     ),
     patients=n_tested,
@@ -880,7 +888,7 @@ PUBLISHED = {"width": 128, "gin_layers": 4}
 
 
 def lead_over_rival(knob, value):
-    """Lead of the default over the rival that validation picks, or of another over the default."""
+    """Lead of the default over the rival that validation picks, or the other way."""
     found = panel(knob).join(costs, on="label")
     row = found.filter(pl.col("setting") == value)
     if not row["default"][0]:

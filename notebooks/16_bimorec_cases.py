@@ -58,7 +58,7 @@ from medrec.tasks.verdicts import verdict
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the respellings; the kept rows carry their own
-cohort: str = "synthetic"  # its kept rows are shown; where there are none, those of the synthetic cohort
+cohort: str = "synthetic"  # whose kept rows are shown, else those of synthetic
 device: str = "cpu"  # nothing is trained on this page
 profile: str = "quick"  # full: rows of your own cohort are trained first
 smallest: float = 0.02  # smallest difference of an error rate of interest
@@ -145,7 +145,9 @@ assert wrong == ["R01A", "N07A", "A03B"]
 show(
     page.table(
         facts,
-        caption="Three classes: ticks of figure 7, and what the ATC index says. No records.",
+        caption=(
+            "Three classes: ticks of figure 7, and what the ATC index says. No records."
+        ),
     )
 )
 
@@ -191,7 +193,10 @@ show(
                 "stand for it": [", ".join(names) for names in stand_for.values()],
             }
         ),
-        caption=f"Molecules that a model sees in the place of a class, for the classes of {page.cohort_line(records)}.",
+        caption=(
+            "Molecules that a model sees in the place of a class, for the classes of "
+            f"{page.cohort_line(records)}."
+        ),
     )
 )
 
@@ -607,8 +612,10 @@ show(
                 },
             }
         ),
-        caption=f"Confusion of ordered pairs (lower is better) at later visits, {kept.line}; {n_with} patients have a case. "
-        "Brackets: 95 % of 1000 resamples of patients and seeds. Empty: fewer than ten pairs or patients.",
+        caption="Confusion of ordered pairs (lower is better) at later visits, "
+        f"{kept.line}; {n_with} patients have a case. "
+        "Brackets: 95 % of 1000 resamples of patients and seeds. Empty: fewer than "
+        "ten pairs or patients.",
     ),
     patients=n_with,
 )
@@ -770,7 +777,12 @@ show(
                 "ipratropium": "atropine among those of ipratropium",
             }
         ),
-        caption=f"Rank of one drug among the {n_drugs} neighbours of the other, cosine of molecule embeddings, median [least, largest] over training seeds; drugs of the classes of {whose}. Pre-training has one seed for all; an untrained encoder is the same for all three systems. {page.notes(kept)}",
+        caption=(
+            f"Rank of one drug among the {n_drugs} neighbours of the other, cosine of "
+            "molecule embeddings, median [least, largest] over training seeds; drugs "
+            f"of the classes of {whose}. Pre-training has one seed for all; an "
+            f"untrained encoder is the same for all three systems. {page.notes(kept)}"
+        ),
     ),
     patients=n_tested,
 )
@@ -827,7 +839,12 @@ assert {column for _, column in differing} == {list(BOND_FEATURES).index("stereo
 show(
     page.table(
         table,
-        caption=f"Later visits of {planted.line}; tuned thresholds. Change: against the full model, paired. Confusion of the planted twins: share of wrong orders, as defined above; empty where it was not counted. Brackets: 95 % of 1000 resamples of patients and seeds. {page.notes(twins)}",
+        caption=(
+            f"Later visits of {planted.line}; tuned thresholds. Change: against the "
+            "full model, paired. Confusion of the planted twins: share of wrong "
+            "orders, as defined above; empty where it was not counted. Brackets: 95 % "
+            f"of 1000 resamples of patients and seeds. {page.notes(twins)}"
+        ),
     ),
     patients=n_tested,
 )
@@ -905,7 +922,11 @@ if shown.height:
     show(
         page.table(
             shown.rename({"visit": "visit number"}),
-            caption=f"Jaccard of the last visit of single patients, by rule, {n_people} patients in {n_rows} rows; mean over seeds, tuned thresholds; {kept.line}. No interval: one visit each.",
+            caption=(
+                f"Jaccard of the last visit of single patients, by rule, {n_people} "
+                f"patients in {n_rows} rows; mean over seeds, tuned thresholds; "
+                f"{kept.line}. No interval: one visit each."
+            ),
             digits=2,
         )
     )
@@ -988,7 +1009,10 @@ claims = {
         None,
         cohort=whose,
         source="synthetic",
-        missing="patients 432 and 389 are rows of a private file, the variant is not defined, and the ticks contradict the index",
+        missing=(
+            "patients 432 and 389 are rows of a private file, the variant is not "
+            "defined, and the ticks contradict the index"
+        ),
     ),
 }
 

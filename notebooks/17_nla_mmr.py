@@ -71,7 +71,7 @@ from medrec.training import load_system, train
 seed: int = 0  # of the small trainings on this page
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the systems are trained
-profile: str = "quick"  # quick: some patients, a few epochs; full: all of them, until early stopping
+profile: str = "quick"  # quick: some patients, few epochs; full: all of them
 
 # %% tags=["hide-input"]
 plotting.use_style()

@@ -70,9 +70,9 @@ from medrec.types import MedrecError
 
 # %% tags=["parameters"]
 seed: int = 0  # of the small trainings on this page
-cohort: str = "synthetic"  # any cohort; rows of long trainings are its own, or those of synthetic-6350
+cohort: str = "synthetic"  # whose kept rows are shown, else those of synthetic-6350
 device: str = "cpu"  # where the small trainings run
-profile: str = "quick"  # quick: some patients, a few epochs; full: rows of your own cohort are made first
+profile: str = "quick"  # quick: few patients and epochs; full: own rows first
 
 # %% tags=["hide-input"]
 plotting.use_style()
@@ -866,7 +866,7 @@ show(hour)
 
 # %%
 def ours(rows, label, metric="jaccard", visits="all visits", digits=3):
-    """Value and interval of a row for a cell, later visits where a system has no others."""
+    """Value and interval of a row, of later visits where a system has no others."""
     found = rows.by_label(metric=metric, visits=visits) if rows else {}
     later = rows.by_label(metric=metric, visits="later visits") if rows else {}
     return words(found.get(label) or later.get(label), digits=digits)

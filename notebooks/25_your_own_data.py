@@ -376,7 +376,8 @@ scores = [
 ]
 np.testing.assert_allclose(scores, [0.25, 0.4, 1 / 3])
 show(
-    f"with the leak {scores[0]:.2f}; without {scores[1]:.2f}; with > instead of ≥ {scores[2]:.2f}"
+    f"with the leak {scores[0]:.2f}; without {scores[1]:.2f}; with > instead of ≥ "
+    f"{scores[2]:.2f}"
 )
 
 # %% [markdown]
@@ -447,7 +448,9 @@ show(
                 for name, i in intervals.items()
             ]
         ),
-        caption=f"Visits that all five score, test patients of {page.cohort_line(records)}; one split, thresholds tuned on validation patients, LR as published at one half. "
+        caption="Visits that all five score, test patients of "
+        f"{page.cohort_line(records)}; one split, thresholds tuned on validation "
+        "patients, LR as published at one half. "
         f"Brackets: 95 % bootstrap intervals over patients. DDI rate with {ddi_name}.",
     ),
     patients=test.n_patients,

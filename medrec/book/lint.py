@@ -29,6 +29,7 @@ MAX_PARAMETERS = 8
 MAX_DEFINITION = 15
 MAX_WARNINGS = 3
 MAX_LINE = 120
+MAX_CODE = 88
 MAX_WORDS = 3000
 AUDIT = "The audit"
 # Calls after which a cell shows a picture.
@@ -192,6 +193,15 @@ def headers_are_short(chapter: Chapter) -> Iterator[Complaint]:
                 number + 1,
                 f"{len(line)} characters; at most {MAX_LINE}, words below as `{WORDS} alt: ...`",
             )
+
+
+def code_fits_its_column(chapter: Chapter) -> Iterator[Complaint]:
+    """Code that is open on the page has lines that need no scrolling."""
+    for cell in chapter.code:
+        if not {"hide-input", *LEFT_OUT} & set(tags(cell)):
+            for number, line in enumerate(cell.source.split("\n")):
+                if len(line) > MAX_CODE:
+                    yield chapter.complaint(cell, f"{len(line)} characters of code; at most {MAX_CODE}", number)
 
 
 def headings_step_down(chapter: Chapter) -> Iterator[Complaint]:
@@ -360,6 +370,7 @@ RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (
     tags_are_known,
     figures_have_text,
     headers_are_short,
+    code_fits_its_column,
     headings_step_down,
     parts_are_there,
     ideas_are_short,

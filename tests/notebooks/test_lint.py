@@ -92,6 +92,7 @@ LONG = "\n".join(["def long():", *(f"    x{i} = {i}" for i in range(15))])
             "alternative text",
         ),
         ("#| caption: What {glue:text}`one` is.\n", "", "needs a caption"),
+        ("page.at_a_glance(", "x = [" + "1, " * 30 + "1]\npage.at_a_glance(", "characters of code; at most 88"),
         ("it rises until it falls.", "it rises until it falls" + " and falls" * 12, "at most 120"),
         ("# ## A section", "# ### A section", "skips a level"),
         ("# ## A section", "# # A section", "its only title"),
