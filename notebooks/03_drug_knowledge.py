@@ -128,8 +128,8 @@ show(
                 "drug pairs": [", ".join(pairs) for pairs in reported.values()],
             }
         ),
-        caption="Eleven invented reports: four complaints, each with the pairs of "
-        "that were named together. "
+        caption="Eleven invented reports: four complaints, each with the drugs that "
+        "were named together. "
         "Torsades is short for torsades de pointes, a dangerous rhythm of the heart.",
     )
 )

@@ -49,7 +49,7 @@ def tables_are_counted(app: Sphinx, document: nodes.document) -> None:
     for number, raw in enumerate(list(document.findall(nodes.raw)), 1):
         found = CAPTIONED.search(raw.astext()) if raw.get("format") == "html" else None
         if found:
-            name, caption = found[1] or f"table-{number}", re.sub("<[^>]+>", "", found[2])
+            name, caption = found[1] or f"medrec-table-{number}", re.sub("<[^>]+>", "", found[2])
             table = CaptionedTable(html=raw.astext(), caption=caption, ids=[name])
             document.ids[name] = table
             raw.replace_self(table)

@@ -1,5 +1,6 @@
 """The finished book in a browser: quiet, complete, typeset, readable in both modes, and never on the network."""
 
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 from medrec.book import downloads
 
@@ -217,3 +219,23 @@ def test_no_download_of_the_book_has_a_role_a_box_or_a_missing_caption(site):
         figures = [c for c in notebook.cells if c.cell_type == "code" and c.metadata.get("mystnb", {}).get("figure")]
         captions = [c for c in notebook.cells if c.cell_type == "markdown" and re.match(r"\*\*Fig\. \d", c.source)]
         assert len(captions) == len(figures), file.name
+
+
+NUMBER = re.compile(r"^(?:Fig\.|Table|Exercise|Theorem|Definition|Algorithm)? ?\(?(\d+(?:\.\d+)?)\)?$")
+
+
+def test_every_number_that_a_reference_shows_stands_where_it_leads(site):
+    soups = {name: BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser") for name in pages(site)}
+    looked_at = 0
+    for name, soup in soups.items():
+        for link in soup.select("a.reference.internal[href*='#']"):
+            found = NUMBER.match(link.get_text().strip())
+            if not found:
+                continue
+            page, _, anchor = link["href"].partition("#")
+            target = str((Path(name).parent / page).as_posix()) if page else name
+            there = soups[os.path.normpath(target)].find(id=unquote(anchor))
+            assert there is not None, (name, link["href"])
+            assert re.search(rf"(?<![\d.]){re.escape(found[1])}(?![\d.]*\d)", there.get_text()), (name, link.get_text())
+            looked_at += 1
+    assert looked_at > 100
