@@ -175,7 +175,9 @@ def outlines() -> tuple[Outline, ...]:
 
 def marks() -> dict[str, int]:
     """Label of an exercise → its marks, from one to three."""
-    table = pl.read_csv(exercises_file(), schema={"chapter": pl.String, "label": pl.String, "marks": pl.Int64})
+    table = pl.read_csv(
+        exercises_file(), schema={"chapter": pl.String, "label": pl.String, "marks": pl.Int64}, glob=False
+    )
     return dict(table.select("label", "marks").iter_rows())
 
 
