@@ -52,7 +52,7 @@ class Statement:
 
 def statements() -> list[Statement]:
     """All rows of the table."""
-    table = pl.read_csv(paths.base_dir() / "book" / "drug_statements.csv", infer_schema=False).fill_null("")
+    table = pl.read_csv(paths.base_dir() / "book" / "drug_statements.csv", infer_schema=False, glob=False).fill_null("")
     return [
         Statement(
             row["page"], row["quote"], row["says"], tuple(filter(None, re.split(r"; *", row["check"]))), row["source"]
