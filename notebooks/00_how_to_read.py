@@ -13,6 +13,9 @@
 # %% [markdown]
 # # What a number in this book is worth
 #
+# Two systems were tried on the same six patients.
+# The second is better by one hundredth, and the bars around the two numbers overlap almost wholly.
+# One reader says that nothing was found; another says that nothing on this page is more certain.
 # When two numbers stand side by side, what must be true before one may be called better?
 #
 # ```{admonition} Objectives
@@ -46,7 +49,7 @@ from medrec.tasks.visits import HOUSE
 plotting.use_style()
 np.set_printoptions(legacy="1.25")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the resampling
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # cpu or cuda; nothing here needs more than cpu

@@ -13,7 +13,9 @@
 # %% [markdown]
 # # The task: recommend a set, then count what was right and what collides
 #
-# What is a medication recommender given, what must it return, and how is the answer marked?
+# A program that draws medications blindly has a lower rate of known interactions than every system in a published table: {glue:text}`random_ddi:.4f` against {glue:text}`lowest_ddi:.4f` or more.
+# One list that is handed to everybody reaches a Jaccard of {glue:text}`j_popularity:.2f`, where the systems of that table print {glue:text}`j_low:.2f` to {glue:text}`j_high:.2f`.
+# What is a medication recommender given, what must it return, and how is the answer marked, so that such programs are seen for what they are?
 #
 # ```{admonition} Objectives
 # :class: objectives
@@ -49,7 +51,7 @@ from medrec.tasks.visits import COLUMNS, evaluate
 plotting.use_style()
 np.set_printoptions(legacy="1.25")
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the bootstrap
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # cpu or cuda; nothing here needs more than cpu

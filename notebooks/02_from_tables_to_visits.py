@@ -13,6 +13,9 @@
 # %% [markdown]
 # # How a hospital database becomes a list of sets
 #
+# Give ten rows of a table of prescriptions to two careful people, and ask each for visits.
+# They come back with different numbers of visits, in another order, with other averages, and each of them can say why.
+# A paper prints one of these averages in its first table.
 # Which decisions turn rows of prescriptions into visits, and what does each of them throw away or invent?
 #
 # ```{admonition} Objectives
@@ -49,7 +52,7 @@ from medrec.lab import published
 
 plotting.use_style()
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the bootstrap
 cohort: str = "synthetic"  # or mimic3-demo, mimic4-demo, eicu-demo, mimic3 ...
 device: str = "cpu"  # where tensors live; nothing is trained here

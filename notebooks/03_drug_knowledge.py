@@ -13,6 +13,8 @@
 # %% [markdown]
 # # From a bottle to a class, from a report to an edge: drug knowledge
 #
+# The same prescriptions of the same patients have a rate of interactions of {glue:text}`lot_low:.3f`, or of {glue:text}`lot_high:.3f`.
+# Nothing differs but which of its classes each product was filed under, drawn by lot and kept.
 # What are the 131 things that the published systems recommend, and what does an edge between two of them mean?
 #
 # ```{admonition} Objectives
@@ -66,7 +68,7 @@ from medrec.paths import data_dir
 
 plotting.use_style()
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of random class choices and of rewired graphs
 cohort: str = "synthetic"  # synthetic, mimic3-demo, mimic4-demo, eicu-demo
 device: str = "cpu"  # where tensors live; five numbers need no accelerator

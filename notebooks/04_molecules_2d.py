@@ -13,6 +13,8 @@
 # %% [markdown]
 # # A drug as a graph: molecules in two dimensions (BiMoRec, MoleRec, NLA-MMR, SafeDrug)
 #
+# Hyoscyamine is one of two mirror images, and atropine is both of them in equal parts.
+# Give both to a network that reads atoms and bonds, as deep as you like: it will answer the same for the two.
 # What does a graph network see of a molecule, and what can it not see?
 #
 # ```{admonition} Objectives
@@ -63,7 +65,7 @@ from medrec.knowledge.drugs import drug_atc, drugs
 from medrec.lab import published
 from medrec.nn.gin import GIN, FeatureEmbedding, gin_aggregate, mean_readout
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of random spellings, renumberings and untrained encoders
 cohort: str = "synthetic"  # gives the medications whose molecules are collected
 device: str = "cpu"  # the page computes little

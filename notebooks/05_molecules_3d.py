@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Coordinates, and what may depend on them: molecules in space
 #
+# Turn a molecule in space, and all of its coordinates are others, while nothing about the drug has changed.
+# Let the computer fold it once more from another random number, and even the distances are others.
 # What does the third dimension add to a molecule, and which of its numbers are about the drug rather than about the drawing?
 #
 # ```{admonition} Objectives
@@ -58,7 +60,7 @@ from medrec.lab import published
 from medrec.nn.gvp import GVPEncoder, gvp
 from medrec.types import MedrecError
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of random motions and of the untrained encoder
 cohort: str = "synthetic"  # gives the medications whose molecules are looked up
 device: str = "cpu"  # the page computes little

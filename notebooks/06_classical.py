@@ -67,7 +67,7 @@ from medrec.tasks.verdicts import SMALLEST_DIFFERENCE, verdict, verdict_of_equal
 from medrec.tasks.visits import Protocol, evaluate, in_columns, tune_threshold
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the split and of the bootstrap
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # regressions run on the processor whatever stands here

@@ -57,7 +57,7 @@ from medrec.tasks.verdicts import SMALLEST_DIFFERENCE, verdict
 from medrec.tasks.visits import FROM_SECOND, GROUPS, evaluate, in_columns, predict
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of model initialisation; the split has its own
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the model is trained

@@ -64,7 +64,7 @@ from medrec.tasks.evaluation import Interval, bootstrap, paired_difference
 from medrec.tasks.visits import GROUPS, in_columns
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the trainings on this page; kept rows carry their own
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the two systems are trained

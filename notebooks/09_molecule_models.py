@@ -62,7 +62,7 @@ from medrec.tasks.evaluation import bootstrap
 from medrec.tasks.visits import COLUMNS, GROUPS, predict
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the small trainings on this page; kept rows carry their own
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the small trainings run

@@ -74,7 +74,7 @@ from medrec.tasks.verdicts import verdict, verdict_of_equality
 from medrec.tasks.visits import COLUMNS, GROUPS, evaluate, in_columns, predict
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the trainings on this page; kept rows carry their own
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the systems are trained

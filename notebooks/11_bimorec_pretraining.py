@@ -51,7 +51,7 @@ from medrec.models.bimorec_pretraining import nt_xent, nt_xent_terms, uniformity
 from medrec.nn.gin import GIN
 from medrec.nn.gvp import GVPEncoder, gvp
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the encoders drawn on this page
 cohort: str = "synthetic"  # gives the medications whose molecules are listed
 device: str = "cpu"  # the page computes little

@@ -60,7 +60,7 @@ from medrec.tasks.evaluation import bootstrap
 from medrec.tasks.visits import in_columns
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of model initialisation; the split has its own
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the model is trained

@@ -52,7 +52,7 @@ from medrec.tasks.verdicts import verdict, verdict_of_equality
 from medrec.tasks.visits import COLUMNS
 from medrec.types import MedrecError
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # nothing is drawn on this page; the rows carry their own seeds
 cohort: str = "synthetic"  # its kept rows, or those of synthetic-6350
 device: str = "cpu"  # nothing is trained on this page

@@ -55,7 +55,7 @@ from medrec.models import registry
 from medrec.tasks.visits import evaluate, predict
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the small trainings on this page; kept rows carry their own
 cohort: str = "synthetic"  # its kept rows are shown, or those of the synthetic cohort
 device: str = "cpu"  # where the small trainings run

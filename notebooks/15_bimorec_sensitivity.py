@@ -56,7 +56,7 @@ from medrec.nn.gin import GIN
 from medrec.tasks.verdicts import verdict
 from medrec.tasks.visits import COLUMNS
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the simulations; the kept rows carry their own
 cohort: str = "synthetic"  # whose kept rows are shown, else those of synthetic
 device: str = "cpu"  # nothing is trained on this page

@@ -56,7 +56,7 @@ from medrec.lab.grids import interval, words
 from medrec.models import registry
 from medrec.tasks.verdicts import verdict
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the respellings; the kept rows carry their own
 cohort: str = "synthetic"  # whose kept rows are shown, else those of synthetic
 device: str = "cpu"  # nothing is trained on this page

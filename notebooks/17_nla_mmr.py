@@ -67,7 +67,7 @@ from medrec.text.features import corpus
 from medrec.text.templates import stream_text, visit_text
 from medrec.training import load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the small trainings on this page
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the systems are trained

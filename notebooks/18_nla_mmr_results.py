@@ -68,7 +68,7 @@ from medrec.text.features import corpus
 from medrec.training import load_system, train
 from medrec.types import MedrecError
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the small trainings on this page
 cohort: str = "synthetic"  # whose kept rows are shown, else those of synthetic-6350
 device: str = "cpu"  # where the small trainings run

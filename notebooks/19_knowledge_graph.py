@@ -60,7 +60,7 @@ from medrec.tasks.ranking import COLUMNS, HOLD_OUT, HOUSE, PROTOCOLS, Exam
 from medrec.training import train
 from medrec.types import MedrecError, Ragged
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the split, and of random rankings
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # of no matter here: what is fitted has a closed form

@@ -62,7 +62,7 @@ from medrec.tasks.evaluation import bootstrap
 from medrec.tasks.ranking import COLUMNS, HOLD_OUT, HOUSE, PROTOCOLS, Exam
 from medrec.training import train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the small trainings on this page, and of random lists
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the small trainings run

@@ -78,7 +78,7 @@ from medrec.tasks.evaluation import bootstrap
 from medrec.tasks.ranking import COLUMNS, HOLD_OUT, HOUSE, Exam
 from medrec.training import Plan, load_system, train
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the split and of the small trainings on this page
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # where the small trainings run

@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Your own data: closed tables, shared machines, a new system
 #
+# Every chapter of this book can be run on records that nobody else may see, and what it prints is what leaves the closed machine.
+# One printed row is enough to break a promise that was signed.
 # How do I run all this on records that I may not show, on machines that I share, with a model that does not exist yet?
 #
 # ```{admonition} Objectives
@@ -51,7 +53,7 @@ from medrec.tasks.evaluation import bootstrap, shared_groups
 from medrec.tasks.visits import COLUMNS, evaluate, tune_threshold
 from medrec.types import Ragged
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 seed: int = 0  # seed of the split, of the bootstrap and of the second hospital
 cohort: str = "synthetic"  # any cohort that medrec.data.load_cohort knows
 device: str = "cpu"  # nothing heavy is trained here
