@@ -235,3 +235,4 @@ def plot_changes(
     ax.axvspan(-smallest, smallest, color="0.5", alpha=0.15, lw=0)
     values, ends = [c.value for c in changes.values()], [(c.low, c.high) for c in changes.values()]
     plot_intervals(ax, list(changes), values, ends, systems=systems, reference=0)
+    ax.locator_params(axis="x", nbins=5)  # signs and three decimals are wide
