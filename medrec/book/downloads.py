@@ -84,11 +84,17 @@ def plain(notebook: NotebookNode, say: Say) -> None:
         cells.append(cell)
         if cell.cell_type == "markdown":
             cell.source = ROLE.sub(role, "\n".join(_boxes_opened(cell.source, say)))
-        elif figure := cell.metadata.get("mystnb", {}).get("figure"):
+        elif (figure := cell.metadata.get("mystnb", {}).get("figure")) and has_picture(cell):
             number = say("numref", figure["name"]) if "name" in figure else "Figure"
             cells.append(new_markdown_cell(f"**{number}.** {ROLE.sub(role, figure.get('caption', ''))}"))
             cells[-1].id = f"{cell.id}-caption"[-64:]
     notebook.cells = cells
+
+
+def has_picture(cell: NotebookNode) -> bool:
+    """Whether a cell shows a picture; where rows are missing it may say so in words instead."""
+    outputs = cell.get("outputs", [])
+    return any(kind.startswith("image/") for output in outputs for kind in output.get("data", {}))
 
 
 def _glued(notebook: NotebookNode) -> Iterator[tuple[str, Any]]:

@@ -83,8 +83,11 @@ def test_boxes_are_headings_in_bold_and_code_stays_code():
 
 
 def test_a_figure_has_its_caption_below():
-    code = new_code_cell("plot()", metadata={"mystnb": {"figure": {"name": "fig-a", "caption": "With {eq}`eq-a`."}}})
+    figure = {"mystnb": {"figure": {"name": "fig-a", "caption": "With {eq}`eq-a`."}}}
+    picture = [new_output("display_data", {"image/svg+xml": "<svg/>", "text/plain": "Figure"})]
+    code = new_code_cell("plot()", metadata=figure, outputs=picture)
     assert plain(code) == ["plot()", "**Fig. 7.1.** With (7.2)."]
+    assert plain(new_code_cell("plot()", metadata=figure)) == ["plot()"], "no rows, no picture, no caption"
 
 
 def test_works_are_cited_by_authors_and_year():
