@@ -867,6 +867,7 @@ show(
     page.table(
         edges(example.MEDICATIONS),
         caption="The three edges of the running example, as the book's own list has them (chapter 03): how many pairs of drugs stand behind each, and the gravest of them.",
+        name="tab-running-edges",
     )
 )
 
@@ -898,7 +899,7 @@ show(
 )
 
 # %% [markdown]
-# A subset can have a higher rate than the set it is taken from: {B01A, M01A, N02A} has two interacting pairs of three, while all five classes have {glue:text}`toy_edges` of {glue:text}`toy_pairs`.
+# A subset can have a higher rate than the set it is taken from: {B01A, M01A, N02A} has two interacting pairs of three, by {numref}`tab-running-edges`, while all five classes have {glue:text}`toy_edges` of {glue:text}`toy_pairs`.
 # So a shorter list is not safer by itself, in this metric.
 
 # %% tags=["hide-input"]

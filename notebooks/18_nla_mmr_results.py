@@ -1017,7 +1017,7 @@ show(
 )
 
 # %% [markdown]
-# The printed medications per visit, {glue:text}`printed_size:.2f` on MIMIC-III, come from a union over the visits of a patient divided by visits ({doc}`02_from_tables_to_visits`); true means of such cohorts are between 19 and 20.
+# The printed medications per visit, {glue:text}`printed_size:.2f` on MIMIC-III, come from a union over the visits of a patient divided by visits ({doc}`02_from_tables_to_visits`), which forgets repeats; a true mean is larger.
 #
 # ### The arithmetic of print
 

@@ -830,7 +830,13 @@ for term in ("BPR", "squares"):
     of_entities[term] = small.entities.grad.norm(dim=1)
 assert of_entities["BPR"][5] == 0 < of_entities["squares"][5]
 assert small.denoiser.inner.weight.grad is None  # of BPR and squares
-show(pl.DataFrame(norms.round(4), schema=list(PARTS)))
+show(
+    page.table(
+        pl.DataFrame({"term": list(TERMS)} | dict(zip(PARTS, norms.T, strict=True))),
+        caption="Length of the gradient of each term in each part of the toy network.",
+        digits=4,
+    )
+)
 
 # %% tags=["hide-input"]
 #| name: fig-diffkg-gradients
