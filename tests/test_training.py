@@ -1,6 +1,7 @@
 """Training: nothing is learnt, chosen or tuned on patients who are not there for it; runs are whole, and found."""
 
 import re
+import sys
 from dataclasses import fields, replace
 from functools import partial
 
@@ -11,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from medrec import context as contexts
+from medrec.data.cohort import Cohort
 from medrec.data.split import split_patients
 from medrec.fit import one_epoch
 from medrec.lab.behaviour import TOY
@@ -575,3 +577,60 @@ def test_metrics_are_standard_json(cohort):
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert run.metrics["own"]["prauc"] is None  # JSON has no NaN
     assert set(COLUMNS) <= run.metrics["tuned"].keys()
+
+
+class _Arrived(Exception):
+    """A network's first epoch begins."""
+
+
+def walk(monkeypatch, do):
+    """Files of the package whose functions are given a cohort, as it comes to them; but for the cohort's own file."""
+    met = []
+
+    def watch(frame, event, _):
+        code = frame.f_code
+        room = code.co_filename.partition("/medrec/")[2]
+        if event != "call" or not room or room == "data/cohort.py":
+            return
+        given = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if met[-1:] != [room] and any(isinstance(frame.f_locals.get(name), Cohort) for name in given):
+            met.append(room)
+
+    def arrived(*_, **__):
+        raise _Arrived
+
+    before = sys.getprofile()
+    with monkeypatch.context() as patch:
+        patch.setattr("medrec.fit.one_epoch", arrived)
+        sys.setprofile(watch)
+        try:
+            do()
+        except _Arrived:
+            pass
+        finally:
+            sys.setprofile(before)
+    return met
+
+
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_a_cohort_meets_each_room_once_on_its_way(name, records, monkeypatch):
+    """To training; and a run that is stored needs the first four rooms alone. What comes after is the loop."""
+    system = registry.get(name)
+    go = partial(train, name, records, settings=light(name))
+    first = ["training.py", "data/load.py", f"tasks/{system.task}.py", "runs.py"]
+    met = walk(monkeypatch, go)
+    if system.task == "ranking":
+        # The pairs of patients and classes are made where no run is found: the task, its pairs, and the graph.
+        assert met[:4] == first
+        assert met[4:] in (
+            [first[2], "graphs/interactions.py"],
+            [first[2], "graphs/interactions.py", "graphs/knowledge.py", "graphs/interactions.py"],
+        )
+    else:
+        own = f"{system.module.removeprefix('medrec.').replace('.', '/')}.py"
+        met = met if system.is_network else met[: met.index(own) + 1]
+        assert met[:4] == first
+        assert len(met) == len(set(met))
+        assert own in met or "models/base.py" in met
+    go()
+    assert walk(monkeypatch, go) == first
