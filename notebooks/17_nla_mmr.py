@@ -129,7 +129,7 @@ show(sentence)
 # Sorting is what makes this true: two orders of the same codes are one text, and the check breaks without it, since a language model reads words in their order.
 #
 # Two toys run through the chapter.
-# The **ward**: five classes, loop diuretics `C03C`, beta blockers `C07A`, statins `C10A`, other antibacterials `J01X`, paracetamol and its like `N02B`.
+# The **ward**: five classes, loop diuretics `C03C`, beta blockers `C07A`, lipid-modifying agents `C10A` (here for short statins, which most of them are), other antibacterials `J01X`, paracetamol and its like `N02B`.
 # The **texts in two dimensions**: $h_d = (1, 0)$, $h_p = (0, 1)$, $h_s = (1, 1)$ for the three sentences, $h_{dps} = (2, 1)$ for their union.
 # All numbers are invented.
 

@@ -106,7 +106,7 @@ show(
 #
 # ## A ward that fits on a page
 #
-# Three patients, five visits, five medications: loop diuretics (`C03C`), beta blockers (`C07A`), statins (`C10A`), vancomycin (`J01X`) and paracetamol (`N02B`).
+# Three patients, five visits, five medications: loop diuretics (`C03C`), beta blockers (`C07A`), lipid-modifying agents (`C10A`, for short statins, which most of them are), vancomycin (`J01X`) and paracetamol (`N02B`).
 # Diagnoses are heart failure (`HF`), lipids (`LIP`) and sepsis (`SEP`).
 # The last visits of the first two patients are asked about; training sees the three others.
 
