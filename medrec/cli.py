@@ -309,7 +309,9 @@ def tune(
     cohort: CohortName = "synthetic",
     variant: Annotated[str, typer.Option(help="Whose switches stay as they are.")] = "paper",
     trials: Annotated[int, typer.Option(help="Settings to begin with; the first is the declared one.")] = 12,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of those that get to the end.")] = 4000,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps of those that get to the end. [default: 4000, rankers 1000]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of every training.")] = 0,
     option: Options = [],
     device: Device = "cpu",

@@ -579,7 +579,7 @@ def test_metrics_are_standard_json(cohort):
     assert set(COLUMNS) <= run.metrics["tuned"].keys()
 
 
-class _Arrived(Exception):
+class _ArrivedError(Exception):
     """A network's first epoch begins."""
 
 
@@ -597,7 +597,7 @@ def walk(monkeypatch, do):
             met.append(room)
 
     def arrived(*_, **__):
-        raise _Arrived
+        raise _ArrivedError
 
     before = sys.getprofile()
     with monkeypatch.context() as patch:
@@ -605,7 +605,7 @@ def walk(monkeypatch, do):
         sys.setprofile(watch)
         try:
             do()
-        except _Arrived:
+        except _ArrivedError:
             pass
         finally:
             sys.setprofile(before)

@@ -41,6 +41,8 @@ from medrec.types import MedrecError
 
 TRIALS = 12
 STEPS = 4000
+BUDGETS = {"visits": STEPS, "ranking": 1000}
+"""Optimiser steps of those that get to the end, by task; a step of a ranker sees many times as much."""
 MOST_STEPS = 10**7
 SHARES = (1 / 9, 1 / 3, 1.0)
 """Of the budget, at which starts are compared."""
@@ -53,7 +55,9 @@ COMMON: dict[str, tuple[Any, ...]] = {
     "schedule": ("constant", "cosine"),
     "weight_decay": (0.0, 1e-5, 1e-4),
 }
-"""What is searched of every system that has such a setting."""
+"""What is searched of every system that has such a setting; of rankers the batch size by :data:`BATCHES`."""
+BATCHES = (0.25, 0.5, 1.0, 2.0)
+"""Of the declared batch size: rankers take pairs, or whole rows of patients, by the thousand."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,10 @@ class Search:
 def space(system: System) -> dict[str, tuple[Any, ...]]:
     """What is searched of a system: those of :data:`COMMON` that it has, and its own."""
     known = {field.name for field in fields(system.config)}
-    return {name: values for name, values in COMMON.items() if name in known} | dict(system.searched)
+    found = {name: values for name, values in COMMON.items() if name in known}
+    if system.task == "ranking" and "batch_size" in found:
+        found["batch_size"] = tuple(round(share * system.config.batch_size) for share in BATCHES)
+    return found | dict(system.searched)
 
 
 def starts(system: System, trials: int, seed: int) -> list[Start]:
@@ -127,7 +134,7 @@ def check(
     *,
     variant: str = "paper",
     trials: int = TRIALS,
-    steps: int = STEPS,
+    steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> list[Start]:
@@ -137,8 +144,12 @@ def check(
         MedrecError: an unknown system, variant or device; a number out of its range; nothing to search.
     """
     check_training(model, variant=variant, seed=seed, device=device)
-    checked_count("steps", steps, MOST_STEPS)
+    _budget(registry.get(model), steps)
     return starts(registry.get(model), checked_count("trials", trials), checked_seed(seed))
+
+
+def _budget(system: System, steps: int | None) -> int:
+    return BUDGETS[system.task] if steps is None else checked_count("steps", steps, MOST_STEPS)
 
 
 def tune(
@@ -147,7 +158,7 @@ def tune(
     *,
     variant: str = "paper",
     trials: int = TRIALS,
-    steps: int = STEPS,
+    steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> Search:
@@ -158,7 +169,7 @@ def tune(
         cohort: all patients, or the name of a cohort; split as in the house protocol.
         variant: whose switches stay as they are.
         trials: starts.
-        steps: optimiser steps of the starts that get to the end.
+        steps: optimiser steps of the starts that get to the end; ``None``: those of :data:`BUDGETS`.
         seed: of the draw and of every training.
         device: of the trainings.
 
@@ -169,14 +180,14 @@ def tune(
     chosen = check(model, variant=variant, trials=trials, steps=steps, seed=seed, device=device)
     system, cohort = registry.get(model), given_cohort(cohort)
     device, seed = checked_device(device), checked_seed(seed)
-    trials, steps = checked_count("trials", trials), checked_count("steps", steps, MOST_STEPS)
-    plans = [_plan(model, cohort, variant, start, steps, seed) for start in chosen]
-    rungs = _halving(plans, steps, torch.device(device)) if system.is_network else _once(plans, device)
+    trials, budget = checked_count("trials", trials), _budget(system, steps)
+    plans = [_plan(model, cohort, variant, start, budget, seed) for start in chosen]
+    rungs = _halving(plans, budget, torch.device(device)) if system.is_network else _once(plans, device)
     rows = [row for rung in rungs for row in rung]
     if all(row["order"] == WORST for row in rows):
         raise MedrecError(f"No start of {system.label} could be trained: {rows[0].get('failed')}")
     frame = pl.DataFrame([row | {"order": json.dumps(row["order"])} for row in rows], schema=SCHEMA)
-    words = ["medrec", "tune", model, "--cohort", cohort.name, "--trials", trials, "--steps", steps, "--seed", seed]
+    words = ["medrec", "tune", model, "--cohort", cohort.name, "--trials", trials, "--steps", budget, "--seed", seed]
     words += ["--variant", variant] if variant != "paper" else []
     trained = [f"{model}/{variant}"]
     folder = kept.save(
@@ -188,7 +199,7 @@ def tune(
         systems=trained,
         seconds=sum(row["seconds"] for row in rows),
         device=device,
-        more={"variant": variant, "trials": trials, "budget": steps, "seed": seed, "space": space(system)},
+        more={"variant": variant, "trials": trials, "budget": budget, "seed": seed, "space": space(system)},
     )
     for plan in plans:
         _checkpoint(plan).remove()

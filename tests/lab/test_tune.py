@@ -54,6 +54,16 @@ def test_every_system_has_as_many_starts_of_which_the_first_is_declared_and_none
     assert found == tune.starts(system, 12, seed=0) != tune.starts(system, 12, seed=1)
 
 
+def test_rankers_get_batches_by_the_thousand_and_a_budget_of_their_own():
+    for name in registry.NAMES:
+        system = registry.get(name)
+        if system.is_network:
+            sizes, declared = tune.space(system)["batch_size"], system.config.batch_size
+            shares = (declared // 4, declared // 2, declared, 2 * declared)
+            assert sizes == ((8, 16, 32, 64) if system.task == "visits" else shares)
+    assert tune.BUDGETS == {"visits": 4000, "ranking": 1000}
+
+
 def test_networks_get_the_same_draws_of_what_all_have():
     shared = [
         [
