@@ -100,7 +100,7 @@ def space(system: System) -> dict[str, tuple[Any, ...]]:
     known = {field.name for field in fields(system.config)}
     found = {name: values for name, values in COMMON.items() if name in known}
     if system.task == "ranking" and "batch_size" in found:
-        found["batch_size"] = tuple(round(share * system.config.batch_size) for share in BATCHES)
+        found["batch_size"] = tuple(round(share * system.configure().batch_size) for share in BATCHES)
     return found | dict(system.searched)
 
 
