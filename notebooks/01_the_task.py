@@ -1480,7 +1480,7 @@ page.glue(
 # The papers do not print a constant list, and numbers of two cohorts must not be subtracted.
 # On the cohort of this page the constant list reaches {glue:text}`j_popularity:.2f` and a blind draw {glue:text}`j_random:.2f`; on the two open MIMIC demos the list reaches {glue:text}`j_pop_mimic3:.2f` and {glue:text}`j_pop_mimic4:.2f`.
 # If the full cohorts resemble their demos, most of the way from nothing to the best printed value is covered without reading the diagnosis.
-# The way to know is to run the list on the same test patients, which this book does in every table.
+# The way to know is to run the list on the same test patients, which {doc}`13_bimorec_results` does.
 # :::
 #
 # :::{admonition} Which row cannot be right?
