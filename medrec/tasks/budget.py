@@ -90,7 +90,7 @@ def best_set(weights: NDArray[np.float64], conflicts: NDArray[np.bool_], budget:
     limits = np.concatenate([np.ones(m), [budget]])
     found = milp(
         -np.concatenate([weights, np.zeros(m)]),
-        integrality=np.concatenate([np.ones(n), np.zeros(m)]),
+        integrality=1,
         bounds=(0, 1),
         constraints=LinearConstraint(vstack([joined, counted]).tocsr(), ub=limits),
     )
