@@ -137,7 +137,8 @@ show(
 #
 # Two invented patients make three hospital stays, called {term}`visits <visit>` in this book.
 # Five medication classes exist in their world.
-# A class is a group of drugs with one use, most of them with one mechanism, written as an {term}`ATC` code of level 3, four characters long.
+# A class is a group of drugs with one use, written as a code of the Anatomical Therapeutic Chemical ({term}`ATC`) classification at level 3, four characters long.
+# For example, B01A holds the antithrombotics, drugs against clots; drugs of one class may differ in mechanism.
 # These two patients return in the next chapters.
 
 # %% tags=["hide-input"]
@@ -183,11 +184,12 @@ show(
 )
 
 # %% [markdown]
-# Visit v1 got an antithrombotic and an anti-inflammatory drug right, missed the laxative, and added an opioid that was not given.
-# Visit v2 agrees with the record, which is one that a clinician would sign: 100 days later the fracture needs no antithrombotic any more, and in heart failure nobody goes on with an anti-inflammatory drug.
-# Visit v3 needs four classes and gets one.
+# At v1 the recommender names two of the three classes that were given, an antithrombotic and an anti-inflammatory drug; it misses the laxative and adds an opioid that was not given.
+# At v2 it agrees with the record.
+# What was given has changed since v1, {glue:text}`toy_days:.0f` days before, and the change is plausible within this five-class world: the protection against clots after the fracture has ended, and anti-inflammatory drugs should be avoided in heart failure.
+# At v3 four classes were given, and the recommender names one of them.
 # How good is this recommender, in one number?
-# The answer depends on choices that this chapter lays open one by one.
+# The answer depends on choices that this chapter takes up one by one.
 #
 # ### What is given, what is hidden
 #
@@ -866,14 +868,18 @@ show((interacting, pairs_of, rate))
 show(
     page.table(
         edges(example.MEDICATIONS),
-        caption="The three edges of the running example, as the book's own list has them (chapter 03): how many pairs of drugs stand behind each, and the gravest of them.",
+        caption="The interacting class pairs of the running example, as the book's own list has them (chapter 03): how many pairs of drugs stand behind each, and the gravest of them.",
         name="tab-running-edges",
     )
 )
 
 # %% [markdown]
+# One interacting pair of drugs is enough to mark two classes, and above a minimum of severity it does not matter how grave the effect is.
+# The prescribed set of v1 itself holds one of these pairs, B01A and M01A.
+# So agreeing with the record and avoiding interactions can pull apart.
+#
 # Check by hand: 2 of 3 pairs, 0 of 1, and 0 of 0; pooled, 2 of 4.
-# It is *not* the mean of the visits' rates, of which there are three versions.
+# It is *not* the mean of the visits' rates, whether a visit without a pair counts as zero or is left out, or the visits of a patient are averaged first.
 # Renumbering medications in $A$ and $\hat Y$ together changes nothing; renumbering $A$ alone breaks it.
 # And a fact that the rest of this book leans on: a random set has the density of $A$ as its expected rate, whatever its size.
 
@@ -883,6 +889,7 @@ each = np.array([2 / 3, 0 / 1, 0])  # v3 has no pair: call it 0, or leave it out
 means = [each.mean(), each[:2].mean(), patient_mean(each, patient)]
 np.testing.assert_allclose(means, [2 / 9, 1 / 3, 1 / 6])
 assert metrics.ddi_rate(Y, A) == 2 / 10  # the targets themselves
+assert metrics.ddi_rate(Y[:1], A) == 1 / 3  # those of v1: B01A and M01A
 
 assert metrics.ddi_rate(Yhat[:, renumber], A[np.ix_(renumber, renumber)]) == rate
 assert metrics.ddi_rate(Yhat, A[np.ix_(renumber, renumber)]) != rate
@@ -1462,6 +1469,7 @@ page.glue(
         lone[several > 0] / several[several > 0]
         > published.fact("bimorec_accepted_ddi_rate")
     ).mean(),
+    toy_days=float(toy.days_since_previous[1]),
     above_20=privacy.share(records, truth.sum(1) > 20),
 )
 
