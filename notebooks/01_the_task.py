@@ -164,8 +164,9 @@ show(
                 "recommended set Ŷ": [", ".join(classes[row > 0]) for row in Yhat],
             }
         ),
-        caption="The running example: 2 invented patients, 3 visits. Diagnoses and procedures are real ICD-9-CM codes, "
+        caption="The running example: 2 invented patients, 3 visits. Diagnoses and procedures are titles of real ICD-9-CM codes, "
         "the recommended sets are made up so that every metric has something to count.",
+        name="tab-running-example",
     )
 )
 
@@ -203,9 +204,11 @@ show(
 # \qquad Y_t = \mathcal{M}_t .
 # $$ (eq-instance)
 #
-# This is the problem definition of BiMoRec (Section 3.2, not numbered there); the paper writes $\hat{\mathcal M}_t$ for $\hat Y_t$.
+# This is how BiMoRec states the problem; the paper writes $\hat{\mathcal M}_t$ for $\hat Y_t$.
 # The set $Y_t$ is the {term}`target set`, $\hat Y_t$ the {term}`recommended set`, and the whole question an {term}`instance`.
 # The medications of visit $t$ are hidden; its diagnoses and procedures are not.
+# Yet these codes are assigned after the patient has left hospital: when drugs are chosen at the bedside, they are not there yet.
+# The audit takes this up.
 
 
 # %%
@@ -213,25 +216,24 @@ def instance(cohort, v):
     """What a system is given at visit v, and what is hidden from it."""
     first = cohort.visit_offsets[cohort.patient_of_visit[v]]
 
-    def codes(kind, u):
-        return [cohort.vocab[kind].codes[i] for i in cohort.codes[kind][u]]
+    def codes(kind, visits):
+        name, rows = cohort.vocab[kind].codes, cohort.codes[kind]
+        return " | ".join(", ".join(name[i] for i in rows[u]) for u in visits)
 
-    earlier = [", ".join(codes("medication", u)) for u in range(first, v)]
     return {
         "visit": f"v{v + 1}",
-        "earlier medications": "; ".join(earlier) or "none",
-        "diagnoses now": codes("diagnosis", v),
-        "procedures now": codes("procedure", v),
-        "hidden target": codes("medication", v),
+        "earlier medications": codes("medication", range(first, v)) or "none",
+        "diagnoses up to now": codes("diagnosis", range(first, v + 1)),
+        "procedures up to now": codes("procedure", range(first, v + 1)),
+        "hidden target": codes("medication", [v]),
     }
 
 
 show(
     page.table(
-        pl.DataFrame([instance(toy, v) for v in range(toy.n_visits)]).with_columns(
-            pl.col(pl.List(pl.String)).list.join(", ")
-        ),
-        caption="The three instances of the example. A first visit has no history.",
+        pl.DataFrame([instance(toy, v) for v in range(toy.n_visits)]),
+        caption="The three instances of the example. A first visit has no history. "
+        "A bar divides visits; 9: says that a code is of ICD-9-CM.",
     )
 )
 
@@ -244,9 +246,7 @@ show(
 is_first = toy.visit_number == 0
 assert toy.n_visits == len(Y) == 3
 assert is_first.sum() == toy.n_patients == 2
-assert instance(toy, 1)["earlier medications"] == ", ".join(
-    instance(toy, 0)["hidden target"]
-)
+assert instance(toy, 1)["earlier medications"] == instance(toy, 0)["hidden target"]
 
 honest_copy = np.where(
     is_first[:, None], 0, np.roll(Y, 1, axis=0)
@@ -355,7 +355,7 @@ show(shares)
 #     = \frac{\sum_i y_{vi}\, \hat y_{vi}}{\sum_i y_{vi} + \sum_i \hat y_{vi} - \sum_i y_{vi}\, \hat y_{vi}}
 # $$ (eq-jaccard)
 #
-# BiMoRec and NLA-MMR both describe it in words.
+# Of all medications that were given or recommended, Jaccard is the share that were both; the papers define it in words like these.
 # Here $y_{vi}$ is 1 when medication $i$ belongs to the target set of visit $v$, and $\hat y_{vi}$ is 1 when it is recommended.
 
 # %%
@@ -364,7 +364,7 @@ J = shared / (Y.sum(1) + Yhat.sum(1) - shared)
 show(J)
 
 # %% [markdown]
-# Check against the hand: two of four, two of two, one of four.
+# Check by hand: two of four, two of two, one of four.
 # Check the package's function, the limits, and the one invariance that a set metric must have: medications carry numbers, and the numbers must not matter.
 # Then break it, by renumbering the recommended set alone.
 
@@ -726,6 +726,25 @@ show(
 # The papers call it the area under the precision-recall curve; the released code of the GAMENet line computes this step-wise sum, per visit, over the $M$ medications.
 # A trapezoid under the same points is larger and is a different metric.
 
+# %% tags=["hide-input"]
+show(
+    page.table(
+        pl.DataFrame(
+            {"class": classes, "score": example.SCORES, "given": Y[0] > 0}
+        ).sort("score", descending=True, maintain_order=True),
+        digits=1,
+        caption="Visit v1 of the running example: the scores behind its recommended set, made up like the set itself.",
+    )
+)
+
+# %% [markdown]
+# Go down this table.
+# B01A was given: precision one, recall one third.
+# M01A was given, too: precision one, recall two thirds.
+# N02A was not: recall stays where it is, so this step adds nothing.
+# The last two share a score and enter together, one of them given: precision three fifths, recall one.
+# PRAUC adds up the gains in recall, each times the precision at its step.
+
 # %%
 p, y = example.SCORES, Y[0]
 levels = np.unique(p)[::-1]  # distinct scores, from high to low
@@ -737,9 +756,9 @@ show(AP)
 
 # %% [markdown]
 # Check by hand: $\tfrac13 + \tfrac13 + 0 + \tfrac13 \cdot \tfrac35$.
-# Compare with the package, with scikit-learn, and with four relatives that give other numbers.
+# Compare with the package, with scikit-learn, and with three relatives that give other numbers.
 # Any increasing map of the scores leaves the value alone.
-# Then break it without touching the order of anything: round the scores, so that two of them become equal.
+# Then break it: round the scores, so that two of them become equal and their order is lost.
 
 # %%
 np.testing.assert_allclose(AP, 1 / 3 + 1 / 3 + 0 + (1 / 3) * (3 / 5))
