@@ -13,8 +13,9 @@ p2, v1   427.31 atrial fibrillation, 428.0, 564.00, 820.8 hip         81.52 hip 
          fracture                                                                             C03C N02A
 =======  ===========================================================  ======================  ============  ===========
 
-The second visit of patient 1, 100 days after the first, is one that a clinician would sign: the weeks in which a fresh
-fracture is protected against thrombosis are over, and in heart failure nobody goes on with an anti-inflammatory drug.
+The second visit of patient 1, 100 days after the first, is plausible within this world of five classes: the weeks in
+which a fresh fracture is protected against thrombosis are over, and anti-inflammatory drugs should be avoided in heart
+failure.
 """
 
 from __future__ import annotations
