@@ -114,16 +114,17 @@ page.glue(
 
 # %% tags=["hide-input"]
 #| name: fig-flow-bimorec
-#| alt: Molecules in 2D and conformers in 3D into two encoders; two encoders into attention among molecules; attention
-#|   among molecules, attention among fragments and gate of each fragment into gathered fragments; gathered fragments
-#|   into scores of each past visit; molecules as fragments into attention among fragments; past codes (each visit)
-#|   into gate of each fragment; scores of each past visit into GRU over past visits; GRU over past visits into
-#|   medications; diagnoses and procedures into perceptrons of today; perceptrons of today into scores of each past
-#|   visit and medications. Trained by binary cross-entropy, margin, interactions by a controller and pre-training of
-#|   both encoders.
-#| caption: BiMoRec: what goes in where, what comes out, and what it is trained by. Drawn by
-#|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a first visit, which has no past, is left
-#|   with the perceptrons of today.
+#| alt: Molecules in 2D into molecule encoder; molecule encoder into (2) attention among molecules; (2) attention
+#|   among molecules, attention among fragments and (1) choice of fragments into gathered fragments; gathered
+#|   fragments and (3) gate of today into scores of each past visit; conformers (pre-training only) into molecule
+#|   encoder and fragment encoder; fragment encoder into attention among fragments; molecules as fragments into
+#|   fragment encoder; past codes (each visit) into (2) attention among molecules and (1) choice of fragments; scores
+#|   of each past visit into GRU over past visits; GRU over past visits and logits of today into medications;
+#|   diagnoses and procedures into (3) gate of today and logits of today. Trained by binary cross-entropy, margin,
+#|   interactions by a controller and pre-training of both encoders.
+#| caption: BiMoRec: what goes in where, what comes out, and what it is trained by. (1) to (3): the three
+#|   calibrations. Drawn by {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a first visit, which
+#|   has no past, is left with the logits of today.
 plot_system("bimorec")
 plt.show()
 
