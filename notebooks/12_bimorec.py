@@ -13,17 +13,17 @@
 # %% [markdown]
 # # Three calibrations of a molecule (BiMoRec)
 #
-# For {glue:text}`first_share` of the visits on this page this molecular model contains no molecule.
+# A system that is named after molecules recommends without them wherever a patient comes for the first time: at {glue:text}`first_share` of the visits on this page.
 # How do a visit, a molecule and a history meet in one score, and through which doors can information pass at all?
 #
 # ```{admonition} Objectives
 # :class: objectives
 # After this chapter you can
 # - *compute* every stage of the model on three medications and two past visits,
-# - *prove* that a scalar gate can be moved behind a linear layer, and *use* it,
-# - *find* what a perceptron shuts that serves as gate and as logit,
+# - *prove* that a scalar gate passes through the weights of a linear layer, and *say* what that saves,
+# - *say* what is lost when one perceptron is both gate and logit,
 # - *state* the loss on its two published scales,
-# - *count* parameters, and encodings that are made again and again.
+# - *count* parameters, and how often the same molecules are encoded.
 # ```
 #
 # **Prerequisites.** The threshold rule of {doc}`06_classical`, recurrent networks as in {doc}`07_sequence_models`, the interaction loss of {doc}`03_drug_knowledge`.
@@ -95,16 +95,19 @@ page.glue(
 # ## The problem on one patient
 #
 # The model recommends from a patient's past visits and from the diagnoses and procedures of the visit at hand.
-# A first visit has no past.
-# Its probabilities come from the codes alone, and all of what follows, molecules, fragments and attention, is idle: on these records for {glue:text}`first_share` of all visits.
+# A medication is a class of drugs ({term}`ATC` level 3) with one or more molecules, whose rows are averaged; a molecule is cut into fragments, as in {doc}`04_molecules_2d`.
+# *Calibrating* is the paper's word for weighing anew, and has nothing to do with calibrated probabilities.
 #
+# A first visit has no past.
+# Its probabilities come from the codes alone, and all of what follows, molecules, fragments and attention, is idle.
 # For the others the path is long, so here it is once in words.
 # Every past visit *chooses* among fragments of molecules (first calibration).
 # The molecules that were prescribed together at that visit *look at each other* (second).
 # Each medication gathers its fragments into one row.
 # The visit at hand then *weighs* those rows (third), each row becomes one number, and a recurrent network reads the numbers of all past visits.
 #
-# The toy has three medications, two past visits, and widths of two to four; everything is typed in.
+# Every section has a toy of its own, with at most three medications, two past visits, and numbers that are typed in; only gate and history share theirs.
+# The chain as a whole runs in the audit, on real molecules, and agrees with the package.
 
 # %% [markdown]
 # ## The system in one picture
@@ -131,7 +134,7 @@ plt.show()
 # %% [markdown]
 # ## What a visit is
 #
-# A visit is the sum of the embeddings of its codes, kind by kind, side by side (equations 12 and 13 of the paper):
+# A visit is the sum of the embeddings of its codes, kind by kind, and the three sums side by side (equations 12 and 13 of the paper):
 #
 # $$
 # e_{d_j} = d_j E_d, \quad e_{p_j} = p_j E_p, \quad e_{m_j} = m_j E_m, \qquad
@@ -210,15 +213,20 @@ show([round(float(x), 4) for x in chosen])
 #
 # ## Second calibration: molecules that were given together
 #
-# Fragments look at each other once for all patients, molecules within a visit.
+# The two encoders of {doc}`11_bimorec_pretraining` give a row for every molecule, $E_n'$, and for every fragment, $E_s'$.
+# Fragments look at each other once for all patients, $E_s^* = \operatorname{SSA}(E_s')$; molecules do so within a visit.
 # Both use attention over a set (equations 15 to 17):
 #
 # $$
-# A_{self}(X) = \operatorname{softmax}\!\Big(\frac{Q K^\top}{\sqrt d}\Big) V, \quad
-# H = \operatorname{LN}\big(X + A_{self}(X)\big), \quad
-# \operatorname{SSA}(X) = \operatorname{LN}\big(H + \operatorname{MLP}(H)\big).
+# \begin{aligned}
+# A_{self}(X) &= \operatorname{softmax}\!\Big(\frac{Q K^\top}{\sqrt{\text{width}}}\Big) V, &
+# \tilde X &= \operatorname{LN}\big(X + A_{self}(X)\big), \\
+# \operatorname{SSA}(X) &= \operatorname{LN}\big(\tilde X + \operatorname{MLP}(\tilde X)\big),
+# \end{aligned}
 # $$ (eq-bimorec-ssa)
 #
+# with $Q$, $K$, $V$ three linear maps of $X$, and the width that of a row of $K$.
+# The paper writes $H$ for $\tilde X$; here $H$ says which fragments a medication has.
 # The code splits the width into two heads, which attend side by side; no equation prints that.
 
 
@@ -231,13 +239,13 @@ def ssa(X, block, skip=None):
     q, k, v = (affine(X, layer) for layer in (block.query, block.key, block.value))
     heads = zip(*(x.chunk(block.n_heads, dim=-1) for x in (q, k, v)), strict=True)
     A = [(q @ k.T / k.shape[-1] ** 0.5).softmax(-1) @ v for q, k, v in heads]
-    H = layer_norm(
+    X_tilde = layer_norm(
         X + torch.cat(A, dim=-1), X.shape[-1:], *block.first_norm.parameters()
     )
     if skip == 16:
-        return H
-    mlp = affine(torch.relu(affine(H, block.linear)), block.out)
-    return layer_norm(H + mlp, X.shape[-1:], *block.second_norm.parameters())
+        return X_tilde
+    mlp = affine(torch.relu(affine(X_tilde, block.linear)), block.out)
+    return layer_norm(X_tilde + mlp, X.shape[-1:], *block.second_norm.parameters())
 
 
 molecules = torch.tensor([[2.0, 0, 1, 1], [0, 2, 0, 0], [1, 1, 0, 2]])
@@ -255,8 +263,8 @@ with torch.no_grad():
     linear_only = block.second_norm(affine(queries_kept, block.linear))
 
 # %% [markdown]
-# **Check.** The equations give what {py:class}`~medrec.nn.set_attention.SetAttention` gives with the same random weights; stopping at $H$ does not.
-# The released code is another block: it adds the attention to the projected queries in place of $X$, and has one linear map in place of $H + \operatorname{MLP}(H)$.
+# **Check.** The equations give what {py:class}`~medrec.nn.set_attention.SetAttention` gives with the same random weights; stopping at $\tilde X$ does not.
+# The released code is another block: it adds the attention to the projected queries in place of $X$, and has one linear map in place of $\tilde X + \operatorname{MLP}(\tilde X)$.
 
 # %%
 exact = {"atol": 1e-5, "rtol": 1e-5}
@@ -267,22 +275,23 @@ assert not torch.allclose(linear_only, by_module, atol=0.1)
 show([round(float(x), 4) for x in by_module[0]])
 
 # %% [markdown]
-# For molecules, "global selection enhancement" takes the rows of the molecule table that the visit's medications own, lets *them* attend to each other, and writes them back (equation 18):
+# For molecules, "global selection enhancement" takes the rows of $E_n'$ that the visit's medications own, lets *them* attend to each other, and writes them back (equation 18):
 #
 # $$
 # E_n^{(j)} = \operatorname{GSE}\big(\operatorname{SSA}(E_n')\big),
 # \qquad \text{rows of visit } j \text{ enhanced, all others as they were.}
 # $$ (eq-bimorec-gse)
 #
-# To keep its numbers short, the toy takes $Q = K = V = X$ and stops at $H$.
+# Then the rows of a medication's molecules are averaged; from here on $E_n^{(j)}$ has one row per medication.
+# To keep its numbers short, the toy takes $Q = K = V = X$ and stops at $\tilde X$.
 
 # %%
 prescribed = torch.tensor([[True, False, True]])
 average = torch.eye(3)  # every medication has one molecule
 rows, real = prescribed_rows(prescribed, average)
 attended, attention = self_attention(*[molecules[rows]] * 3, real)
-H = layer_norm(molecules[rows] + attended, (4,))
-E_n = write_back(molecules, rows, real, H, average)[0]
+enhanced = layer_norm(molecules[rows] + attended, (4,))
+E_n = write_back(molecules, rows, real, enhanced, average)[0]
 
 # %% [markdown]
 # **Check.** Attention and normalised rows by hand; the second medication, which was not prescribed, is untouched.
@@ -319,9 +328,8 @@ show(E_n.round(decimals=4).tolist())
 
 # %% [markdown]
 # The last check shows a single prescribed molecule: it has nobody to look at and is transformed all the same.
-# The normalisation gives a row the length $\sqrt d$, whatever length it had: the first one goes from {glue:text}`norm_before:.3f` to {glue:text}`norm_enhanced:.3f`.
-# An untouched row keeps the length that its encoder gave it.
-# In the network trained at the end of this page the median length is {glue:text}`length_enhanced:.1f` for enhanced and {glue:text}`length_untouched:.1f` for untouched rows: one table on two scales, and the scale can tell the later layers whether a medication was prescribed.
+# The normalisation gives a row the length $\sqrt{\text{width}}$, whatever length it had: the first row of the toy goes from {glue:text}`norm_before:.3f` to {glue:text}`norm_enhanced:.3f`.
+# An untouched row keeps the length that its encoder gave it: one table on two scales.
 #
 # In {py:func}`~medrec.models.bimorec.write_back` no table is copied for a visit: the average over a medication's molecules is linear, so only the *change* of the enhanced rows is added.
 #
@@ -330,12 +338,16 @@ show(E_n.round(decimals=4).tolist())
 # Medications ask, fragments answer, and only a medication's own fragments are heard (equations 19 and 20):
 #
 # $$
-# Y^{(j)} = \operatorname{softmax}\!\Big(\operatorname{mask}_H \frac{(E_n^{(j)} W_q)(E_s^* W_k)^\top}{\sqrt d}\Big)
-# \operatorname{diag}\big(W_s^{(j)}\big)\, E_s^* .
+# Y^{(j)} = A^{(j)} \operatorname{diag}\big(W_s^{(j)}\big)\, E_s^*, \qquad
+# A^{(j)} = \operatorname{softmax}\!\Big(\operatorname{mask}_H \frac{(E_n^{(j)} W_q)(E_s^* W_k)^\top}{\sqrt{\text{width}}}\Big),
 # $$ (eq-bimorec-aggregate)
 #
-# The paper prints a maximum around the softmax and calls it the mask; a maximum over a row would be one number for each medication and no $Y$.
-# The selection $W_s$ scales what is heard, not how loudly each fragment speaks.
+# with $H_{ms} = 1$ where medication $m$ has fragment $s$, {eq}`eq-molecules-mask` of {doc}`04_molecules_2d`.
+# The paper prints a maximum around the softmax and calls it the mask; a maximum over a row would be one number per medication and no $Y$.
+#
+# The selection $W_s$ multiplies the values after the softmax: a fragment that is not selected keeps its share of the attention, and contributes less.
+# The molecules, on the other hand, speak through the query $E_n^{(j)} W_q$ and nowhere else: they decide how a medication shares its attention among its own fragments.
+# A longer row can make these shares more unequal; the layers behind never see $E_n^{(j)}$.
 
 # %%
 mask = torch.tensor([[True, False, True], [False, True, False], [False] * 3])
@@ -351,7 +363,7 @@ W_visits = torch.tensor([[0.5, 1.0, 0.25], [1.0, 0.1, 1.0]])
 Y, share = aggregate(queries, keys, E_s, W_visits, *fragment_slots(mask))
 
 # %% [markdown]
-# **Check.** The same from the dense formula, all visits at once; a medication without fragments has a row of zeros; turning the fragments round changes nothing.
+# **Check.** The same from the dense formula, all visits at once; the third medication, which has no fragments, has a row of zeros; turning the fragments round changes nothing.
 
 # %%
 scores = (queries @ keys.T / 2**0.5).masked_fill(~mask, -torch.inf)
@@ -364,6 +376,11 @@ turned, _ = aggregate(
     queries, keys.flip(0), E_s.flip(0), W_visits.flip(1), *fragment_slots(mask.flip(1))
 )
 torch.testing.assert_close(turned, Y)
+torch.testing.assert_close(A[:, 1, 1], torch.ones(2))  # its only fragment
+page.glue(
+    shares_then=" and ".join(f"{a:.2f}" for a in A[0, 0, [0, 2]]),
+    shares_later=" and ".join(f"{a:.2f}" for a in A[1, 0, [0, 2]]),
+)
 show(Y[:, 0].round(decimals=4).tolist())
 
 # %% tags=["hide-input"]
@@ -371,7 +388,10 @@ show(Y[:, 0].round(decimals=4).tolist())
 #| alt: Two heat maps side by side of the attention of two medications over three fragments times the weight that a
 #|   visit gives each fragment. The pattern of empty cells is the same for both visits; the filled cells differ.
 #| caption: Attention times selection, $A_{ms}\, W_s$ in {eq}`eq-bimorec-aggregate`, for two past visits. Toy numbers,
-#|   exact. Empty cells are fragments that a medication does not have. Notice that a visit only scales.
+#|   exact. Empty cells are fragments that a medication does not have; the third medication has none and is not drawn.
+#|   Notice that a visit acts twice. Through the query it moves the shares of the first medication from
+#|   {glue:text}`shares_then` to {glue:text}`shares_later`; its selection then scales them. The second medication has
+#|   one fragment, whose share is one at both visits: it is scaled and cannot react to molecules.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.ONE_COLUMN, 1.9), layout="constrained", sharey=True
 )
@@ -399,24 +419,37 @@ for visit, ax in enumerate(axes):
 show(fig)
 
 # %% [markdown]
+# The row of zeros belongs to the toy.
+# The paper has no medication without a structure; the model here gives each of them a learnt vector that looks at all fragments, {py:class}`~medrec.nn.free_rows.FreeRows`.
+#
 # ## Third calibration: the visit at hand
 #
-# A perceptron of today's codes gives one number a medication, and its sigmoid scales the medication's row (equations 21 to 24):
+# A perceptron of today's codes gives one number per medication, and its sigmoid scales the medication's row.
+# A second one makes of the same codes the logit that is added at the end, and a third makes of every scaled row one score (equations 21 to 24, and the last term of 26):
 #
 # $$
-# W_n = \sigma\big(\operatorname{MLP}([e_{d_t} \,\|\, e_{p_t}])\big) = \sigma(r_t), \qquad
-# \hat m_{v_j} = \operatorname{MLP}\big(\operatorname{diag}(W_n)\, Y^{(j)}\big) .
+# \begin{aligned}
+# W_n &= \sigma\big(\operatorname{MLP}_{gate}([e_{d_t} \,\|\, e_{p_t}])\big), &
+# r_t &= \operatorname{MLP}_{now}([e_{d_t} \,\|\, e_{p_t}]), \\
+# u_j &= \operatorname{MLP}\big(\operatorname{diag}(W_n)\, Y^{(j)}\big) .
+# \end{aligned}
 # $$ (eq-bimorec-gate)
 #
-# Every target visit $t$ has its own gate, so it seems that all rows of all past visits must go through the perceptron again for each target.
-# They need not, because the gate of a medication is a single number:
+# The paper writes $\hat m_{v_j}$ for the scores $u_j$; here $\hat m$ is a probability.
+# The paper prints two perceptrons of today's codes and does not say whether they are one.
+# The released code has one for both, $W_n = \sigma(r_t)$, and so has the toy; the variant `paper` of this book keeps two, `share_current_mlp=False`.
+#
+# Every target visit $t$ has its own gate, so it seems that all rows of all past visits must go through the whole perceptron again for each target.
+# The first linear map need not: $W$ is linear and the gate $w$ of a medication is a scalar, so that $w$ passes through $W$, and not through $b$:
 #
 # $$
 # W (w\, y) + b = w\,(W y) + b .
 # $$ (eq-bimorec-gate-identity)
 #
+# So $W Y^{(j)}$ is computed once for each past visit; the bias, the ReLU and the layers behind it are computed for each pair of target and past visit.
+#
 # The visit at hand is the one from above: its diagnoses and procedures, without the medications, which are to be recommended.
-# In the released code the perceptron is a ReLU, a linear map, a ReLU and a linear map.
+# In the released code the perceptron of today is a ReLU, a linear map, a ReLU and a linear map.
 
 # %%
 A_1, a_1 = torch.tensor([[1.0, -1, 0, 0], [-1, 1, 0, 0]]), torch.zeros(2)
@@ -444,7 +477,7 @@ def score(gate):
     return torch.relu(gate[:, None] * G + b_1) @ w_2 + b_2
 
 
-m_hat = score(gates)
+u = score(gates)
 
 # %% [markdown]
 # **Check.** By hand; equal to gating first and to {py:func}`~medrec.models.bimorec.gated_linear`, which the model uses; and *not* equal to scaling the bias as well.
@@ -453,16 +486,16 @@ m_hat = score(gates)
 torch.testing.assert_close(r_t, torch.tensor([1.0, -3.0, 0.0]))
 torch.testing.assert_close(gates, torch.tensor([0.7311, 0.0474, 0.5]), **close)
 torch.testing.assert_close(
-    m_hat,
+    u,
     torch.tensor([[-0.3000, -0.2051, 0.7000], [1.1621, -0.2051, -0.3000]]),
     **close,
 )
 first_gated = torch.relu((gates[:, None] * Y_past) @ W_1.T + b_1) @ w_2 + b_2
-torch.testing.assert_close(m_hat, first_gated)
+torch.testing.assert_close(u, first_gated)
 hidden_layer = gated_linear(
     gates.expand(2, 3), Y_past.transpose(0, 1), torch.arange(2), W_1, b_1
 )
-torch.testing.assert_close(m_hat.T, torch.relu(hidden_layer) @ w_2 + b_2)
+torch.testing.assert_close(u.T, torch.relu(hidden_layer) @ w_2 + b_2)
 y, w = torch.tensor([1.0, 2.0]), 0.25
 W_i, b_i = torch.tensor([[1.0, -1.0], [0.5, 2.0]]), torch.tensor([0.1, -0.1])
 torch.testing.assert_close(W_i @ (w * y) + b_i, w * (W_i @ y) + b_i)
@@ -471,16 +504,14 @@ torch.testing.assert_close(
     score(torch.ones(3)), torch.tensor([[-0.3, 1.7, 1.2], [1.7, 1.7, -0.3]]), **close
 )
 torch.testing.assert_close(score(torch.zeros(3)), torch.full((2, 3), -0.3), **close)
-show(m_hat.round(decimals=4).tolist())
+show(u.round(decimals=4).tolist())
 
 # %% [markdown]
 # With all gates at 0 every medication of every visit scores the same constant: the past has been forgotten.
-# Forgotten is not silent: the constant still goes through the recurrent network and the head, and adds the same to every patient with as many past visits.
+# Forgotten is not silent: the constant still goes through the recurrent network and the head, and adds the same for all patients with the same number of past visits.
 # The second medication, with its gate of {glue:text}`gate_shut`, is close to that.
 #
-# In the released code $r_t$ is *one* vector with two offices: its sigmoid is the gate, and the very same numbers are added to the final logits.
-# A medication that today's codes make unlikely loses its own past rows at the same stroke.
-# The paper writes two perceptrons and does not say that they are one; here `share_current_mlp` decides.
+# Where one vector serves as gate and as logit, a medication that today's codes make unlikely loses its own past rows at the same stroke.
 
 # %%
 openings = torch.linspace(0, 1, 101)
@@ -496,40 +527,23 @@ page.glue(gate_shut=f"{gates[1]:.0%}")
 #|   the score is close to that of a shut gate.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 ax.plot(openings, opened, color=plotting.color("BiMoRec"))
-ax.plot(gates[1], m_hat[0, 1], "o", color=plotting.color("BiMoRec"))
-ax.annotate(
-    "gate of this visit", (gates[1], m_hat[0, 1]), (0.2, 0.9), arrowprops={"lw": 0.8}
-)
+ax.plot(gates[1], u[0, 1], "o", color=plotting.color("BiMoRec"))
+arrow = {"arrowstyle": "->", "lw": 0.8}
+ax.annotate("gate of this visit", (gates[1], u[0, 1]), (0.2, 0.9), arrowprops=arrow)
 ax.set(xlabel="gate of the medication", ylabel="score of the medication")
 show(fig)
 
 # %% [markdown]
-# ```{exercise}
-# :label: ex-bimorec-door
-#
-# The codes of today's visit give the second medication $r = -3$.
-# Which history could bring its probability above one half in the toy, if gate and logit are one vector?
-# ```
-#
-# ````{solution} ex-bimorec-door
-# :class: dropdown
-#
-# Hardly any: the gate lets {glue:text}`gate_shut` of each row through and the logit starts at $-3$; history would have to add more than 3 from scores that are nearly the constant.
-# The door is closed before history is asked.
-# The model itself has a side door: its recurrent network and its head are dense, so that the scores of *other* medications, and its biases, reach this one.
-# ````
-#
 # ## History, and the sum of two voices
 #
-# A recurrent network reads the score vectors of the past visits, one coordinate a medication, and its last state goes through a ReLU and a linear layer (equations 25 and 26):
+# A recurrent network reads the score vectors of the past visits, one coordinate per medication, and its last state goes through a ReLU and a linear layer (equations 25 and 26):
 #
 # $$
-# e_h = \operatorname{GRU}(\hat m_{v_1}, \dots, \hat m_{v_{t-1}}), \qquad
-# P = \sigma\big(\operatorname{MLP}(e_h) + r_t\big) .
+# e_h = \operatorname{GRU}(u_1, \dots, u_{t-1}), \qquad
+# \hat m = \sigma(z), \quad z = \operatorname{MLP}(e_h) + r_t .
 # $$ (eq-bimorec-output)
 #
-# The text says that the two are concatenated; the formula and the code add them.
-# The released head takes the hidden state beside the last output, which for one layer is the same vector twice.
+# The paper's prose concatenates the two; its formula and the code add them.
 
 # %%
 gru = nn.GRU(3, 3, batch_first=True)
@@ -538,12 +552,13 @@ with torch.no_grad():
         weight.zero_()
     # h becomes half of itself and half of tanh(input): gates at 1/2.
     gru.weight_ih_l0[6:] = torch.eye(3)
-    output, hidden = gru(m_hat[None])
+    output, hidden = gru(u[None])
 h = hidden[0, 0]
 z = 2 * torch.relu(h) + r_t
 
 # %% [markdown]
-# **Check.** State, logits and probabilities by hand; state and last output are one vector; the order of the past visits matters.
+# **Check.** State, logits and probabilities by hand; the order of the past visits matters.
+# With all gates open the second medication would have another probability; but whatever the gate, its logit stays below $-1$.
 
 # %%
 torch.testing.assert_close(output[0, -1], h)
@@ -553,15 +568,23 @@ torch.testing.assert_close(
     torch.sigmoid(z), torch.tensor([0.8424, 0.0474, 0.5027]), **close
 )
 with torch.no_grad():
-    _, swapped = gru(m_hat.flip(0)[None])
+    _, swapped = gru(u.flip(0)[None])
     _, ungated = gru(score(torch.ones(3))[None])
 torch.testing.assert_close(
     2 * torch.relu(swapped[0, 0]) + r_t, torch.tensor([1.1196, -3.0, 0.4587]), **close
 )
+opened_gates = torch.sigmoid(2 * torch.relu(ungated[0, 0]) + r_t)
 torch.testing.assert_close(
-    torch.sigmoid(2 * torch.relu(ungated[0, 0]) + r_t),
-    torch.tensor([0.8569, 0.1684, 0.5313]),
-    **close,
+    opened_gates, torch.tensor([0.8569, 0.1684, 0.5313]), **close
+)
+with torch.no_grad():
+    states = [gru(score(torch.full((3,), float(g)))[None])[1][0, 0] for g in openings]
+assert torch.stack(states).abs().max() < 1
+assert (2 * torch.relu(torch.stack(states)) + r_t)[:, 1].max() < -1
+page.glue(
+    shut_probability=torch.sigmoid(z)[1].item(),
+    open_probability=opened_gates[1].item(),
+    most_probability=torch.sigmoid(2 + r_t[1]).item(),
 )
 show(torch.sigmoid(z).tolist())
 
@@ -572,7 +595,8 @@ show(torch.sigmoid(z).tolist())
 #|   both are near zero.
 #| caption: Logit of each medication as the sum of the visit at hand, $r_t$, and the history, {eq}`eq-bimorec-output`.
 #|   Toy numbers, exact. Notice the second medication, whose gate is nearly shut: its state is negative, the ReLU cuts
-#|   it, and history adds nothing. A head with biases and ties between medications would add something.
+#|   it, and history adds nothing. Its probability is {glue:text}`shut_probability:.3f`; with all gates open it would be
+#|   {glue:text}`open_probability:.3f`.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 names = ["medication 1", "medication 2", "medication 3"]
 ax.bar(names, r_t, width=0.5, label="visit at hand", color="0.6")
@@ -591,6 +615,26 @@ ax.legend()
 show(fig)
 
 # %% [markdown]
+# ```{exercise}
+# :label: ex-bimorec-door
+#
+# The codes of today's visit give the second medication $r = -3$.
+# Which history could bring its probability above one half in the toy?
+# And what does the gate change?
+# ```
+#
+# ````{solution} ex-bimorec-door
+# :class: dropdown
+#
+# None, and the head is the reason.
+# The state of a GRU lies between $-1$ and 1 and the head of the toy is $2\operatorname{ReLU}(h)$: history adds less than 2, the logit stays below $-1$ and the probability below {glue:text}`most_probability:.3f`, whatever the gate.
+#
+# What the gate does is seen below this bound: with all gates open history lifts the probability to {glue:text}`open_probability:.3f`, behind the gate of {glue:text}`gate_shut` it stays at {glue:text}`shut_probability:.3f`, as without any history.
+#
+# In the model the head is learnt and has no such bound.
+# Its recurrent network and its head are dense, so that the scores of *other* medications, and its biases, reach this one as well.
+# ````
+#
 # ## Three losses on two scales
 #
 # Accuracy is a binary cross-entropy and a margin between every prescribed and every other medication; safety is the interaction loss of {doc}`03_drug_knowledge` (equations 27 to 29):
