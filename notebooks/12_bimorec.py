@@ -130,7 +130,7 @@ page.glue(
 #|   calibrations. Drawn by {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a first visit, which
 #|   has no past, is left with the logits of today.
 plot_system("bimorec")
-plt.show()
+show(plt.gcf())
 
 # %% [markdown]
 # ## What a visit is
@@ -379,8 +379,10 @@ turned, _ = aggregate(
 torch.testing.assert_close(turned, Y)
 torch.testing.assert_close(A[:, 1, 1], torch.ones(2))  # its only fragment
 page.glue(
-    shares_then=" and ".join(f"{a:.2f}" for a in A[0, 0, [0, 2]]),
-    shares_later=" and ".join(f"{a:.2f}" for a in A[1, 0, [0, 2]]),
+    first_share_then=A[0, 0, 0].item(),
+    third_share_then=A[0, 0, 2].item(),
+    first_share_later=A[1, 0, 0].item(),
+    third_share_later=A[1, 0, 2].item(),
 )
 show(Y[:, 0].round(decimals=4).tolist())
 
@@ -391,8 +393,9 @@ show(Y[:, 0].round(decimals=4).tolist())
 #| caption: Attention times selection, $A_{ms}\, W_s$ in {eq}`eq-bimorec-aggregate`, for two past visits. Toy numbers,
 #|   exact. Empty cells are fragments that a medication does not have; the third medication has none and is not drawn.
 #|   Notice that a visit acts twice. Through the query it moves the shares of the first medication from
-#|   {glue:text}`shares_then` to {glue:text}`shares_later`; its selection then scales them. The second medication has
-#|   one fragment, whose share is one at both visits: it is scaled and cannot react to molecules.
+#|   {glue:text}`first_share_then:.3f` and {glue:text}`third_share_then:.3f` to {glue:text}`first_share_later:.3f` and
+#|   {glue:text}`third_share_later:.3f`; its selection then scales them. The second medication has one fragment, whose
+#|   share is one at both visits: it is scaled and cannot react to molecules.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.ONE_COLUMN, 1.9), layout="constrained", sharey=True
 )
@@ -404,7 +407,7 @@ for visit, ax in enumerate(axes):
             ax.text(
                 k,
                 i,
-                f"{value:.2f}",
+                f"{value:.3f}",
                 ha="center",
                 va="center",
                 color="white" if value > 0.5 else "black",
@@ -558,7 +561,7 @@ h = hidden[0, 0]
 z = 2 * torch.relu(h) + r_t
 
 # %% [markdown]
-# **Check.** State, logits and probabilities by hand; the order of the past visits matters.
+# **Check.** State, logits and probabilities by hand; state and last output are one vector; the order of the past visits matters.
 # With all gates open the second medication would have another probability; but whatever the gate, its logit stays below $-1$.
 
 # %%
@@ -799,9 +802,12 @@ assert budget["code embeddings"] == max(budget.values()) < 2 * gin
 encodings = {T: T * (T - 1) // 2 for T in (1, 2, 3, 5, 10, 29)}
 assert list(encodings.values()) == [0, 1, 3, 10, 45, 406]
 page.glue(
-    sizes=f"{page.thousands(D)} diagnoses, {page.thousands(P)} procedures, "
-    f"{M} medications, {S} fragments and width {width}",
-    total=page.thousands(sum(budget.values())),
+    sizes=page.about(
+        records,
+        f"{page.thousands(D)} diagnoses, {page.thousands(P)} procedures, "
+        f"{M} medications, {S} fragments and width {width}",
+    ),
+    total=page.about(records, page.thousands(sum(budget.values()))),
     of_codes=f"{budget['code embeddings'] / sum(budget.values()):.0%}",
     of_encoders=f"{2 * gin / sum(budget.values()):.0%}",
     first_visit=f"{first_visit / sum(budget.values()):.0%}",
@@ -854,9 +860,12 @@ ended = run.metrics
 page.glue(
     own_threshold=run.own_threshold,
     kept_epoch=ended["best_epoch"],
-    curve_notice="the training had converged when it ended"
-    if ended["converged"]
-    else "the training had not converged when it ended",
+    curve_notice=page.about(
+        records,
+        "the training had converged when it ended"
+        if ended["converged"]
+        else "the training had not converged when it ended",
+    ),
 )
 
 # %% tags=["hide-input"]
@@ -894,9 +903,9 @@ show(
     page.table(
         pl.DataFrame(rows).drop("F1"),
         caption=f"{n_test} test patients of {page.cohort_line(records)}; "
-        "one training seed, thresholds tuned on validation patients, LR as published at "
-        "one half. Brackets: 95 % bootstrap intervals over patients; they do not show "
-        "the spread between seeds.",
+        "one training seed, thresholds tuned on validation patients, LR as published "
+        "at one half. Brackets: 95 % bootstrap intervals over patients; they do not "
+        "show the spread between seeds.",
     )
 )
 
@@ -923,9 +932,12 @@ page.glue(
         f"{where_from} (1 seed, {n_test} patients)",
         patients=n_test,
     ),
-    no_verdict="One seed bears no verdict."
-    if ended["converged"]
-    else "BiMoRec's training had not converged; no verdict.",
+    no_verdict=page.about(
+        records,
+        "One seed bears no verdict."
+        if ended["converged"]
+        else "BiMoRec's training had not converged; no verdict.",
+    ),
     beside_popularity=page.about(
         records,
         f"its mean Jaccard, {ended['tuned']['jaccard']:.3f}, is "
@@ -1075,7 +1087,7 @@ named = answer.medications.head(3).select(
     pl.col("code").alias("medication"),
     pl.concat_str("code", "title", separator=" ").alias("class"),
 )
-top = named.join(answer.reasons, on="medication", maintain_order="left").drop(
+top = named.join(answer.reasons, on="medication", maintain_order="left_right").drop(
     "medication"
 )
 show(
@@ -1096,17 +1108,15 @@ spread = (
     .group_by("medication")
     .agg(pl.len(), pl.col("weight").max() / pl.col("weight").min())
     .filter(pl.col("len") > 1)["weight"]
-    .median()
 )
 page.glue(
-    spread=page.about(records, f"{spread:.1f}"),
-    spread_says="they weigh nearly the same, and their order says little"
-    if spread < 2
-    else "some outweigh others",
+    several=page.about(records, f"{len(spread)}"),
+    uneven=page.about(records, f"{(spread >= 2).sum()}"),
 )
 
 # %% [markdown]
-# In the median of the recommended classes with several fragments the largest weight of a fragment is {glue:text}`spread` times the smallest: {glue:text}`spread_says`.
+# Of {glue:text}`several` recommended classes with several fragments, {glue:text}`uneven` give one of them at least twice the weight of another.
+# In the others the fragments weigh nearly the same, and their order says little.
 #
 # These are the model's own numbers and no explanation of the drug: {doc}`14_bimorec_ablation` asks whether the molecules matter to the result at all.
 #
