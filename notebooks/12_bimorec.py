@@ -1116,7 +1116,7 @@ page.glue(
 
 # %% [markdown]
 # Of {glue:text}`several` recommended classes with several fragments, {glue:text}`uneven` give one of them at least twice the weight of another.
-# In the others the fragments weigh nearly the same, and their order says little.
+# In the others all weights lie within a factor of two, and the order of the fragments says little.
 #
 # These are the model's own numbers and no explanation of the drug: {doc}`14_bimorec_ablation` asks whether the molecules matter to the result at all.
 #
