@@ -151,8 +151,7 @@ show(one_of_three.sum(0).tolist())
 #|   Trained by cross-entropy and squared weights.
 #| caption: LR: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that nothing of the past goes in.
-plot_system("lr")
-plt.show()
+show(plot_system("lr"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-ecc
@@ -160,8 +159,7 @@ plt.show()
 #|   orders into votes; votes into medications. Trained by cross-entropy and squared weights.
 #| caption: ECC: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that answers come back in as questions.
-plot_system("ecc")
-plt.show()
+show(plot_system("ecc"))
 
 # %% [markdown]
 # ## One code, one class

@@ -135,8 +135,7 @@ show(
 #|   Trained by binary cross-entropy.
 #| caption: RETAIN: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that no code of the visit itself goes in.
-plot_system("retain")
-plt.show()
+show(plot_system("retain"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-leap
@@ -145,8 +144,7 @@ plt.show()
 #|   cross-entropy of every word.
 #| caption: LEAP: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that neither history nor procedures go in.
-plot_system("leap")
-plt.show()
+show(plot_system("leap"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-micron
@@ -157,8 +155,7 @@ plt.show()
 #| caption: MICRON: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that medications enter once, as the set that is
 #|   carried on.
-plot_system("micron")
-plt.show()
+show(plot_system("micron"))
 
 # %% [markdown]
 # ## Two attentions and a context

@@ -147,8 +147,7 @@ show(
 #|   by binary cross-entropy, margin and interactions by annealing.
 #| caption: GAMENet: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice the two ways by which the past enters.
-plot_system("gamenet")
-plt.show()
+show(plot_system("gamenet"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-cognet
@@ -158,8 +157,7 @@ plt.show()
 #|   into medications; past visits into copied from the past. Trained by cross-entropy of every word.
 #| caption: COGNet: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that the past enters where words are copied.
-plot_system("cognet")
-plt.show()
+show(plot_system("cognet"))
 
 # %% [markdown]
 # ## A graph that averages
@@ -1067,7 +1065,7 @@ show(fig)
 # %% [markdown]
 # ### A list that does not end
 #
-# In a fixed order a greedy step compares one word with the end, and the end wins only when about one more medication is expected: {eq}`eq-next-word` in {doc}`07_sequence_models`.
+# In a fixed order a greedy step compares one word with the end, and the end wins only when no more than one or two medications are still expected: {eq}`eq-next-word` in {doc}`07_sequence_models`.
 # With rare medications in front it is the first sure one that plays the part of the end.
 # A beam does not help: it looks for the most probable *list*, and asks of none of its words whether it belongs there.
 # Asking it of one medication after the other is {eq}`eq-chain-chance`.

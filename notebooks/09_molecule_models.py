@@ -148,8 +148,7 @@ show(
 #|   interactions by a controller.
 #| caption: SafeDrug: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that two answers are multiplied.
-plot_system("safedrug")
-plt.show()
+show(plot_system("safedrug"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-molerec
@@ -162,8 +161,7 @@ plt.show()
 #| caption: MoleRec: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that all that is known of a medication goes
 #|   through its gathered fragments.
-plot_system("molerec")
-plt.show()
+show(plot_system("molerec"))
 
 # %% [markdown]
 # ## Whole molecules: a match, then a normalisation

@@ -144,8 +144,7 @@ x, y = visits((1, 1, 18), (1, 0, 12), (0, 1, 14), (0, 0, 56))
 #| caption: CausalMed: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that the past enters twice, as messages and as a
 #|   sequence.
-plot_system("causalmed")
-plt.show()
+show(plot_system("causalmed"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-drugrec
@@ -156,8 +155,7 @@ plt.show()
 #|   interactions and causal loss.
 #| caption: DrugRec: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that lists are mended behind all that is trained.
-plot_system("drugrec")
-plt.show()
+show(plot_system("drugrec"))
 
 # %% [markdown]
 # ## An effect is a difference of two frequencies

@@ -129,8 +129,7 @@ page.glue(
 #| caption: BiMoRec: what goes in where, what comes out, and what it is trained by. (1) to (3): the three
 #|   calibrations. Drawn by {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a first visit, which
 #|   has no past, is left with the logits of today.
-plot_system("bimorec")
-show(plt.gcf())
+show(plot_system("bimorec"))
 
 # %% [markdown]
 # ## What a visit is

@@ -154,8 +154,7 @@ close = {"atol": 5e-5, "rtol": 0}
 #|   medications. Trained by binary cross-entropy and margin.
 #| caption: NLA-MMR: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a medication is described, not numbered.
-plot_system("nla-mmr")
-plt.show()
+show(plot_system("nla-mmr"))
 
 # %% [markdown]
 # ## From words to a vector: a mean, and a mask

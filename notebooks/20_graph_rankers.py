@@ -178,8 +178,7 @@ show(fig)
 #| caption: KGCN: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a patient decides which neighbours of a
 #|   medication are heard.
-plot_system("kgcn")
-plt.show()
+show(plot_system("kgcn"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-kgat
@@ -189,8 +188,7 @@ plt.show()
 #| caption: KGAT: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that patients are nodes of the graph like all
 #|   others.
-plot_system("kgat")
-plt.show()
+show(plot_system("kgat"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-kgin
@@ -200,8 +198,7 @@ plt.show()
 #| caption: KGIN: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that relations enter twice, as what medications
 #|   are made of and as reasons.
-plot_system("kgin")
-plt.show()
+show(plot_system("kgin"))
 
 # %% [markdown]
 # ## KGCN: neighbours weighted by what a patient cares about

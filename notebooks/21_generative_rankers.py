@@ -102,8 +102,7 @@ show({"row": x[0].tolist(), "logits": z[0].tolist()})
 #|   multinomial likelihood and KL term with a rising weight.
 #| caption: MultiVAE: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice where noise enters.
-plot_system("multivae")
-plt.show()
+show(plot_system("multivae"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-cdae
@@ -112,8 +111,7 @@ plt.show()
 #|   drawn zeros.
 #| caption: CDAE: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that a patient has a node of his own.
-plot_system("cdae")
-plt.show()
+show(plot_system("cdae"))
 
 # %% tags=["hide-input"]
 #| name: fig-flow-diffrec
@@ -122,8 +120,7 @@ plt.show()
 #|   by step.
 #| caption: DiffRec: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that without noise an auto-encoder is left.
-plot_system("diffrec")
-plt.show()
+show(plot_system("diffrec"))
 
 # %% [markdown]
 # ## Shares of one: a multinomial likelihood

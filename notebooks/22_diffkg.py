@@ -198,8 +198,7 @@ show(fig)
 #| caption: DiffKG: what goes in where, what comes out, and what it is trained by. Drawn by
 #|   {py:func}`medrec.book.pictures.plot_system`; no records. Notice that the rebuilt graph reaches the list through
 #|   the main view alone.
-plot_system("diffkg")
-plt.show()
+show(plot_system("diffkg"))
 
 # %% [markdown]
 # ## Listen to neighbours, by relation

@@ -184,6 +184,14 @@ def figures_have_text(chapter: Chapter) -> Iterator[Complaint]:
             )
 
 
+def figures_are_handed_out(chapter: Chapter) -> Iterator[Complaint]:
+    """A figure leaves by the guard's door: on closed records a chapter with any other is not written."""
+    for cell in chapter.code:
+        for number, line in enumerate(cell.source.splitlines()):
+            if re.search(r"\bplt\.show\(", line):
+                yield chapter.complaint(cell, "hand figures out with `show(fig)`, which asks the guard", number)
+
+
 def headers_are_short(chapter: Chapter) -> Iterator[Complaint]:
     """Words stand below a cell's header, in lines that an editor shows whole."""
     for number, line in enumerate(chapter.source.split("\n")):
@@ -369,6 +377,7 @@ RULES: tuple[Callable[[Chapter], Iterator[Complaint]], ...] = (
     parameters_are_declared,
     tags_are_known,
     figures_have_text,
+    figures_are_handed_out,
     headers_are_short,
     code_fits_its_column,
     headings_step_down,

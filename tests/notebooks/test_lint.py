@@ -110,6 +110,7 @@ LONG = "\n".join(["def long():", *(f"    x{i} = {i}" for i in range(15))])
         ("as in GAMENet", "as in GameNet", "spelt GAMENet, not GameNet"),
         ("The number is", "The number is simply", "strike 'simply'"),
         ("# ## A section", "# ## A section\n" + "# ```{warning}\n# x\n# ```\n" * 4, "4 warnings"),
+        ("fig, ax", "plt.show()\nfig, ax", "asks the guard"),
         ("fig, ax", 'open("https://example.org")\nfig, ax', "reads no network"),
         ("fig, ax", 'grids.read("retain", records, default="synthetic")\nfig, ax', "in the header differ"),
         ("# %% [markdown]\n# # A title", HEADER + "# %% [markdown]\n# # A title", "'lstm', which is no grid"),
