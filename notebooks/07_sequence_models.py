@@ -24,7 +24,7 @@
 # - *compute* RETAIN's context vector and each visit's share of a logit,
 # - *prove* that a softmax over an axis of length one has no gradient, and *detect* mirrored and padded attention,
 # - *show* why a linear score of state and diagnosis cannot look at the state,
-# - *bound* Jaccard by a limit on the length of a list, and *show* why a sorted list is written too long,
+# - *bound* Jaccard by a limit on the length of a list, and *show* why a list that is written greedily can be too long,
 # - *follow* a carried medication set through two thresholds, and a change that is not zero where nothing changed,
 # - *compare* what each of the three may see with what its neighbours see.
 # ```
@@ -79,7 +79,7 @@ page.at_a_glance(
 # ## The problem on one patient
 #
 # Three early systems read a patient in three ways: RETAIN *weighs* the visits of the past, LEAP *writes* a prescription word by word, MICRON *changes* the one before.
-# They stand side by side in every table, and are given different things:
+# They stand side by side in every table, and are given different things.
 
 # %% tags=["hide-input"]
 three = {name: registry.get(name) for name in ("retain", "leap", "micron")}
@@ -97,9 +97,12 @@ show(
 )
 
 # %% [markdown]
+# *Released* on this page is the code that the published comparisons build on: for RETAIN and LEAP their re-implementations in the repositories of GAMENet and SafeDrug, for MICRON the repository of its authors.
+# It differs from the papers in ways that the papers do not say; we call these its slips.
+#
 # The toy of RETAIN: a patient has three past visits; visit $j$ is a vector $v_j$ of two numbers, the sum of the embeddings of its codes.
-# One recurrent network reads them in *reversed time* and gives each visit a score $s_j$; a second one gives each visit a gate $\beta_j$ with one value per coordinate.
-# Two medication classes are scored by a linear layer $(W, b)$, and a class is recommended when its probability reaches 0.4, the threshold of the released code.
+# One recurrent network reads them in *reversed time*, the latest first, and gives each visit a score $s_j$; a second one gives each visit a gate $\beta_j$ with one value per coordinate.
+# Two medication classes are scored by a linear layer $(W, b)$, and a class is recommended when its probability reaches 0.4, the released threshold.
 # The numbers are typed here, oldest visit first.
 
 # %%
@@ -115,9 +118,10 @@ show(
                 "visit": ["1 (oldest)", "2", "3 (latest)"],
                 "v": [str(r.tolist()) for r in v],
                 "s": s.numpy(),
+                "β": [f"[{x:.2f}, {y:.2f}]" for x, y in beta.tolist()],
             }
         ),
-        caption="The toy of this chapter: one patient, three visits, written by hand.",
+        caption="The toy of RETAIN: one patient, three visits, written by hand.",
         digits=0,
     )
 )
@@ -217,8 +221,10 @@ shares = torch.einsum("j,md,jd,jd->mj", alpha, W, beta, v)
 torch.testing.assert_close(shares[0], torch.tensor([0.0686, -0.2262, 0.5066]), **close)
 torch.testing.assert_close(shares.sum(1) + b, W @ c + b)
 torch.testing.assert_close(logit_shares(*batch_of_one, W)[0].T, shares)
+assert shares[0, 1] < 0 == b[0]
 page.glue(
     share_oldest=shares[0, 0].item(),
+    share_middle=-shares[0, 1].item(),
     share_latest=shares[0, 2].item(),
     logit_one=(W @ c + b)[0].item(),
 )
@@ -245,7 +251,8 @@ ax.legend()
 show(fig)
 
 # %% [markdown]
-# The latest visit carries {glue:text}`share_latest:.4f` of the first logit {glue:text}`logit_one:.4f`, the oldest {glue:text}`share_oldest:.4f`.
+# To the first logit the latest visit adds {glue:text}`share_latest:.4f` and the oldest {glue:text}`share_oldest:.4f`; the middle one takes {glue:text}`share_middle:.4f` away.
+# The bias of this class is zero, so {glue:text}`logit_one:.4f` is left.
 #
 # ```{exercise}
 # :label: ex-retain-equal
@@ -254,11 +261,11 @@ show(fig)
 # Predict: which classes pass 0.4?
 # ```
 #
-# ````{solution} ex-retain-equal
+# ```{solution-start} ex-retain-equal
 # :class: dropdown
+# ```
 #
-# The context becomes the plain mean of $\beta_j \odot v_j$, and both classes pass; the next cell computes it.
-# ````
+# The context becomes the plain mean of $\beta_j \odot v_j$, and both classes pass.
 
 # %%
 c_equal = context(torch.full((3,), 1 / 3), beta, v)
@@ -272,9 +279,12 @@ torch.testing.assert_close(
 show((torch.sigmoid(W @ c_equal + b) >= 0.4).tolist())
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## A softmax over one number
 #
-# The released code that all later tables build on takes the softmax of $\alpha$ over the *feature* axis.
+# The released RETAIN takes the softmax of $\alpha$ over the *feature* axis.
 # The scores have one feature per visit, so that axis has length one, and
 #
 # $$
@@ -314,8 +324,8 @@ show("with α ≡ 1 both classes are recommended, and the scores learn nothing")
 #| alt: Line chart of the length of the context vector against the number of identical visits, from 1 to 20. With
 #|   softmax over visits the line is flat; with softmax over features it rises in a straight line to twenty times the
 #|   first value.
-#| caption: Length of the context when the same visit repeats. Toy numbers, exact. Without a softmax over visits long
-#|   records shout.
+#| caption: Length of the context when the same visit repeats. Toy numbers, exact. Without a softmax over visits the
+#|   context grows with the number of visits.
 counts = np.arange(1, 21)
 paper = [
     context(torch.full((n,), 1 / n), beta[:1].expand(n, 2), v[:1].expand(n, 2)).norm()
@@ -328,7 +338,9 @@ coded = [
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 ax.plot(counts, paper, "-o", ms=3, label="softmax over visits (paper)")
 ax.plot(counts, coded, "--s", ms=3, label="softmax over features (released)")
-ax.set(xlabel="identical visits", ylabel="norm of the context")
+ax.set(
+    xlabel="identical visits", ylabel="norm of the context", xticks=[1, 5, 10, 15, 20]
+)
 ax.legend()
 show(fig)
 
@@ -348,8 +360,11 @@ show(fig)
 #
 # ## Alignment and padding
 #
-# Two more ways to spoil the same sum.
-# A network that reads in reversed time gives its weights $\alpha$ in reversed order; they must be turned back before they meet the visits.
+# The released RETAIN has a second slip: both of its networks read the oldest visit first, where the paper reads the latest first.
+# Its weights still meet their own visits; but each visit is weighed by what came before it, not by what came after.
+#
+# Who reads backwards, as the paper does, can go wrong in two more ways.
+# The weights $\alpha$ come out in reversed order; they must be turned back before they meet the visits.
 # And patients in one batch are padded to one length; a padded visit must not take part in the softmax:
 #
 # $$
@@ -381,9 +396,11 @@ page.glue(left_over=left_over.item())
 
 # %% tags=["hide-input"]
 #| name: fig-retain-strips
-#| alt: Three strips of attention weights over visits. Right: weights grow towards the latest visit. Misaligned: the
-#|   order is mirrored. Padded without mask: all real weights are smaller and a fourth, padded visit takes the rest.
-#| caption: The same scores used right, mirrored, and with one padded visit in the softmax. Toy numbers, exact.
+#| alt: Heat map of attention weights, three rows over the same visits. Right: weights grow towards the latest visit.
+#|   Misaligned: the order is mirrored. Padded without mask: all real weights are smaller and a fourth, padded visit
+#|   takes the rest.
+#| caption: The same scores used right, mirrored, and with one padded visit in the softmax. Toy numbers, exact. Neither
+#|   mistake raises an error: each row adds up to one.
 strips = torch.stack(
     [
         torch.cat([alpha, torch.zeros(1)]),
@@ -433,22 +450,24 @@ show(fig)
 # With $e_i$ the embedded diagnoses and $h_{k-1}$ the state of the decoder after $k-1$ words,
 #
 # $$
-# a_{ki} = \operatorname{softmax}_i\, s(h_{k-1}, e_i), \qquad c_k = \sum_i a_{ki}\, e_i .
+# a_{ki} = \operatorname{softmax}_i\, r(h_{k-1}, e_i), \qquad g_k = \sum_i a_{ki}\, e_i .
 # $$ (eq-leap-attention)
 #
-# The context $c_k$ and the last word move the state on, and the state chooses the next word.
-# The score that follows the decoder is additive; the released code has one linear layer instead, with the same arguments:
+# The context $g_k$ and the last word move the state on, and the state chooses the next word.
+# The score $r$ of the paper is additive; the released code has one linear layer instead, with the same arguments:
 #
 # $$
-# s_{\text{additive}} = v^\top \tanh\bigl(U\, [\,h \,\|\, e_i\,]\bigr), \qquad
-# s_{\text{linear}} = w^\top [\,h \,\|\, e_i\,] = w_h^\top h + w_e^\top e_i .
+# r_{\text{additive}} = o^\top \tanh\bigl(U\, [\,h \,\|\, e_i\,]\bigr), \qquad
+# r_{\text{linear}} = w^\top [\,h \,\|\, e_i\,] = w_h^\top h + w_e^\top e_i .
 # $$ (eq-leap-scores)
+#
+# Here $[h \,\|\, e_i]$ is one vector behind the other; the matrix $U$ and the vectors $o$ and $w$ are learnt, and $w_h$ and $w_e$ are the two parts of $w$.
 
 # %%
 e = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 w = torch.tensor([0.7, -0.3, 1.0, 0.5])
 U = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
-v_out = torch.tensor([2.0, 1.0])
+o = torch.tensor([2.0, 1.0])
 
 
 def linear(h, e, w=w):
@@ -456,7 +475,7 @@ def linear(h, e, w=w):
 
 
 def additive(h, e):
-    return torch.stack([v_out @ torch.tanh(U @ torch.cat([h, e_i])) for e_i in e])
+    return torch.stack([o @ torch.tanh(U @ torch.cat([h, e_i])) for e_i in e])
 
 
 states = {"calm": torch.tensor([1.0, 0.0]), "wild": torch.tensor([-2.0, 3.0])}
@@ -467,8 +486,8 @@ looks = {
 }
 
 # %% [markdown]
-# **Check.** Two states as different as you like give the linear score the same weights; the additive one looks elsewhere.
-# The gradient for the part of $w$ that meets the state is zero.
+# **Check.** Under the linear score two very different states give the same weights; under the additive one they do not.
+# The gradient for $w_h$ is zero.
 # {py:func}`~medrec.models.leap.linear_scores`, {py:func}`~medrec.models.leap.additive_scores` and {py:func}`~medrec.models.leap.attend` of the real system agree.
 
 # %%
@@ -482,7 +501,7 @@ for name, h in states.items():
     real_codes = torch.ones(1, 3, dtype=torch.bool)
     for key, scored in {
         "linear": linear_scores(h[None], e[None], w),
-        "additive": additive_scores(h[None], e[None], U, v_out),
+        "additive": additive_scores(h[None], e[None], U, o),
     }.items():
         weights, seen = attend(scored, e[None], real_codes)
         torch.testing.assert_close(weights[0], looks[key, name])
@@ -521,7 +540,7 @@ lost = {score.__name__: four_steps(score, False) for score in (linear, additive)
 
 # %% [markdown]
 # **Check.** Under the linear score nothing, to rounding: the weights never change, so the first context is every context.
-# Under the additive score the overwrite shuts the eye.
+# Under the additive score the contexts differ, because after the overwrite nothing is left to choose from.
 
 # %%
 torch.testing.assert_close(kept["linear"][0], lost["linear"][0], atol=1e-6, rtol=0)
@@ -551,14 +570,14 @@ show(fig)
 # ```{exercise}
 # :label: ex-leap-shift
 #
-# Prove it: why do the weights not depend on $h$, and why does attending to the one vector $c$ give $c$ again?
+# Prove it: why do the weights not depend on $h$, and why does attending to the one vector $g$ give $g$ again?
 # ```
 #
 # ````{solution} ex-leap-shift
 # :class: dropdown
 #
 # $w_h^\top h$ is the same number in every exponent, and a softmax ignores a common shift: $e^{w_h^\top h}$ stands above and below the line.
-# A softmax over one element is one, so the context of the single vector $c$ is $c$, the value that every later step would have computed anyway.
+# A softmax over one element is one, so the context of the single vector $g$ is $g$, the value that every later step would have computed anyway.
 # ````
 #
 # ## A list of at most K words
@@ -626,7 +645,7 @@ show(fig)
 # $20/25 = .8$, and $2 \cdot 20 / 50 = .8$.
 # ````
 #
-# ## Why a sorted list is written too long
+# ## Why a greedy list can be too long
 #
 # LEAP's lists have a fixed order, and at each step the decoder says how probable every *next word* is, the end among them.
 # Let the medications of a visit be there independently, medication $i$ with probability $p_i$.
@@ -637,13 +656,16 @@ show(fig)
 # $$ (eq-next-word)
 #
 # Written greedily, the list ends only when the end beats the best *single* word.
-# With $n$ medications left of probability $p$ each, that is $(1 - p)^n > p$: as $(1 - p)^n \approx e^{-np}$, the list goes on until one or two more medications are expected, and at usual $p$ about one.
+# With $n$ medications left of probability $p$ each, that is $(1 - p)^n > p$.
+# At that moment $np$ more are expected: {glue:text}`ends_rare:.1f` where $p = .05$, {glue:text}`ends_even:.1f` where $p = .5$ ({numref}`fig-list-ends`).
 # The question that Jaccard asks is another one: is *this* medication there?
 # Its answer stands in the same numbers:
 #
 # $$
 # q_i = \frac{P(i)}{1 - \sum_{j < i} P(j)} .
 # $$ (eq-chain-chance)
+#
+# A *chain* asks this question of one medication after the other, in the order of the list, and writes those whose $q_i$ reaches a threshold.
 
 
 # %%
@@ -683,10 +705,13 @@ for p in (thirty, mixed):
 show({"expected": float(thirty.sum()), "written": len(greedy(thirty))})
 
 # %% [markdown]
-# **Break it.** The order decides what competes.
-# Put ten medications of probability .9 beside the thirty.
-# Sorted by frequency they are written and then 23 of the others; with the rare ones first it is no better; with a sure one behind every third of the others, as it happens in class-code order, the sure one wins over those in front of it, as the end should have, and greed is cured.
-# A chain of questions gives one list for all three orders.
+# **Break it.** The order of the list decides which words compete.
+# Put ten sure medications, of probability .9, beside the thirty of .2.
+# With the frequent ones first, greed writes the ten and then 23 of the others, as before.
+# With the rare ones first, the list is no shorter.
+# In the order of class codes frequent and rare ones are mixed; let a sure one stand behind every three others.
+# Then the next sure one is always more probable as the next word than each of the three, these are passed over, and greed writes the right ten.
+# The chain writes the right ten in all three orders.
 
 
 # %%
@@ -754,16 +779,22 @@ show(
     )
 )
 
+
 # %% tags=["hide-input"]
 #| name: fig-list-ends
 #| alt: Line chart with the probability of each medication that is left on the horizontal axis and, on the vertical
 #|   axis, how many more medications are expected at the moment a greedy list ends. The curve falls from four at small
-#|   probabilities through one near 0.35 to one half at 0.5; a dotted line marks one.
+#|   probabilities through one near 0.3 to one half at 0.5; a dotted line marks one.
 #| caption: How many more medications are expected when a greedy list ends, if all that are left have the same
-#|   probability: the $n p$ at which $(1 - p)^n = p$. Toy, exact. Dotted: one medication. Notice that nothing here
-#|   asks whether a medication of .2 belongs on a list.
+#|   probability: the $n p$ at which $(1 - p)^n = p$. Toy, exact. Dotted: one medication. The less probable the
+#|   medications that are left, the more of them are expected behind the end.
+def expected_at_end(p):
+    return p * np.log(p) / np.log1p(-p)
+
+
+page.glue(ends_rare=float(expected_at_end(0.05)), ends_even=float(expected_at_end(0.5)))
 single = np.linspace(0.02, 0.5, 97)
-left = single * np.log(single) / np.log1p(-single)
+left = expected_at_end(single)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 ax.plot(single, left, color=plotting.color("LEAP"))
 ax.axhline(1, ls=":", color=plotting.INK)
@@ -774,7 +805,7 @@ show(fig)
 # %% [markdown]
 # The greedy lists hold {glue:text}`words_frequency`, {glue:text}`words_rare` and {glue:text}`words_code` words; the one in the order of frequency is worth an expected Jaccard of {glue:text}`worth_frequency:.3f`, the chain {glue:text}`worth_chain:.3f`.
 # So LEAP can be read in three ways, the setting `writing`: `greedy` as published, `chain`, or `samples`, the share of sixteen drawn lists that hold a medication.
-# The last two give every medication a probability, which is cut at a threshold as that of any other system: epochs are chosen at the system's own, and tables tune it on validation patients.
+# The last two give every medication a probability, which is cut at a threshold as that of any other system.
 #
 # ```{exercise}
 # :label: ex-leap-halves
@@ -803,8 +834,12 @@ show(fig)
 # N(x) = W_2 \operatorname{ReLU}(W_1 x + b_1) + b_2 .
 # $$ (eq-micron-network)
 #
+# The logits $\tilde z_t$ give probabilities $p_t = \sigma(\tilde z_t)$.
+# A medication is added to the prescription when its probability reaches $\delta_1$ and dropped when it falls below $\delta_2$; in released trainings these are .8 and .2.
+#
 # The idea of the paper: no change of the codes, no change of the prescription.
 # In the released code $N$ keeps its biases inside the difference too.
+# The toy patient starts from logits of zero, so from $p_1 = (.5, .5)$, and keeps the same codes.
 
 # %%
 W1, b1 = torch.tensor([[1.0], [-1.0]]), torch.tensor([0.5, 0.5])
@@ -818,8 +853,8 @@ def net(x, bias=1.0):
 drift = torch.sigmoid(torch.arange(5)[:, None] * net(0))
 
 # %% [markdown]
-# **Check.** $N(0) \ne 0$: a patient whose codes stay the same drifts, from $p = (.5, .5)$ on; without the biases nothing moves.
-# And the change of the prescription is not the prescription of the change.
+# **Check.** $N(0) \ne 0$: the toy patient drifts; without the biases nothing moves.
+# And as $N$ is not linear, $N(h_2) - N(h_1)$ is not $N(h_2 - h_1)$.
 # {py:func}`~medrec.models.micron.prescription` agrees.
 
 # %%
@@ -848,7 +883,7 @@ show([[round(float(q), 4) for q in row] for row in drift])
 #|   both stay at 0.5.
 #| caption: Probability of two medications of a patient whose codes never change, with biases in the difference
 #|   (released, solid) and without (paper, dotted). Toy numbers, exact. Dashed: thresholds for adding and dropping.
-#|   Time alone prescribes.
+#|   With biases a medication is added and another dropped although nothing has changed.
 steps = torch.arange(10)
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.6))
 for m, marker in enumerate("os"):
@@ -858,15 +893,14 @@ ax.plot(steps + 1, torch.full((10,), 0.5), ":", color=plotting.INK, label="no bi
 for cut in (0.8, 0.2):
     ax.axhline(cut, ls="--", lw=0.8, color=plotting.INK)
 ax.set(xlabel="visit", ylabel="probability", ylim=(0, 1))
-ax.legend(loc="center right")
+ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 show(fig)
 
 # %% [markdown]
 # ```{exercise}
 # :label: ex-micron-drift
 #
-# The released thresholds add at .8 and drop at .2.
-# At which visit is medication 1 added, and after how many unchanged steps is medication 2 dropped?
+# At which visit is medication 1 added at $\delta_1 = .8$, and after how many unchanged steps is medication 2 dropped at $\delta_2 = .2$?
 # ```
 #
 # ```{solution-start} ex-micron-drift
@@ -888,13 +922,13 @@ show((added, dropped))
 #
 # ## A set that is carried
 #
-# The recommended set $S_t$ is carried from visit to visit and only mended, with two thresholds:
+# The recommended set $S_t$ is carried from visit to visit and only changed by the two thresholds:
 #
 # $$
 # S_t = \bigl( S_{t-1} \cup \{m : p_{tm} \ge \delta_1\} \bigr) \setminus \{m : p_{tm} < \delta_2\} .
 # $$ (eq-micron-carried)
 #
-# $S_1$ is the *true* set of the first visit, in the paper's setting; that visit is not scored.
+# In the paper's setting $S_1$ is the *true* set of the first visit; that visit is not scored.
 
 # %%
 z = torch.tensor([[2.0, 0, -2], [1, 1.6, -1], [-1, 1, 2], [-1.6, 0.2, 1.2]])
@@ -940,7 +974,8 @@ show(timelines)
 #|   start and start from an estimate differ at the second visit and agree from the third on; with one threshold
 #|   medication 1 is gone at the third visit.
 #| caption: Carried sets of the toy over four visits; the first column is the start. Filled: in the set. Toy numbers,
-#|   exact. Notice at which visit the start is forgotten.
+#|   exact. With two thresholds the start still shows at visit 2 and is forgotten at visit 3; with one threshold it is
+#|   forgotten at visit 2.
 starts = {
     "true start": [1, 3],
     "start from an estimate": guessed,
