@@ -2053,7 +2053,7 @@ page.glue(
 # - **The softmax.** Over visits in RETAIN's paper, over an axis of length one in the code; see {eq}`eq-retain-dead`.
 # - **The order of the words.** LEAP's targets are the medications in the order of the record, which in our cohorts is the order of class codes; here by falling frequency among training visits.
 # - **How a list is read.** Greedily in the published comparisons; {eq}`eq-chain-chance` reads the same decoder as a chain of questions.
-# - **What else is left out.** Its second stage, a reward for safe lists, is off in the published comparisons and left out here.
+# - **What else is left out.** LEAP's second stage, a reward for safe lists, is off in the published comparisons and left out here.
 # - **The weights of MICRON's four losses.** Meant to follow the losses; a counter that is never increased keeps them at one quarter in the code.
 # - **The step.** One patient or visit at a time in the code; here a batch of patients, at the papers' size with settings that a search on validation patients found ({doc}`13_bimorec_results`), stated in {py:class}`~medrec.models.retain.RETAINConfig`, {py:class}`~medrec.models.leap.LEAPConfig` and {py:class}`~medrec.models.micron.MICRONConfig`.
 #
