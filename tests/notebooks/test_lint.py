@@ -49,7 +49,6 @@ page.glue(one=np.pi)
 #|   it rises until it falls.
 #| caption: What {glue:text}`one` is.
 fig, ax = plt.subplots()
-plt.show()
 
 # %% [markdown]
 # ## The audit
