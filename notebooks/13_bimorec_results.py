@@ -322,82 +322,6 @@ show(round(bound, 4))
 # ```{solution-end}
 # ```
 #
-# ## What a ± is made of
-#
-# Table 2 prints none, but the text names bootstrapping, and the codes that the field shares do it in different ways.
-# Draw $m$ of $n$ patients, and take the standard deviation of the mean:
-#
-# $$
-# \sigma_{\text{with}} = \frac{\sigma}{\sqrt m}, \qquad
-# \sigma_{\text{without}} = \frac{\sigma}{\sqrt m} \sqrt{\frac{n - m}{n - 1}} .
-# $$ (eq-results-draws)
-#
-# With replacement and $m = n$ it is the standard error.
-# With $m = 0.8\,n$, the field's rule, it is too large by $\sqrt{1/0.8}$; without replacement, as in COGNet's code, it is too small.
-
-# %%
-n_toy, m_toy = 5, 4
-with_replacement = np.mean(list(product(one, repeat=m_toy)), axis=1).std()
-without = np.mean(list(combinations(one, m_toy)), axis=1).std()
-standard_error = np.mean(list(product(one, repeat=n_toy)), axis=1).std()
-
-# %% [markdown]
-# **Check.** The five patients of above: every possible draw listed, against the formula; then the ratio at the printed size; then how sure a spread from ten rounds is.
-
-# %%
-sd = one.std()
-np.testing.assert_allclose(sd, 0.2)
-np.testing.assert_allclose(
-    [standard_error, with_replacement, without], [0.0894, 0.1, 0.05], atol=5e-5
-)
-np.testing.assert_allclose(without, sd / np.sqrt(4) * np.sqrt((5 - 4) / (5 - 1)))
-np.testing.assert_allclose(with_replacement / standard_error, 1.118, atol=5e-4)
-m = round(0.8 * test_iii)
-half = np.sqrt(test_iii / m * (test_iii - m) / (test_iii - 1))
-np.testing.assert_allclose(half, 0.501, atol=5e-4)
-ten = chi(9, scale=1 / 3)  # of the true value, for ten rounds and divisor nine
-np.testing.assert_allclose(1 / np.sqrt(18), 0.24, atol=5e-3)
-np.testing.assert_allclose(ten.ppf([0.025, 0.975]), [0.55, 1.45], atol=5e-3)
-page.glue(half=half, ten_low=ten.ppf(0.025), ten_high=ten.ppf(0.975))
-show([round(float(x), 4) for x in (standard_error, with_replacement, without)])
-
-# %% tags=["hide-input"]
-#| name: fig-results-draws
-#| alt: Three histograms on one axis of all possible means of draws from five patients: five with replacement, four
-#|   with replacement, four without. The second is the widest, the third has five narrow bars.
-#| caption: All means of draws from the five toy patients, {eq}`eq-results-draws`. Exact enumeration. Notice that the
-#|   rule in the middle is wider than the standard error and the one on the right half as wide.
-fig, axes = plt.subplots(
-    1, 3, figsize=(plotting.FULL, 2.0), layout="constrained", sharex=True
-)
-rules = {
-    "5 with replacement": np.mean(list(product(one, repeat=5)), axis=1),
-    "4 with replacement": np.mean(list(product(one, repeat=4)), axis=1),
-    "4 without": np.mean(list(combinations(one, 4)), axis=1),
-}
-for ax, (name, means) in zip(axes, rules.items(), strict=True):
-    ax.hist(means, bins=np.arange(0.19, 0.83, 0.02), density=True, color="0.6")
-    ax.set(xlabel=f"mean of {name}", yticks=[])
-axes[0].set_ylabel("share of draws")
-show(fig)
-
-# %% [markdown]
-# At the printed size, drawing without replacement shows {glue:text}`half:.2f` of the true standard error.
-# And a standard deviation of ten rounds is itself anything between {glue:text}`ten_low:.2f` and {glue:text}`ten_high:.2f` of what it estimates.
-#
-# ```{exercise}
-# :label: ex-results-seeds
-#
-# Which of the three rules shows how much another training seed would change the result?
-# ```
-#
-# ````{solution} ex-results-seeds
-# :class: dropdown
-#
-# None; all three redraw patients for one trained model.
-# Our rows redraw seeds and patients together.
-# ````
-#
 # ## Rate and load
 #
 # A rate of interacting pairs does not say how many there are.
@@ -1360,12 +1284,108 @@ page.glue(
 )
 
 # %% [markdown]
-# Alone on a processor with {glue:text}`threads` threads, an epoch of BiMoRec takes {glue:text}`our_epoch:.1f` s on the cohort `synthetic-6350` (`benchmarks/epochs.py --keep`), and {glue:text}`printed_epoch:.1f` s in print, on an RTX 3090: a factor of {glue:text}`speed:.0f`, and the peak of the process is {glue:text}`peak:.1f` GiB.
-# That is {glue:text}`budget` the budget of {glue:text}`budget_seconds` s and {glue:text}`budget_memory:.0f` GiB that this book sets itself for two cores.
+# Alone on a processor with {glue:text}`threads` threads, an epoch of BiMoRec takes {glue:text}`our_epoch:.1f` s on the cohort `synthetic-6350` (`benchmarks/epochs.py --keep`), and {glue:text}`printed_epoch:.1f` s in print, on an RTX 3090: a factor of {glue:text}`speed:.0f`.
 # The rows of the table were trained side by side with others on {glue:text}`machine`; their {glue:text}`crowded_epoch:.0f` s are an upper bound.
 # The factor is not a faster model: the network of {doc}`12_bimorec` encodes every molecule once a step instead of once for each pair of visits, and a step holds a batch of patients.
 #
-# The other networks in the same way, each with the batch of its default settings; their budgets are a tenth of what the papers print for their accelerators.
+# :::{admonition} C3. "Training time comparable to MoleRec's"
+# :class: verdict
+# Printed: {glue:text}`printed_ratio:.3f` of MoleRec's total, with {glue:text}`printed_best` epochs against {glue:text}`printed_molerec`, each of which takes {glue:text}`printed_epochs:.2f` times as long.
+# Ours: {glue:text}`c3`
+# :::
+#
+# :::{admonition} C9. "Converges in {glue:text}`printed_best` epochs"
+# :class: verdict
+# {glue:text}`c9`.
+# Counted from one, our best validation epoch is number {glue:text}`best_epoch:.0f` of {glue:text}`n_epochs:.0f`, in the median over seeds.
+# An epoch is not a unit: ours has a step for a batch of patients, the released code's a step for each visit, at another rate.
+# So the claim can be compared as a number of epochs, as a number of steps it cannot.
+# :::
+#
+# ## The audit
+#
+# ### What a ± is made of
+#
+# Table 2 prints none; the text names bootstrapping as a remedy for small samples, and nothing in the tables comes from it.
+# The codes that the field shares do it in different ways.
+# Draw $m$ of $n$ patients, and take the standard deviation of the mean:
+#
+# $$
+# \sigma_{\text{with}} = \frac{\sigma}{\sqrt m}, \qquad
+# \sigma_{\text{without}} = \frac{\sigma}{\sqrt m} \sqrt{\frac{n - m}{n - 1}} .
+# $$ (eq-results-draws)
+#
+# With replacement and $m = n$ it is the standard error.
+# With $m = 0.8\,n$, the field's rule, it is too large by $\sqrt{1/0.8}$; without replacement, as in COGNet's code, it is too small.
+
+# %%
+n_toy, m_toy = 5, 4
+with_replacement = np.mean(list(product(one, repeat=m_toy)), axis=1).std()
+without = np.mean(list(combinations(one, m_toy)), axis=1).std()
+standard_error = np.mean(list(product(one, repeat=n_toy)), axis=1).std()
+
+# %% [markdown]
+# **Check.** The five patients of above: every possible draw listed, against the formula; then the ratio at the printed size; then how sure a spread from ten rounds is.
+
+# %%
+sd = one.std()
+np.testing.assert_allclose(sd, 0.2)
+np.testing.assert_allclose(
+    [standard_error, with_replacement, without], [0.0894, 0.1, 0.05], atol=5e-5
+)
+np.testing.assert_allclose(without, sd / np.sqrt(4) * np.sqrt((5 - 4) / (5 - 1)))
+np.testing.assert_allclose(with_replacement / standard_error, 1.118, atol=5e-4)
+m = round(0.8 * test_iii)
+half = np.sqrt(test_iii / m * (test_iii - m) / (test_iii - 1))
+np.testing.assert_allclose(half, 0.501, atol=5e-4)
+ten = chi(9, scale=1 / 3)  # of the true value, for ten rounds and divisor nine
+np.testing.assert_allclose(1 / np.sqrt(18), 0.24, atol=5e-3)
+np.testing.assert_allclose(ten.ppf([0.025, 0.975]), [0.55, 1.45], atol=5e-3)
+page.glue(half=half, ten_low=ten.ppf(0.025), ten_high=ten.ppf(0.975))
+show([round(float(x), 4) for x in (standard_error, with_replacement, without)])
+
+# %% tags=["hide-input"]
+#| name: fig-results-draws
+#| alt: Three histograms on one axis of all possible means of draws from five patients: five with replacement, four
+#|   with replacement, four without. The second is the widest, the third has five narrow bars.
+#| caption: All means of draws from the five toy patients, {eq}`eq-results-draws`. Exact enumeration. Notice that the
+#|   rule in the middle is wider than the standard error and the one on the right half as wide.
+fig, axes = plt.subplots(
+    1, 3, figsize=(plotting.FULL, 2.0), layout="constrained", sharex=True
+)
+rules = {
+    "5 with replacement": np.mean(list(product(one, repeat=5)), axis=1),
+    "4 with replacement": np.mean(list(product(one, repeat=4)), axis=1),
+    "4 without": np.mean(list(combinations(one, 4)), axis=1),
+}
+for ax, (name, means) in zip(axes, rules.items(), strict=True):
+    ax.hist(means, bins=np.arange(0.19, 0.83, 0.02), density=True, color="0.6")
+    ax.set(xlabel=f"mean of {name}", yticks=[])
+axes[0].set_ylabel("share of draws")
+show(fig)
+
+# %% [markdown]
+# At the printed size, drawing without replacement shows {glue:text}`half:.2f` of the true standard error.
+# And a standard deviation of ten rounds is itself anything between {glue:text}`ten_low:.2f` and {glue:text}`ten_high:.2f` of what it estimates.
+#
+# ```{exercise}
+# :label: ex-results-seeds
+#
+# Which of the three rules shows how much another training seed would change the result?
+# ```
+#
+# ````{solution} ex-results-seeds
+# :class: dropdown
+#
+# None; all three redraw patients for one trained model.
+# Our rows redraw seeds and patients together.
+# ````
+#
+# ### What an epoch may cost here
+#
+# This book sets itself a budget for two cores, for the other networks a tenth of what the papers print for their accelerators.
+# BiMoRec's epoch, with a peak of {glue:text}`peak:.1f` GiB, is {glue:text}`budget` its budget of {glue:text}`budget_seconds` s and {glue:text}`budget_memory:.0f` GiB.
+# Each network has the batch of its default settings.
 
 # %% tags=["hide-input"]
 show(
@@ -1410,30 +1430,13 @@ show({"equation 32": printed_order, "four layers": layers})
 
 # %% [markdown]
 # {glue:text}`printed_order:,` against {glue:text}`layers`.
-# The exponent is the number of layers written in the wrong place.
-#
-# :::{admonition} C3. "Training time comparable to MoleRec's"
-# :class: verdict
-# Printed: {glue:text}`printed_ratio:.3f` of MoleRec's total, with {glue:text}`printed_best` epochs against {glue:text}`printed_molerec`, each of which takes {glue:text}`printed_epochs:.2f` times as long.
-# Ours: {glue:text}`c3`
-# :::
-#
-# :::{admonition} C9. "Converges in {glue:text}`printed_best` epochs"
-# :class: verdict
-# {glue:text}`c9`.
-# Counted from one, our best validation epoch is number {glue:text}`best_epoch:.0f` of {glue:text}`n_epochs:.0f`, in the median over seeds.
-# An epoch is not a unit: ours has a step for a batch of patients, the released code's a step for each visit, at another rate.
-# So the claim can be compared as a number of epochs, as a number of steps it cannot.
-# :::
-#
-# ## The audit
+# Presumably the exponent is the number of layers, written in the wrong place.
 #
 # ### What the paper does not say
 #
 # - **Whose rows are copied.** LR and ECC are scored on another split, RETAIN and MICRON on later visits only, in the codes that the field shares; the table prints them beside systems that score every visit. Here each row says which visits it speaks about.
 # - **The threshold of each row.** 0.5 for most, 0.4 for RETAIN, in those codes. Here both, own and tuned.
 # - **An interval.** None is printed; the number of seeds is not named either. Our rows resample both.
-# - **The bootstrap.** The text names it as a remedy for small samples; nothing in the tables comes from it.
 # - **What the inference time is of.** Seconds for all test patients, or for ten rounds; we do not print ours beside it.
 # - **MIMIC-III's true rate.** The text says {glue:text}`true_rate:.0%`; NLA-MMR prints {glue:text}`nla_rate:.1%` for its own cohort. Which matrix each used is not said.
 
