@@ -74,7 +74,7 @@ from medrec.training import load_system, train
 # %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the small trainings on this page; kept rows carry their own
 cohort: str = "synthetic"  # its kept rows are shown, or those of the synthetic cohort
-device: str = "cpu"  # of no matter here: what is fitted on the page has a closed loss
+device: str = "cpu"  # of no matter here: nothing on the page is trained by steps
 profile: str = "quick"  # full: rows of the reader's own cohort are made first
 
 # %% tags=["hide-input"]
@@ -115,8 +115,11 @@ rows_line = f"{whose}, {n_tested} to {effects['patients'].max()} test patients, 
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="all three papers of this book, and the released code of their systems",
-    data=about(f"kept rows of {rows_line}", patients=n_tested),
-    learned="three reference points, to show a switch that does nothing beside one that does",
+    data=about(
+        f"{page.cohort_line(records)}, for two controls; kept rows of {rows_line}",
+        patients=n_tested,
+    ),
+    learned="LR and the last visit on few patients, to show a switch that does nothing and one that does",
     full_run="none on this page; the rows are those of the systems' own grids",
 )
 
@@ -132,6 +135,7 @@ page.glue(
     n_lines=len(audit.switches()),
     n_measured=len(effects),
     n_missing=len(missing),
+    seeds_line=about(seeds_line, patients=n_tested),
     rows_line=about(rows_line, patients=n_tested),
     elsewhere=about(
         page.elsewhere(24, records.name, effects["cohort"]), patients=n_tested
@@ -881,7 +885,7 @@ show_rows(
             ],
             orient="row",
         ),
-        caption="Deviations of this book from the papers, for those who audit it. Δ: change of Jaccard where a kept row turns the deviation alone; a dash where none does.",
+        caption=f"Deviations of this book from the papers, for those who audit it. Δ: change of Jaccard where a kept row turns the deviation alone, a dash where none does; {own.line if own else 'no rows are kept'}.",
     )
 )
 
@@ -1262,7 +1266,7 @@ show_rows(ledger_of("DiffKG on MIMIC", "tab-audit-study"))
 # : Our own deviations have a table of the same form.
 #
 # ```{dropdown} What these runs cannot tell
-# Rows are of small synthetic records, with two to five seeds; most intervals are wider than the band, and not decided is not the same as no effect.
+# Rows are of small synthetic records, with {glue:text}`seeds_line`; where an interval is wider than the band, not decided is not the same as no effect.
 # Records of a generator say nothing of what a switch moved on MIMIC.
 # Probabilities come from intervals by a normal approximation, and changes of one system share its reference row, so that they are not independent; Benjamini and Hochberg allow for positive dependence, and Holm for any.
 # Sums of single switches have no interval.
