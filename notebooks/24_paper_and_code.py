@@ -110,8 +110,16 @@ show = partial(privacy.show, records)  # closed records: aggregates only
 show_rows = partial(show, patients=n_tested)  # of kept rows
 whose = ", ".join(sorted(set(effects["cohort"])))
 old_rows = int((effects["note"] != "").sum())
-seeds_line = f"{effects['seeds'].min()} to {effects['seeds'].max()} seeds"
-rows_line = f"{whose}, {n_tested} to {effects['patients'].max()} test patients, {seeds_line}; {old_rows} of {len(effects)} rows made by older code"
+
+
+def span(column):
+    """Its smallest and its largest value, in words."""
+    least, most = effects[column].min(), effects[column].max()
+    return f"{least}" if least == most else f"{least} to {most}"
+
+
+seeds_line = f"{span('seeds')} seeds"
+rows_line = f"{whose}, {span('patients')} test patients, {seeds_line}; {old_rows} of {len(effects)} rows made by older code"
 page.at_a_glance(
     {"seed": seed, "cohort": cohort, "device": device, "profile": profile},
     paper="all three papers of this book, and the released code of their systems",
@@ -510,6 +518,7 @@ page.glue(
 # : How it is trained, what it is given, and by what an epoch is picked.
 #
 # Its expected sign was written down at the same time.
+# *Shown* means below: called an effect by {eq}`eq-audit-bh`.
 # These are the {glue:text}`n_measured:d` lines of {glue:text}`n_lines:d` for which rows are kept: {glue:text}`rows_line`.{glue:text}`elsewhere`
 
 # %% tags=["hide-input"]
@@ -618,29 +627,33 @@ def names_of(rows):
     )
 
 
-judged = effects.filter(pl.col("not_learnt") == "")
+judged = learnt.with_columns(ours["benjamini_hochberg"])
+called = pl.col("benjamini_hochberg") <= audit.LEVEL
 leaks, defects = judged.filter(kind="leak"), judged.filter(kind="defect")
-raising, costing = leaks.filter(pl.col("low") > 0), defects.filter(pl.col("high") < 0)
+raising = leaks.filter(called & (pl.col("low") > 0))
+costing = defects.filter(called & (pl.col("high") < 0))
 idle = judged.filter(verdict="holds")
 printed = published.table("bimorec", 2).filter(database="MIMIC-III")
 J_printed = dict(printed.select("system", "Jaccard").iter_rows())
 lead = J_printed["BiMoRec"] - J_printed["CausalMed"]
 inside = leaks.filter((pl.col("low") < lead) & (lead < pl.col("high")))
 leak_words = (
-    f"These are shown to raise the result: {names_of(raising)}. What they raise cannot be separated from the printed lead of their system."
+    f"Shown to raise the result: {names_of(raising)}. What a leak raises cannot be separated from the printed lead of its system."
     if len(raising)
-    else f"None of the {len(leaks)} is shown to raise anything; a gain of {lead:.4f}, the printed lead of BiMoRec over CausalMed, lies within {len(inside)} of their intervals."
+    else f"Of {len(leaks)} with a verdict none is shown to raise anything; a gain of {lead:.4f}, the printed lead of BiMoRec over CausalMed, lies within {len(inside)} of their intervals."
 )
 defect_words = (
-    f"These are shown to cost accuracy: {names_of(costing)}. There the released system is better than it shows."
+    f"Shown to cost accuracy: {names_of(costing)}. There the released system is better than it shows."
     if len(costing)
-    else f"None of the {len(defects)} is shown to cost accuracy."
+    else f"Of {len(defects)} with a verdict none is shown to cost accuracy."
 )
 idle_words = (
-    f"All {len(idle)} are real in code and idle in effect."
-    if len(idle) == len(judged)
-    else f"Of {len(judged)} with a verdict these are real in code and idle in effect: {names_of(idle)}."
+    f"Real in code and idle in effect, of {len(judged)} with a verdict: {names_of(idle)}."
+    if len(idle)
+    else f"Of {len(judged)} with a verdict none is shown to move nothing that matters."
 )
+if len(idle) == len(judged):
+    idle_words = f"All {len(idle)} are real in code and idle in effect."
 half_median = float(((judged["high"] - judged["low"]) / 2).median())
 glued = {kind: audit.largest(effects, kind) for kind in audit.KINDS}
 glued |= {"leaks": leak_words, "defects": defect_words, "idle": idle_words}

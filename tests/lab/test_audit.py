@@ -147,6 +147,19 @@ def test_what_has_not_learnt_has_an_effect_and_no_verdict(store):
     assert set(audit.effects("synthetic")["verdict"]) == {"no verdict"}
 
 
+def test_the_largest_change_of_a_kind_in_words(store):
+    store["retain"] = rows_of("retain", {"retain": 0.0, "features": -0.03, "forward": 0.004})
+    store["micron"] = rows_of("micron", {"micron": 0.0, "bias": 0.001})
+    measured = audit.effects("synthetic")
+    numbers = "-0.030 (95 % -0.040 to -0.020; 3 seeds, 90 patients)"
+    said = audit.largest(measured, "defect")
+    assert said == f"The largest of 2, RETAIN's alpha_axis, lowers Jaccard on synthetic records: {numbers}."
+    assert audit.largest(measured, "choice").startswith("The only one, MICRON's residual_bias, is not decided: +0.001")
+    assert audit.largest(measured, "leak") == "No row of this kind is kept."
+    store["retain"] = rows_of("retain", {"retain": 0.0, "features": -0.03}, not_converged=["features"])
+    assert "has no verdict: features's training" in audit.largest(audit.effects("synthetic"), "defect")
+
+
 def test_without_rows_there_is_nothing_but_what_makes_them(store):
     for found in (audit.effects("synthetic"), audit.additivity("synthetic")):
         assert found.is_empty()
