@@ -677,7 +677,7 @@ page.glue(
 # Several of them move the threshold at one half and not the order of the medications; with tuned thresholds they should vanish, and it was written down that they would.
 #
 # **Optimisation.** {glue:text}`optimisation_words`
-# Steps visit by visit cost ten to a hundred times as much, and the rate has to be found anew for each size of a step; neither is in a row of ours.
+# Steps visit by visit were expected to cost ten to a hundred times as much, and the rate has to be found anew for each size of a step; no row of ours turns the two.
 #
 # **Data.** {glue:text}`data_words`
 # Order, window and split are options of the cohort and change every system at once; {doc}`02_from_tables_to_visits` counts what they do to the records.
@@ -685,7 +685,7 @@ page.glue(
 # **Selection.** {glue:text}`selection_words`
 # The best of many epochs on test patients is better than that of validation patients by construction; no run of this book picks by it.
 #
-# Taken together: {glue:text}`idle_words`
+# All kinds together. {glue:text}`idle_words`
 # The median interval reaches {glue:text}`half_median:.3f` to either side; to end inside ±{glue:text}`sdi` it has to be {glue:text}`narrower:.1f` times as narrow.
 # That is why so much is not decided: what such rows cannot say, no table can.
 #
@@ -701,7 +701,7 @@ page.glue(
 # - The heads of BiMoRec's ablations: they are words in the paper and absent from the repository ({doc}`14_bimorec_ablation`).
 # - The templates of NLA-MMR's texts and everything about eICU, whose code is not released ({doc}`18_nla_mmr_results`).
 # - What was run for a table: a repository has a date, a table has none, and later commits change both.
-# - How the third paper ran anything: it cites DiffKG's code and releases none ({doc}`22_diffkg`).
+# - How the third paper ran anything: no code of the study is known to us, only that of the system which it uses ({doc}`22_diffkg`).
 # ::::
 #
 # ## Claims, one by one
