@@ -457,7 +457,7 @@ def _two_rows(grid: str) -> set[str]:
 
 @cache
 def _read(table: str) -> pl.DataFrame:
-    frame = pl.read_csv(Path(__file__).with_name(f"{table}.csv"), infer_schema=False)
+    frame = pl.read_csv(Path(__file__).with_name(f"{table}.csv"), infer_schema=False, glob=False)
     kinds = {"number": pl.col("number").cast(pl.Int64), "arithmetic": pl.col("arithmetic") == "true"}
     return frame.with_columns(**{name: kind for name, kind in kinds.items() if name in frame.columns}).with_columns(
         pl.col("arithmetic").fill_null(False) if "arithmetic" in frame.columns else []
