@@ -214,7 +214,7 @@ show(
 )
 
 # %% [markdown]
-# The ward of {doc}`17_nla_mmr` comes along: loop diuretics `C03C`, beta blockers `C07A`, statins `C10A`, other antibacterials `J01X`, paracetamol and its like `N02B`.
+# The ward of {doc}`17_nla_mmr` comes along: loop diuretics `C03C`, beta blockers `C07A`, lipid-modifying agents `C10A` (for short statins), other antibacterials `J01X`, paracetamol and its like `N02B`.
 # Class by class, `C10A` interacts with `C03C`, `C07A` and `N02B` in the book's own list; classes are coarse, and few of these pairs are dangerous.
 #
 # ## A difference of rates (figure 3)
