@@ -112,6 +112,8 @@ def _take_place(tmp: Path, folder: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
+        if _same(tmp, folder):  # written by another since we looked, while this one was flushed: it may be read by now
+            return
         old = folder.parent / f"{tmp.name}-old"
         with suppress(FileNotFoundError):  # another process was faster
             os.replace(folder, old)

@@ -36,6 +36,23 @@ def test_what_is_there_already_stays_for_those_who_are_reading_it(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thing"]
 
 
+def test_what_another_wrote_while_this_one_was_flushed_stays_too(tmp_path, monkeypatch):
+    place = tmp_path / "thing"
+    flush, inodes = folders._flush_all, []
+
+    def flush_slowly(tmp):
+        flush(tmp)
+        if not inodes:
+            inodes.append(0)
+            write(place, "one")
+            inodes.append((place / "a.txt").stat().st_ino)
+
+    monkeypatch.setattr(folders, "_flush_all", flush_slowly)
+    write(place, "one")
+    assert inodes[1:] == [(place / "a.txt").stat().st_ino]
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+
+
 def test_a_failure_leaves_what_was_there(tmp_path):
     place = tmp_path / "thing"
     write(place, "one")
