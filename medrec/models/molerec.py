@@ -65,7 +65,7 @@ class MoleRecConfig(TrainingConfig):
     """Settings of MoleRec."""
 
     size: int = 64  # width of embeddings, GRUs and molecules; released code
-    dropout: float = 0.7  # on each code's embedding, and in the molecule networks; released code
+    dropout: float = 0.3  # on each code's embedding, and in the molecule networks; `medrec tune`, released code 0.7
     gin_layers: int = 4  # released code
     n_heads: int = 2  # of the attention among fragments; released code
     sab_feedforward: bool = True  # as the Set Transformer has it; released code False
@@ -78,9 +78,10 @@ class MoleRecConfig(TrainingConfig):
     target_ddi: Rate = 0.06  # released code
     ddi_target: DDITargetRule = "ratio"  # ours; released code "absolute", see medrec.nn.ddi_target
     temperature: float = 2.5  # released code
-    batch_size: int = 64  # patients a step; ours, with `epochs` as many steps as BiMoRec's at the papers' size
-    learning_rate: float = 8e-3  # ours, of four tried on validation; released code 5e-4, one visit a step
-    epochs: int = 10  # at most; ours, see `batch_size`
+    batch_size: int = 16  # patients a step; `medrec tune`
+    learning_rate: float = 4e-3  # `medrec tune`; released code 5e-4, one visit a step
+    schedule: Literal["constant", "cosine"] = "cosine"  # `medrec tune`
+    epochs: int = 16  # at most; `medrec tune`
 
     def __post_init__(self) -> None:
         check_heads("size", self.size, self.n_heads)
@@ -296,7 +297,7 @@ SYSTEM = System(
     cls=MoleRec,
     config=MoleRecConfig,
     sees="diagnoses and procedures up to the visit itself, molecules in 2D",
-    small={"learning_rate": 0.002, "batch_size": 32, "epochs": 50},
+    small={"learning_rate": 0.002, "batch_size": 32, "dropout": 0.7, "schedule": "constant", "epochs": 50},
     variants=VARIANTS,
     needs=("molecules",),
     citation="yang2023molerec",

@@ -343,13 +343,21 @@ def one_at_a_time(network, cohort, context, b, t, batch):
         written.append((yield prob))
 
 
-@pytest.mark.parametrize("settings", [{}, {"beam": 1}, {"order": "record", "max_len": 3}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"order": "rare_first", "writing": "beam"},
+        {"writing": "beam", "beam": 1},
+        {},
+        {"order": "record", "writing": "beam", "max_len": 3},
+    ],
+)
 def test_batched_equals_one_word_of_one_visit_at_a_time(settings):
     cohort = random_cohort(4, seed=2)
     system = case(**settings)
     network, context = spread(system.build(cohort)), system.context(cohort)
     batch = VisitBatch.build(cohort, np.arange(4))
-    M, beam, rank = 9, network.config.beam, network.rank.tolist()
+    M, beam, rank = 9, network.config.beam if network.config.writing == "beam" else 1, network.rank.tolist()
 
     def say(b, t, words):
         decoder = one_at_a_time(network, cohort, context, b, t, batch)
@@ -433,7 +441,7 @@ def test_a_wider_beam_finds_lists_at_least_as_probable():
     cohort = random_cohort(30, seed=4)
     totals = {}
     for beam in (1, 8):
-        system = case(beam=beam)
+        system = case(writing="beam", beam=beam)
         network, context = spread(system.build(cohort)), system.context(cohort)
         batch = VisitBatch.build(cohort, np.arange(30))
         with torch.no_grad():
@@ -498,12 +506,13 @@ def test_what_is_counted_is_counted_in_training_patients_unless_it_leaks(switch,
     cohort, one = random_cohort(60, seed=5, n_medications=30, max_visits=1), np.arange(1)
     found = {}
     for source in ("train", "all"):
-        system = Case("cognet", {switch: source})
+        system = Case("cognet", {"order": "rare_first", switch: source})
         network = system.build(cohort)
         network.prepare(cohort, one, system.context(cohort))
         found[source] = network
-    few = Case("cognet").build(cohort)
-    few.prepare(cohort.select(one), one, Case("cognet").context(cohort))
+    sorted_by_count = Case("cognet", {"order": "rare_first"})
+    few = sorted_by_count.build(cohort)
+    few.prepare(cohort.select(one), one, sorted_by_count.context(cohort))
     assert torch.equal(getattr(found["train"], buffer), getattr(few, buffer))
     assert not torch.equal(getattr(found["all"], buffer), getattr(few, buffer))
     (other,) = {"ehr", "rank"} - {buffer}
@@ -604,9 +613,10 @@ def test_reasons_add_up():
     assert set(network.explain(alone, context)["kind"]) <= {"generated"}
 
 
-def test_official_is_the_three_switches():
+def test_official_is_three_switches_and_the_released_way_of_writing():
     paper, official = get("cognet").configure("paper"), get("cognet").configure("official")
-    assert official == replace(paper, ehr_from="all", rare_first_from="all", lambda_init="garbage")
+    switches = {"ehr_from": "all", "rare_first_from": "all", "lambda_init": "garbage"}
+    assert official == replace(paper, **switches, order="rare_first", writing="beam")
 
 
 def test_a_step_is_that_of_the_whole_vocabulary(monkeypatch):
