@@ -48,11 +48,10 @@ from medrec.data.synthetic import SIZES
 from medrec.experiments import epochs as timing
 from medrec.experiments import ladder as learnable
 from medrec.experiments.bimorec_grids import REFERENCE
-from medrec.lab import grids, published, tune
+from medrec.lab import grids, kept, published, tune
 from medrec.lab.grids import interval, words
 from medrec.models import registry
 from medrec.tasks.visits import COLUMNS
-from medrec.types import MedrecError
 
 # %% tags=["parameters", "hide-input"]
 seed: int = 0  # nothing is drawn on this page; the rows carry their own seeds
@@ -674,7 +673,7 @@ for system in registry.systems():
             searches[system.label] = tune.read(
                 system.name, asked_of, default="synthetic-6350"
             )
-        except MedrecError:
+        except kept.NotKeptError:
             continue  # not searched yet: the page says so
 
 

@@ -48,7 +48,6 @@ from medrec.book import page
 from medrec.context import text_of
 from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
-from medrec.data.cohort import titled
 from medrec.data.split import split_patients
 from medrec.experiments import synonyms, zero_shot
 from medrec.experiments.nla_mmr_grids import (
@@ -58,7 +57,7 @@ from medrec.experiments.nla_mmr_grids import (
     sentence,
     what_carries,
 )
-from medrec.lab import grids, published
+from medrec.lab import grids, kept, published
 from medrec.lab.grids import words
 from medrec.metrics import ddi_rate, jaccard
 from medrec.models import registry
@@ -66,7 +65,6 @@ from medrec.tasks.evaluation import Interval
 from medrec.text.encoders import RandomVectors, Sentence, TfIdf, encoder
 from medrec.text.features import corpus
 from medrec.training import load_system, train
-from medrec.types import MedrecError
 
 # %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the small trainings on this page
@@ -97,36 +95,14 @@ page.at_a_glance(
 # %% tags=["hide-input"]
 asked = "synthetic-6350" if everybody.source == "synthetic" else everybody.name
 asked_of = everybody if asked == everybody.name else asked
-
-
-def kept_rows(grid):
-    """Rows of a grid, what to say of them, and what makes them."""
-    command = f"medrec sweep {grid} --cohort {asked} --seeds 3 --keep"
-    try:
-        found = grids.read(grid, asked_of, default="synthetic-6350")
-    except MedrecError:
-        return None, f"No rows of {grid} are kept.", command
-    return found, f"Rows of {found.line}.", command
-
-
-def kept_study(study):
-    """The same of a study."""
-    command = f"{study.COMMAND} --cohort {everybody.name}"
-    try:
-        found = study.read(everybody)
-    except MedrecError:
-        return None, f"No rows of {study.STUDY} are kept.", command
-    whose = f"Rows of {titled(found.cohort, found.source)}. {page.notes(found)}".strip()
-    return found, whose, command
-
-
-main_rows, main_line, *made_1 = kept_rows("nla-mmr-table2")
-ablation, ablation_line, *made_2 = kept_rows("nla-mmr-ablation")
-encoders, encoders_line, *made_3 = kept_rows("nla-mmr-encoders")
-history, history_line, *made_4 = kept_rows("nla-mmr-history")
-sensitivity, sensitivity_line, *made_5 = kept_rows("nla-mmr-sensitivity")
-unseen, unseen_line, *made_6 = kept_study(zero_shot)
-renamed, renamed_line, *made_7 = kept_study(synonyms)
+look = partial(grids.look, cohort=asked_of, default="synthetic-6350")
+main_rows, main_line, *made_1 = look("nla-mmr-table2")
+ablation, ablation_line, *made_2 = look("nla-mmr-ablation")
+encoders, encoders_line, *made_3 = look("nla-mmr-encoders")
+history, history_line, *made_4 = look("nla-mmr-history")
+sensitivity, sensitivity_line, *made_5 = look("nla-mmr-sensitivity")
+unseen, unseen_line, *made_6 = kept.look(zero_shot, everybody)
+renamed, renamed_line, *made_7 = kept.look(synonyms, everybody)
 
 # %% tags=["hide-input"]
 about = partial(page.about, records)

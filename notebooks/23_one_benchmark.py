@@ -46,10 +46,9 @@ from sklearn.isotonic import IsotonicRegression
 from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
-from medrec.data.cohort import titled
 from medrec.data.split import split_patients
 from medrec.experiments import ladder, safety
-from medrec.lab import grids, published, tune
+from medrec.lab import grids, kept, published, tune
 from medrec.lab.grids import interval, words
 from medrec.models import registry
 from medrec.models.base import Prediction
@@ -60,7 +59,6 @@ from medrec.tasks.conformal import covered, needed, promised_threshold
 from medrec.tasks.evaluation import Evaluation, bootstrap, paired_difference
 from medrec.tasks.verdicts import Verdict
 from medrec.training import train
-from medrec.types import MedrecError
 
 # %% tags=["parameters", "hide-input"]
 seed: int = 0  # of the split of the live examples
@@ -75,22 +73,11 @@ everybody = load_cohort(cohort)
 records = everybody.select(np.arange(min(600, everybody.n_patients)))
 asked = "synthetic-6350" if everybody.source == "synthetic" else everybody.name
 asked_of = everybody if asked == everybody.name else asked
-
-
-def kept_rows(grid):
-    """Rows of a grid, where any are kept; a sentence about them, and what makes them."""
-    command = f"medrec sweep {grid} --cohort {asked} --seeds 3 --keep"
-    try:
-        found = grids.read(grid, asked_of, default="synthetic-6350")
-    except MedrecError:
-        return None, f"No rows of {grid} are kept.", command
-    return found, f"Rows of {found.line}.", command
-
-
-main, main_line, main_command = kept_rows("bimorec-table2")
-language, language_line, language_command = kept_rows("nla-mmr-table2")
-rankers, rankers_line, rankers_command = kept_rows("diffkg-table3")
-today, today_line, today_command = kept_rows("diffkg-visits")
+look = partial(grids.look, cohort=asked_of, default="synthetic-6350")
+main, main_line, main_command = look("bimorec-table2")
+language, language_line, language_command = look("nla-mmr-table2")
+rankers, rankers_line, rankers_command = look("diffkg-table3")
+today, today_line, today_command = look("diffkg-visits")
 kept_grids = [grid for grid in (main, language, rankers, today) if grid]
 n_tested = min((grid.n_patients for grid in kept_grids), default=records.n_patients)
 n_tested = min(n_tested, len(split_patients(records.n_patients, seed).test))
@@ -1591,14 +1578,8 @@ show(
 # {glue:text}`safety_line`
 
 # %% tags=["hide-input"]
-try:
-    safe = safety.read(everybody)
-    safe_line = (
-        f"Rows of {titled(safe.cohort, safe.source)}. {page.notes(safe)}".strip()
-    )
-except MedrecError:
-    safe, safe_line = None, "No rows are kept."
-page.glue(safety_command=safety.COMMAND, safety_line=about(safe_line))
+safe, safe_line, safety_command = kept.look(safety, everybody)
+page.glue(safety_command=about(safety_command), safety_line=about(safe_line))
 if safe is not None:
     budgets = safe.table("budgets").filter(metric="jaccard").to_dicts()
     costs_of_safety = {}
@@ -1676,7 +1657,7 @@ def steps_of(label):
     )
     try:
         return tune.read(system, asked_of, default="synthetic-6350").row()["steps"]
-    except (MedrecError, KeyError, ValueError):
+    except (kept.NotKeptError, KeyError, ValueError):
         return None
 
 

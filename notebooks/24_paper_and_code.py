@@ -58,7 +58,7 @@ from medrec.experiments import (
     zero_shot,
 )
 from medrec.knowledge.drugs import drug_atc, drugs
-from medrec.lab import audit, published
+from medrec.lab import audit, grids, published
 from medrec.losses import ddi_tolerance
 from medrec.models import registry
 from medrec.models.diffkg import Known, chosen_pairs
@@ -857,7 +857,7 @@ show_rows(
 # These stand between the papers and *this* book, in the same form.
 
 # %% tags=["hide-input"]
-own = audit.kept_rows("bimorec", records)
+own = grids.look("bimorec", records, default="synthetic").rows
 factor = own.by_key().get("ddi") if own else None
 factor_change = (
     with_interval(

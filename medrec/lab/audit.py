@@ -11,7 +11,6 @@ none, the command that makes them stands in their place.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -127,7 +126,7 @@ def effects(cohort: Cohort | str, default: str = "synthetic") -> pl.DataFrame:
     """
     found = []
     for switch in switches().filter(pl.col("key").is_not_null()).iter_rows(named=True):
-        grid = kept_rows(switch["grid"], cohort, default)
+        grid = grids.look(switch["grid"], cohort, default=default).rows
         if grid is None or not _has(grid, switch):
             continue
         found.append(_effect(switch, grid))
@@ -217,10 +216,10 @@ def missing(cohort: Cohort | str, default: str = "synthetic") -> pl.DataFrame:
     for switch in switches().iter_rows(named=True):
         why = switch["why"]
         if switch["key"] is not None:
-            grid = kept_rows(switch["grid"], cohort, default)
+            grid = grids.look(switch["grid"], cohort, default=default).rows
             if grid is not None and _has(grid, switch):
                 continue
-            why = ("its kept rows lack this one: " if grid is not None else "no rows are kept: ") + command(
+            why = ("its kept rows lack this one: " if grid is not None else "no rows are kept: ") + grids.command(
                 switch["grid"], cohort
             )
         system = "all" if switch["system"] == "all" else registry.get(switch["system"]).label
@@ -246,7 +245,7 @@ def additivity(cohort: Cohort | str, default: str = "synthetic") -> pl.DataFrame
     found = []
     for name in registry.NAMES:
         rows = {row.key: row for row in declared(name).rows}
-        grid = kept_rows(name, cohort, default) if "official" in rows else None
+        grid = grids.look(name, cohort, default=default).rows if "official" in rows else None
         if grid is None or "official" not in grid.by_key(**view(grid)):
             continue
         kept, first = grid.by_key(**view(grid)), next(iter(rows.values()))
@@ -357,9 +356,9 @@ def judged(claim: Mapping[str, Any], cohort: Cohort | str) -> tuple[Verdict | No
         return (Verdict("cannot be tested here", f"{reason}.") if reason else None), None
     invented = isinstance(cohort, str) or cohort.source == "synthetic"
     asked = claim["cohort"] if invented and claim["cohort"] != "synthetic" else cohort
-    grid = kept_rows(claim["grid"], asked, claim["cohort"])
+    grid = grids.look(claim["grid"], asked, default=claim["cohort"]).rows
     if grid is None:
-        return Verdict("no verdict", f"no rows are kept: {command(claim['grid'], asked)}."), None
+        return Verdict("no verdict", f"no rows are kept: {grids.command(claim['grid'], asked)}."), None
     rows = grid.by_key(**view(grid), metric=claim["metric"])
     if grid.task == "visits":  # a system that leaves first visits out has its row among later ones
         rows = grid.by_key(visits="later visits", metric=claim["metric"]) | rows
@@ -401,26 +400,6 @@ def together(found: Sequence[Verdict]) -> Verdict:
 
 
 # -- kept rows ---------------------------------------------------------------------------------------------------------
-
-
-def kept_rows(grid: str, cohort: Cohort | str, default: str = "synthetic") -> Grid | None:
-    """Rows of a grid, those of ``default`` where there are none of the cohort; ``None`` where there are neither.
-
-    Raises:
-        MedrecError: rows are kept and cannot be read.
-    """
-    try:
-        return grids.read(grid, cohort, default=default)
-    except MedrecError as error:
-        if re.match("No rows of .* are kept", str(error)):
-            return None
-        raise
-
-
-def command(grid: str, cohort: Cohort | str) -> str:
-    """What makes the rows of a grid."""
-    name = cohort.name if isinstance(cohort, Cohort) else cohort
-    return f"medrec sweep {grid} --cohort {name} --seeds 5 --keep"
 
 
 def view(grid: Grid) -> dict[str, str]:

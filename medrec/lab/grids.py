@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
@@ -29,6 +29,9 @@ USUAL = {
     "ranking": {"protocol": "house", "metric": "ndcg_20"},
 }
 """What is looked at first, by task."""
+
+SEEDS = 3
+"""Trainings of each network, unless a verdict hangs on more."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ def keep(grid: Grid, cohort: Cohort) -> Path:
         _study(grid.name),
         {"scores": grid.scores, "costs": grid.costs},
         cohort=cohort,
-        command=_command(grid.name, cohort.name, grid.provenance["seeds"]),
+        command=command(grid.name, cohort, grid.provenance["seeds"]),
         code=kept.code_of("medrec.lab.collect", "tasks", "metrics", systems=systems),
         systems=systems,
         seconds=grid.provenance["seconds"],
@@ -219,10 +222,10 @@ def read(grid: str, cohort: Cohort | str, source: str = "synthetic", *, default:
         default: synthetic cohort whose rows come with the book; ``Grid.cohort`` tells whose rows came.
 
     Raises:
-        MedrecError: there are none; the message says what makes them.
+        NotKeptError: there are none; the message says what makes them.
+        MedrecError: what is kept cannot be read.
     """
-    name = cohort.name if isinstance(cohort, Cohort) else cohort
-    found = kept.read(_study(grid), cohort, source, default, command=_command(grid, name, 5))
+    found = kept.read(_study(grid), cohort, source, default, command=command(grid, cohort))
     today = declared(grid)
     labels = {row.label: row.key for row in today.rows} | {row.label: row.key for row in today.contrasts}
     tables = {}
@@ -241,9 +244,33 @@ def read(grid: str, cohort: Cohort | str, source: str = "synthetic", *, default:
     return Grid(grid, found.cohort, tables["scores"], tables["costs"], found.provenance, note)
 
 
+class Looked(NamedTuple):
+    """Rows of a grid, or ``None``; a sentence that says whose they are, or that there are none; what makes them."""
+
+    rows: Grid | None
+    line: str
+    command: str
+
+
+def look(grid: str, cohort: Cohort | str, *, default: str) -> Looked:
+    """As :func:`read`, for a page that has something to say where no rows are kept.
+
+    Raises:
+        MedrecError: what is kept cannot be read.
+    """
+    makes = command(grid, cohort)
+    try:
+        found = read(grid, cohort, default=default)
+    except kept.NotKeptError:
+        return Looked(None, f"No rows of {grid} are kept.", makes)
+    return Looked(found, f"Rows of {found.line}.", makes)
+
+
+def command(grid: str, cohort: Cohort | str, seeds: int = SEEDS) -> str:
+    """What makes the rows of a grid."""
+    name = cohort.name if isinstance(cohort, Cohort) else cohort
+    return shlex.join(["medrec", "sweep", grid, "--cohort", name, "--seeds", str(seeds), "--keep"])
+
+
 def _study(grid: str) -> str:
     return f"grids/{grid}"
-
-
-def _command(grid: str, cohort: str, seeds: int) -> str:
-    return shlex.join(["medrec", "sweep", grid, "--cohort", cohort, "--seeds", str(seeds), "--keep"])

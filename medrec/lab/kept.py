@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import polars as pl
 import polars.selectors as cs
 
 from medrec import keys, paths
 from medrec.data import privacy
-from medrec.data.cohort import Cohort
+from medrec.data.cohort import Cohort, titled
 from medrec.folders import atomic_folder
 from medrec.types import MedrecError
 
@@ -41,6 +42,10 @@ TYPES = {"String", "Boolean", "Int64", "Float64"}
 TRIED = ("models", "nn", "chem", "text", "graphs", "losses", "fit", "training", "context", "data")
 """Rooms whose work shows in :mod:`medrec.lab.behaviour`: where a change there moved nothing, rows are still current.
 Of metrics, tasks and studies it says too little: after a change there rows are old."""
+
+
+class NotKeptError(MedrecError):
+    """No rows are kept; the message says what makes them."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,8 @@ def read(
         command: what makes the rows, for the message.
 
     Raises:
-        MedrecError: there are neither; or what is kept cannot be read.
+        NotKeptError: there are neither.
+        MedrecError: what is kept cannot be read.
     """
     name, content = (cohort.name, cohort.content) if isinstance(cohort, Cohort) else (cohort, "")
     source = cohort.source if isinstance(cohort, Cohort) else source
@@ -283,7 +289,34 @@ def read(
             return Kept(study, folder, _provenance(file), records)
     whose = "" if name is None else f" for cohort {name!r}" + (f" or {default!r}" if len(found) > 1 else "")
     remedy = f" Make them with `{command}`." if command else " `medrec kept` lists what there is."
-    raise MedrecError(f"No rows of {study} are kept{whose}.{remedy}")
+    raise NotKeptError(f"No rows of {study} are kept{whose}.{remedy}")
+
+
+class Looked(NamedTuple):
+    """Rows of a study, or ``None``; a sentence that says whose they are, or that there are none; what makes them."""
+
+    rows: Kept | None
+    line: str
+    command: str
+
+
+def look(study: ModuleType, cohort: Cohort) -> Looked:
+    """Rows of a study, for a page that has something to say where none are kept.
+
+    Args:
+        study: a module of :mod:`medrec.experiments` with ``STUDY``, ``COMMAND`` and ``read``.
+        cohort: whose rows, or those that come with the book.
+
+    Raises:
+        MedrecError: what is kept cannot be read.
+    """
+    makes = f"{study.COMMAND} --cohort {cohort.name}"
+    try:
+        found = study.read(cohort)
+    except NotKeptError:
+        return Looked(None, f"No rows of {study.STUDY} are kept.", makes)
+    whose = titled(found.cohort, found.source)
+    return Looked(found, " ".join(filter(None, [f"Rows of {whose}.", found.note])), makes)
 
 
 def all_kept() -> Iterator[Kept]:

@@ -11,6 +11,7 @@ from medrec import paths
 from medrec.book.chapters import find_chapter
 from medrec.lab import audit, grids
 from medrec.lab.grids import Grid
+from medrec.lab.kept import NotKeptError
 from medrec.lab.rows import declared
 from medrec.models import registry
 from medrec.tasks.evaluation import Interval
@@ -55,7 +56,7 @@ def store(monkeypatch):
 
     def read(grid, cohort, source="synthetic", *, default=None):
         if grid not in kept:
-            raise MedrecError(f"No rows of grids/{grid} are kept for cohort {cohort!r}.")
+            raise NotKeptError(f"No rows of grids/{grid} are kept for cohort {cohort!r}.")
         return kept[grid]
 
     monkeypatch.setattr(grids, "read", read)
@@ -168,7 +169,7 @@ def test_without_rows_there_is_nothing_but_what_makes_them(store):
     assert len(missing) == len(SWITCHES)
     assert missing["why"].null_count() == 0
     (said,) = missing.filter(system="RETAIN", switch="alpha_axis")["why"]
-    assert said.endswith("medrec sweep retain --cohort synthetic --seeds 5 --keep")
+    assert said.endswith("medrec sweep retain --cohort synthetic --seeds 3 --keep")
 
 
 def test_measured_and_missing_switches_are_all_switches(store):

@@ -9,7 +9,7 @@ import pytest
 
 from medrec.experiments import bimorec_grids
 from medrec.lab.collect import collect
-from medrec.lab.grids import Grid, about_rows, interval, keep, read, words
+from medrec.lab.grids import Grid, about_rows, interval, keep, look, read, words
 from medrec.lab.rows import Contrast, Declared, declared
 from medrec.models import registry
 from medrec.models.base import Row
@@ -276,7 +276,7 @@ def kept_grid(grid, tmp_path, monkeypatch):
 
 
 def test_kept_rows_come_back_and_credentialed_ones_stay_out_of_the_checkout(kept_grid, cohort, tmp_path):
-    with pytest.raises(MedrecError, match="Make them with `medrec sweep small --cohort random-toy --seeds 5 --keep`"):
+    with pytest.raises(MedrecError, match="Make them with `medrec sweep small --cohort random-toy --seeds 3 --keep`"):
         read("small", cohort)
     for source, root in (("synthetic", "checkout"), ("credentialed", "runs")):
         place = keep(kept_grid, replace(cohort, source=source))
@@ -303,6 +303,18 @@ def test_a_cohort_without_rows_shows_those_of_the_default_and_says_whose_they_ar
     assert found.line == f"random-toy (synthetic), {found.n_patients} test patients, 2 training seeds"
     keep(replace(kept_grid, cohort="mimic3"), other)
     assert read("small", other, default="random-toy").cohort == "mimic3"
+
+
+def test_a_page_says_what_it_lacks_and_what_makes_it_but_never_hides_damage(kept_grid, cohort):
+    command = "medrec sweep small --cohort random-toy --seeds 3 --keep"
+    assert look("small", cohort, default="random-toy") == (None, "No rows of small are kept.", command)
+    place = keep(kept_grid, cohort)
+    found = look("small", cohort, default="random-toy")
+    assert found.rows.scores.equals(kept_grid.scores)
+    assert (found.line, found.command) == (f"Rows of {found.rows.line}.", command)
+    (place / "provenance.json").write_text("{")
+    with pytest.raises(MedrecError, match="is damaged"):
+        look("small", cohort, default="random-toy")
 
 
 def test_rows_of_other_code_or_of_other_rows_say_so(kept_grid, cohort, monkeypatch):

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from medrec import keys, paths
+from medrec.data.cohort import titled
 from medrec.lab import kept
 from medrec.types import MedrecError
 from tests.toys import random_cohort
@@ -79,6 +82,20 @@ def test_whoever_reads_is_recorded_even_where_nothing_is_found():
     missing = [paths.results_dir() / "nothing" / name / "provenance.json" for name in ("synthetic", "synthetic-6350")]
     assert {folder / "rows.csv", folder / "provenance.json", *missing} <= paths.files_read()
     assert folder / "none.csv" not in paths.files_read()
+
+
+def test_a_page_says_what_it_lacks_and_what_makes_it_but_never_hides_damage():
+    cohort = replace(random_cohort(20), name="synthetic")
+    study = SimpleNamespace(STUDY="toy", COMMAND="python -m toy", read=partial(kept.read, "toy"))
+    command = "python -m toy --cohort synthetic"
+    assert kept.look(study, cohort) == (None, "No rows of toy are kept.", command)
+    folder = save(cohort)
+    found = kept.look(study, cohort)
+    assert found.rows.folder == folder
+    assert (found.line, found.command) == (f"Rows of {titled('synthetic', 'synthetic')}.", command)
+    (folder / "provenance.json").write_text("{")
+    with pytest.raises(MedrecError, match="is damaged"):
+        kept.look(study, cohort)
 
 
 def test_own_rows_come_first_then_those_of_the_default_which_says_whose_they_are():
