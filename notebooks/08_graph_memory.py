@@ -103,9 +103,9 @@ page.glue(
 # %% [markdown]
 # ## The problem on three medications
 #
-# Two systems of this chapter keep a *memory*: one vector for each medication, made from two graphs.
+# Both systems of this chapter keep a *memory*: one vector for each medication, made from two graphs.
 # In the {term}`EHR graph` an edge says that two medications were given at one visit.
-# In the DDI graph an edge says that two interact.
+# In the DDI (drug–drug interaction) graph an edge says that two interact.
 # Our three medications have one edge of each kind: 1 and 2 are given together, 2 and 3 interact.
 
 # %%
@@ -189,7 +189,7 @@ star = torch.tensor([[0, 1, 1], [1, 0, 0], [1, 0, 0]]).bool()
 
 # %% [markdown]
 # **Check.** Rows of the toy by hand; a star whose hub is the first node, in both forms; the package's function.
-# The mutant is the symmetric form: its rows no longer add up to one.
+# The wrong variant, which the check must notice, is the symmetric form: its rows no longer add up to one.
 
 # %%
 close = {"atol": 5e-5, "rtol": 0}
@@ -391,14 +391,18 @@ shorter = dynamic_read(visit_weights(record), given, B)[0, 2]
 torch.testing.assert_close(shorter, torch.tensor([0.4034, 1.0]), **close)
 total = of_medications.sum().item()
 assert abs(total - 1.7311) < 5e-5
-page.glue(read_total=total)
+page.glue(
+    read_total=total,
+    read_first=of_visits[0].item(),
+    read_second=of_visits[1].item(),
+)
 
 # %% tags=["hide-input"]
 #| name: fig-gamenet-reads
 #| alt: Two bar charts of weights over three medications. Static read: 0.14, 0.23, 0.63, adding up to 1. Dynamic read:
 #|   0.73, 0.73, 0.27, adding up to 1.73.
 #| caption: Weights of the two reads of {eq}`eq-gamenet-reads`, their sums above. Toy, exact. Notice that the second
-#|   does not add up to one.
+#|   adds up to more than one: to a number of medications.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.ONE_COLUMN, 2.2), sharey=True)
 for ax, name, weights in zip(
     axes, ("static", "dynamic"), (now, of_medications), strict=True
@@ -410,10 +414,10 @@ axes[0].set(ylabel="weight", ylim=(0, 0.9))
 show(fig)
 
 # %% [markdown]
-# The weights of the dynamic read add up to {glue:text}`read_total:.4f`: to the mean number of medications at earlier visits.
-# With twenty of them $f_2$ is about twenty times as long as $f_1$, and the layer behind has to live with that.
+# The weights of the dynamic read add up to {glue:text}`read_total:.4f`: to the numbers of medications at earlier visits, 2 and 1, averaged with the weights {glue:text}`read_first:.4f` and {glue:text}`read_second:.4f`.
+# At twenty medications a visit $f_2$ is about twenty times as long as $f_1$, and the layer behind has to live with that.
 #
-# **Break it.** A widely used library ships a GAMENet whose history is always zero.
+# **Break it.** Feed a history that is always zero.
 # Nothing fails: shapes fit, and gradients flow through everything else.
 
 # %%
@@ -438,21 +442,27 @@ show(dead.tolist())
 #
 # ## When the graph is full
 #
-# Let every pair be joined.
-# Then each row of $\tilde A$ is $1/M$ everywhere, all rows of $B$ are the same vector, and every read returns it:
+# Let every pair be joined, and leave the interactions out ($\lambda = 0$).
+# Then each row of $\tilde A$ is $1/M$ everywhere, and all rows of $B$ are the same vector $b$.
+# With $w = \operatorname{softmax}(q\, Q_{<t}^\top)\, X^M_{<t}$, the weights of the dynamic read,
 #
 # $$
 # A_{ij} = 1\ (i \ne j) \;\Rightarrow\; \tilde A = \tfrac1M \mathbf 1 \mathbf 1^\top, \quad
-# B_m = b, \quad f_1 = b \ \text{ for all } q .
+# B_m = b, \quad f_1 = b, \quad f_2 = \Big(\sum_m w_m\Big)\, b \ \text{ for all } q .
 # $$ (eq-gamenet-complete)
+#
+# The dynamic read still says *how many* medications were given before, and nothing about *which*.
+# With $\lambda > 0$ the rows still differ, but by their interactions alone.
 
 # %%
 complete = ~torch.eye(3).bool()
 flat = convolve(complete, W1, W2)
 read = torch.stack([static_read(query, flat) for query in torch.randn(5, 2)])
+given = torch.cat([X, torch.ones(1, 3)])[None]
+past = dynamic_read(visit_weights(record), given, flat)[0, 2]
 
 # %% [markdown]
-# **Check.** The memory and five reads; the graph that the package calls complete.
+# **Check.** The memory, five static reads and a dynamic one; the graph that the package calls complete.
 # The symmetric form passes this check as well: in a complete graph all degrees are equal, so the two forms are one.
 
 # %%
@@ -460,13 +470,14 @@ b = torch.full((2,), 4 / 3)
 torch.testing.assert_close(by_rows(complete), torch.full((3, 3), 1 / 3))
 torch.testing.assert_close(flat, b.expand(3, 2))
 torch.testing.assert_close(read, b.expand(5, 2))
+torch.testing.assert_close(past, total * b)
 torch.testing.assert_close(symmetric(complete), by_rows(complete))
 kept = co_prescription(np.ones((1, 3), dtype=bool), "complete")
 assert torch.equal(torch.from_numpy(kept), complete)
 show(read[0].tolist())
 
 # %% [markdown]
-# How full is a real graph?
+# How full is the graph of the training visits?
 # Two medications are joined when they were *ever* given together, so every visit can only add edges.
 
 # %% tags=["hide-input"]
@@ -504,12 +515,13 @@ n_learners = len(split.train)
 # %% tags=["hide-input"]
 #| name: fig-gamenet-density
 #| alt: Two panels against the number of training visits on a log axis. Left: the share of joined pairs climbs
-#|   steadily. Right: the relative spread of memory rows falls as the graph fills; dashed lines mark the graph of
-#|   pairs above chance, which keeps more spread, and the complete graph, which has none.
-#| caption: Share of joined pairs (left), and how far the rows of an untrained memory lie from their mean (right), as
-#|   visits are added in random order. Training patients of {glue:text}`cohort_line`; one order, no interval. Dashed:
-#|   pairs given together at least half again as often as by chance; dotted: the complete graph. Notice what edges do
-#|   to the memory.
+#|   steadily. Right: the relative spread of memory rows falls as the graph fills; lines mark the graph without edges,
+#|   which has the largest spread, the graph of pairs above chance, which keeps some of it, and the complete graph,
+#|   which has none.
+#| caption: Share of joined pairs (left), and how far the rows of an untrained memory, without its interaction part,
+#|   lie from their mean (right), as visits are added in random order. Training patients of {glue:text}`cohort_line`;
+#|   one order, no interval. Dashed: pairs given together at least half again as often as by chance; dash-dotted: no
+#|   edge; dotted: the complete graph. Notice how edges draw the rows of the memory together.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.5), layout="constrained"
 )
@@ -517,22 +529,27 @@ look = {"color": plotting.color("GAMENet"), "ms": 4}
 left.plot(sizes, [density(graph) for graph in grown], "-o", **look)
 right.plot(sizes, [spread(graph) for graph in grown], "-o", **look)
 left.axhline(density(graphs["lift"]), ls="--", color=plotting.INK, lw=1)
-right.axhline(spreads["lift"], ls="--", color=plotting.INK, lw=1)
-right.axhline(spreads["complete"], ls=":", color=plotting.INK, lw=1)
+lines = {"empty": "-.", "lift": "--", "complete": ":"}
+for name, ls in lines.items():
+    right.axhline(spreads[name], ls=ls, color=plotting.INK, lw=1, clip_on=False)
 left.set(ylabel="joined pairs / all pairs", ylim=(0, 1))
-right.set(ylabel="spread of rows / length of mean", ylim=(-0.05, None))
+right.set(ylabel="spread / length of mean", ylim=(0, None))
 for ax in (left, right):
     ax.set(xscale="log", xlabel="training visits")
 show(fig, patients=n_learners)
 
 # %% tags=["remove-cell"]
 seen = prescribed.any(0)
+OF_WHOM = {
+    "synthetic": "synthetic records: how full a hospital's graph is, they cannot say",
+    "demo": "the few patients of a demo",
+    "credentialed": "records of a hospital",
+}
 page.glue(
+    of_whom=page.about(records, OF_WHOM[records.source]),
     density_all=density(graphs["observed"]),
     density_seen=graphs["observed"].sum() / max(seen.sum() * (seen.sum() - 1), 1),
-    density_lift=density(graphs["lift"]),
     spread_observed=spreads["observed"],
-    spread_lift=spreads["lift"],
     spread_empty=spreads["empty"],
     spread_complete=spreads["complete"],
     new_pairs=new_pairs,
@@ -540,9 +557,9 @@ page.glue(
 )
 
 # %% [markdown]
-# Training visits join {glue:text}`density_all:.0%` of all pairs here, and {glue:text}`density_seen:.0%` of the pairs of medications that were given at all.
-# The spread of the rows is {glue:text}`spread_empty:.2f` without any edge, {glue:text}`spread_observed:.2f` in the real graph, and {glue:text}`spread_complete:.2f` in the complete one.
-# Tables, $W_1$, can part what the graph has mixed; edges only make that harder.
+# Training visits join {glue:text}`density_all:.0%` of all pairs here ({glue:text}`of_whom`), and {glue:text}`density_seen:.0%` of the pairs of medications that were given at all.
+# The spread of the rows is {glue:text}`spread_empty:.2f` without any edge, {glue:text}`spread_observed:.2f` in the graph of the training visits, and {glue:text}`spread_complete:.2f` in the complete one.
+# Training $W_1$ can pull rows apart only where rows of $\tilde A$ differ, and the fuller the graph, the less they do.
 #
 # ```{exercise}
 # :label: ex-gamenet-lift
@@ -561,7 +578,7 @@ page.glue(
 # ## A margin that is a threshold
 #
 # Most systems of these chapters add a margin to their cross-entropy.
-# For each pair of a prescribed and another medication it asks that their probabilities differ by one:
+# For each pair of a prescribed and another medication it asks that their probabilities differ by one; with $n_+$ prescribed medications and $n_-$ others,
 #
 # $$
 # \begin{aligned}
@@ -585,7 +602,7 @@ y = torch.tensor([True, False, True, False])
 
 # %% [markdown]
 # **Check.** Pair by pair, in closed form, by the package and by PyTorch, which wants *indices* of the prescribed ones, padded with −1.
-# Three ways to feed it wrongly follow, none of which raises an error.
+# Three wrong ways follow, none of which raises an error; the last line is the third one done right.
 
 # %%
 pairs = [1 - (p[i] - p[j]).item() for i in (0, 2) for j in (1, 3)]
@@ -619,13 +636,13 @@ p20 = torch.where(y20, 0.6, 0.1)
 large = losses.margin_loss(p20, y20).item()
 small = binary_cross_entropy(p20, y20.float()).item()
 np.testing.assert_allclose([small, large], [0.1673, 8.4733], atol=5e-5)
-page.glue(bce_20=small, margin_20=large)
+page.glue(bce_20=0.95 * small, margin_20=0.05 * large)
 show({"cross-entropy": round(small, 4), "margin": round(large, 4)})
 
 # %% [markdown]
-# With a weight of 0.05, the margin's {glue:text}`margin_20:.2f` outweighs the cross-entropy's {glue:text}`bce_20:.2f`.
+# Weighted by 0.05 and 0.95, the margin still counts {glue:text}`margin_20:.2f` and the cross-entropy {glue:text}`bce_20:.2f`.
 # What does it do to a probability?
-# Take a medication whose true frequency, given what the model knows, is $\pi$, at visits with $n$ medications of $M$.
+# Take a medication whose true frequency, given what the model knows, is $\pi$, at visits with $n = n_+$ medications of $M$.
 # The expected loss $w_b \mathcal L_{bce} + w_m \mathcal L_{multi}$ is smallest where its derivative vanishes; with $k = w_m / w_b$,
 #
 # $$
@@ -650,7 +667,7 @@ def trained_probability(pi, w_bce, w_multi, n=20, size=131):
 
 
 # %% [markdown]
-# **Check.** The cut for four sets of weights; the trained probability at four frequencies; and the 131 independent medications of {doc}`06_classical`, where the cut says how many are recommended at one half.
+# **Check.** The cut for three sets of weights, and where cross-entropy is summed over the 131 medications instead of averaged: there it is one half again, nearly; the trained probability at four frequencies; and the 131 independent medications of {doc}`06_classical`, where the cut says how many are recommended at one half.
 
 # %%
 weights = {
@@ -711,13 +728,14 @@ n_mean = float(prescribed.sum(1).mean())
 cut_here = hidden_threshold(0.9, 0.1, n_mean, M)
 page.glue(
     n_mean=n_mean,
+    n_vocabulary=M,
     cut_here=cut_here,
 )
 
 # %% [markdown]
 # Training with five per cent margin and cutting at one half is cutting at {glue:text}`cut_95:.2f`.
 # With GAMENet's weights in the copy that later papers use, 0.9 and 0.1, it is {glue:text}`cut_90:.2f`: everything above that is recommended, and its printed lists are the longest of BiMoRec's table 2, {glue:text}`printed_gamenet:.1f` medications on MIMIC-III.
-# On the cohort of this page, {glue:text}`n_mean:.1f` medications of a vocabulary of its own, the cut is {glue:text}`cut_here:.2f`.
+# On the cohort of this page, {glue:text}`n_mean:.1f` of {glue:text}`n_vocabulary` medications at a training visit, the cut is {glue:text}`cut_here:.2f`.
 # A comparison at one half is then a comparison of thresholds, and each row that can be tuned must be.
 #
 # ```{exercise}
@@ -775,6 +793,7 @@ np.testing.assert_allclose(
 )
 assert safety(0.05, 0) == 0
 assert safety(0.20, 20) < safety(0.09, 20)
+assert max(safety(0.09, 30), safety(0.09, 40, start=2.0)) < 5e-4
 show([round(value, 4) for value in safe_at])
 
 # %% tags=["hide-input"]
@@ -782,8 +801,9 @@ show([round(value, 4) for value in safe_at])
 #| alt: Two falling curves of the probability of training for safety against epoch, for starting temperatures 0.5 and
 #|   2. The first falls from 0.94 to nearly zero between epochs 10 and 30, the second about nine epochs later.
 #| caption: Probability that a visit with a DDI rate of 0.09 is trained on interactions alone,
-#|   {eq}`eq-gamenet-annealing`, for the temperatures of the two released codes. Formula, no records. Notice that from
-#|   some epoch on nothing is trained for safety any more.
+#|   {eq}`eq-gamenet-annealing`. The temperature τ starts at 0.5 in GAMENet's own repository and at 2 in the copy that
+#|   later papers use. Formula, no records. Notice that by epoch 30 (0.5) or 40 (2) nothing is trained for safety any
+#|   more.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 for start, style in ((0.5, "-"), (2.0, "--")):
     ax.plot(
@@ -833,6 +853,7 @@ show(round(drawn, 3))
 #
 # Here $i$ runs over the medications of all earlier visits, $a_i$ says how well one fits the state, $s_j$ how much its visit $j$ resembles this one, and $g$ is a gate between 0 and 1.
 # This is the paper's combination of its two modes, with our letters.
+# At a first visit there is nothing to copy, and $g$ is not used.
 # In code the softmax over visits holds one slot more, with score 0, for "no earlier visit".
 
 # %%
@@ -900,7 +921,8 @@ ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 show(fig)
 
 # %% [markdown]
-# The end sign is in no earlier set, so that $P(\text{end}) \le g$: *a model that copies cannot stop*.
+# The end sign is in no earlier set, so that $P(\text{end}) \le g$: at $g = 0$ a list cannot stop.
+# Whether this bound matters in a trained network is asked below.
 #
 # ```{exercise}
 # :label: ex-cognet-gate
@@ -983,7 +1005,7 @@ page.glue(worth_set=worth_set, worth_list=worth_list)
 show({"set ab": round(worth_set, 4), "list c": round(worth_list, 4)})
 
 # %% [markdown]
-# **Check.** A wider beam does not help: {py:func}`~medrec.models.cognet.beam_step`, the step of the real model, follows up to eight lists at once and ends with the best list all the same.
+# **Check.** A wider beam changes nothing: {py:func}`~medrec.models.cognet.beam_step`, the step of the real model, follows up to eight lists at once and ends with the best list all the same.
 
 
 # %%
@@ -1035,40 +1057,42 @@ for ax, name, lists in zip(
             )
         ends = lists.get(k, 0)
         ax.text(
-            len(k) + 0.06,
-            height[k],
+            len(k) + 0.04,
+            height[k] + (0.12 if k else -0.12),
             f"{k or 'start'}  {ends:.2f}",
-            va="center",
+            va="bottom" if k else "top",
             weight="bold" if k == best else "normal",
         )
     ax.set(xlim=(-0.1, 2.6), xlabel=name, xticks=[], yticks=[])
+    ax.margins(y=0.16)
     ax.grid(False)
 show(fig)
 
 # %% [markdown]
 # The best list is worth {glue:text}`worth_list:.2f` Jaccard, the best set {glue:text}`worth_set:.2f`.
+# COGNet, as released, fixes the order by frequency, the rarest medication first.
 #
 # ```{exercise}
 # :label: ex-cognet-rare
 #
 # Any fixed order pools the mass of a set.
-# COGNet takes rare medications first; what might speak for that?
+# What might speak for rare medications first?
 # ```
 #
 # ````{solution} ex-cognet-rare
 # :class: dropdown
 #
 # Rare medications are judged while the list is short, before errors pile up and before a beam of lists, which are not divided by their length, prefers to end.
-# Whether it helps is a row of the table below.
+# What speaks against it follows; whether it helps is a row of the audit.
 # ````
 
 # %% [markdown]
-# ### A list that does not end
+# ### Why lists with rare medications first are too long
 #
 # In a fixed order a greedy step compares one word with the end, and the end wins only when no more than one or two medications are still expected: {eq}`eq-next-word` in {doc}`07_sequence_models`.
 # With rare medications in front it is the first sure one that plays the part of the end.
-# A beam does not help: it looks for the most probable *list*, and asks of none of its words whether it belongs there.
-# Asking it of one medication after the other is {eq}`eq-chain-chance`.
+# A beam shortens such a list and does not cure it: it looks for the most probable *list*, and asks of none of its words whether it belongs there.
+# The *chain* of {eq}`eq-chain-chance` asks: from the probabilities of the next word it recovers each medication's own, and it writes those of at least 0.4.
 
 # %%
 rare_first = np.array([0.2] * 30 + [0.9] * 10)
@@ -1095,10 +1119,23 @@ def best_list(p, width):
     return beams[0]
 
 
+def worth(chosen):
+    """Expected Jaccard of a set of independent medications."""
+    hits = misses = np.ones(1)  # how many of the chosen, and of the others, are there
+    for i, chance in enumerate(rare_first):
+        if i in chosen:
+            hits = np.convolve(hits, [1 - chance, chance])
+        else:
+            misses = np.convolve(misses, [1 - chance, chance])
+    union = np.maximum(len(chosen) + np.arange(len(misses)), 1)
+    return float(hits @ np.arange(len(hits)) * (misses @ (1 / union)))
+
+
 # %% [markdown]
 # **Check.** Of thirty medications of .2 and ten of .9 fifteen are expected.
-# A rare word is written as long as $.2 > .9 \cdot .8^m$ with $m$ rare ones left, which holds down to $m = 7$: greed writes 24 of the thirty, and then the ten.
+# A rare word is written as long as $.2 > .9 \cdot .8^m$ with $m$ rare ones left, which holds down to $m = 7$: greedy search writes 24 of the thirty, and then the ten.
 # Four lists at once drop one word, 64 drop two; the chain of questions needs no search.
+# Its ten are the best of all sets, whatever number of rare and of sure ones another set holds.
 
 # %%
 assert 0.9 * 0.8**7 < 0.2 < 0.9 * 0.8**6
@@ -1109,12 +1146,21 @@ asked = chances(first[:-1], first[-1])
 np.testing.assert_allclose(asked, rare_first)
 by_questions = np.flatnonzero(asked >= 0.4).tolist()
 assert by_questions == list(range(30, 40))
+values = {
+    (rare, sure): worth({*range(rare), *range(30, 30 + sure)})
+    for rare in range(31)
+    for sure in range(11)
+}
+assert max(values, key=values.get) == (0, 10)
 page.glue(toy_greedy=len(found[1]), toy_beam=len(found[4]), toy_chain=len(by_questions))
+page.glue(worth_greedy=worth(found[1]), worth_chain=worth(by_questions))
 show({"greedy": len(found[1]), "four": len(found[4]), "64": len(found[64])})
 
 # %% [markdown]
-# Greed writes {glue:text}`toy_greedy` words, four lists at once {glue:text}`toy_beam`, the chain {glue:text}`toy_chain`.
-# **Break it.** A sure medication behind every third rare one, as in class-code order: now one of them always wins over those in front of it, and greed, beam and chain write the same.
+# Greedy search writes {glue:text}`toy_greedy` words, four lists at once {glue:text}`toy_beam`, the chain {glue:text}`toy_chain`.
+# The greedy list is worth {glue:text}`worth_greedy:.2f` Jaccard, the ten of the chain {glue:text}`worth_chain:.2f`, and no other set more.
+#
+# **Break it.** A sure medication behind every third rare one, as can be when medications are sorted by their class code: now one of them always wins over those in front of it, and greedy search, beam and chain write the same.
 
 # %%
 spread = np.array(([0.2] * 3 + [0.9]) * 10)
@@ -1124,8 +1170,6 @@ assert best_list(spread, 1) == best_list(spread, 4) == again
 show({"greedy": len(best_list(spread, 1)), "chain": len(again)})
 
 # %% [markdown]
-# The setting `writing` reads a trained COGNet by `beam`, as published, `greedy`, as a `chain`, or from sixteen drawn lists, `samples`.
-#
 # ```{exercise}
 # :label: ex-cognet-end
 #
