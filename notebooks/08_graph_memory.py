@@ -16,20 +16,29 @@
 # # A memory of drugs: reading, copying, generating (GAMENet, COGNet)
 #
 # Does a graph of co-prescriptions tell a model something that the visits did not?
-# Join every pair of medications in that graph, and GAMENet's memory becomes one single vector.
-# How far from complete is the real graph?
+# Join every pair of medications in that graph, and its half of GAMENet's memory becomes one single vector.
+# How far from complete is the graph of the training visits?
+#
+# *In short.* Training visits join {glue:text}`density_all:.0%` of all pairs ({glue:text}`of_whom`).
+# {glue:text}`which_or_how_many`
+# {glue:text}`graph_answer`
+#
+# Two things more on the way: what GAMENet's margin does to its threshold, and what becomes of a set that COGNet writes as a list.
 #
 # ```{admonition} Objectives
 # :class: objectives
 # After this chapter you can
 # - *build* the normalised graph $D^{-1}(A + I)$ and *compare* it with the symmetric form,
 # - *compute* what a visit reads from a memory, now and from earlier visits,
+# - *test* whether a trained network hears which medications came before, or only how many,
 # - *derive* the closed form of the margin loss, and the threshold that it hides,
 # - *mix* the probabilities of copying and generating,
-# - *explain* why a set needs a fixed order when it is written as a list.
+# - *explain* why a set needs a fixed order when it is written as a list, and why not every order will do.
 # ```
 #
-# **Prerequisites.** The {term}`DDI graph` of {doc}`03_drug_knowledge`, thresholds in {doc}`06_classical`, lists and attention in {doc}`07_sequence_models`.
+# **Prerequisites.** The five metrics of {doc}`01_the_task`, the {term}`DDI graph` of {doc}`03_drug_knowledge`, thresholds in {doc}`06_classical`, lists and attention in {doc}`07_sequence_models`.
+#
+# **Code.** {py:mod}`medrec.models.gamenet` and {py:mod}`medrec.models.cognet`; `medrec` is the package of this book.
 
 # %% tags=["hide-input"]
 from dataclasses import replace
@@ -90,9 +99,9 @@ page.at_a_glance(
         "profile": profile,
         "smallest": smallest,
     },
-    paper="GAMENet (Shang et al., 2019) and COGNet (Wu et al., 2022), rows of BiMoRec's and of NLA-MMR's table 2",
+    paper="GAMENet (Shang et al., 2019) and COGNet (Wu et al., 2022)",
     data=page.cohort_line(records),
-    learned="three GAMENets and one narrow COGNet, a few epochs each; rows of switches are kept results",
+    learned="three GAMENets and one small COGNet, a few epochs each; the tables of the audit come from longer trainings, kept with the book",
     full_run="minutes (GAMENet) and an hour (COGNet) on two cores at 6 350 patients",
 )
 
@@ -2024,10 +2033,11 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()
 # ## Summary
 #
 # - $D^{-1}(A + I)$ averages over a node and its neighbours; rows add up to one, and hub and leaf hear each other differently.
-# - The static read is a mean of memory rows, the dynamic one a sum as long as earlier lists; a full graph makes the rows one, and a nearly full one leaves little but the length of that sum.
+# - The static read is a mean of memory rows, the dynamic one a sum as long as earlier lists; in a full graph all rows are one, and only the length of that sum is left.
+# - Training visits join {glue:text}`density_all:.0%` of all pairs here. {glue:text}`which_or_how_many` {glue:text}`graph_answer`
 # - The margin on probabilities has a closed form, and with weights 0.95 and 0.05 one half means {glue:text}`cut_95:.2f`.
-# - Copying and generating are mixed by a gate; the end is never copied, so the gate bounds it.
-# - A fixed order gives each set one list; otherwise the mass of a set is spread and the best list may be a poor set; written greedily or by beam, a sorted list is too long all the same.
+# - Copying and generating are mixed by a gate; the end is never copied, so the gate bounds it; at a first visit there is no gate.
+# - A fixed order gives each set one list; otherwise the mass of a set is spread and the best list may be a poor set. With rare medications first, greedy and beam search write lists that are too long. {glue:text}`order_answer`
 #
 # ## Exercises
 #
