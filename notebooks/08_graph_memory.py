@@ -16,20 +16,29 @@
 # # A memory of drugs: reading, copying, generating (GAMENet, COGNet)
 #
 # Does a graph of co-prescriptions tell a model something that the visits did not?
-# Join every pair of medications in that graph, and GAMENet's memory becomes one single vector.
-# How far from complete is the real graph?
+# Join every pair of medications in that graph, and its half of GAMENet's memory becomes one single vector.
+# How far from complete is the graph of the training visits?
+#
+# *In short.* Training visits join {glue:text}`density_all:.0%` of all pairs ({glue:text}`of_whom`).
+# {glue:text}`which_or_how_many`
+# {glue:text}`graph_answer`
+#
+# Two things more on the way: what GAMENet's margin does to its threshold, and what becomes of a set that COGNet writes as a list.
 #
 # ```{admonition} Objectives
 # :class: objectives
 # After this chapter you can
 # - *build* the normalised graph $D^{-1}(A + I)$ and *compare* it with the symmetric form,
 # - *compute* what a visit reads from a memory, now and from earlier visits,
+# - *test* whether a trained network hears which medications came before, or only how many,
 # - *derive* the closed form of the margin loss, and the threshold that it hides,
 # - *mix* the probabilities of copying and generating,
-# - *explain* why a set needs a fixed order when it is written as a list.
+# - *explain* why a set needs a fixed order when it is written as a list, and why not every order will do.
 # ```
 #
-# **Prerequisites.** The {term}`DDI graph` of {doc}`03_drug_knowledge`, thresholds in {doc}`06_classical`, lists and attention in {doc}`07_sequence_models`.
+# **Prerequisites.** The five metrics of {doc}`01_the_task`, the {term}`DDI graph` of {doc}`03_drug_knowledge`, thresholds in {doc}`06_classical`, lists and attention in {doc}`07_sequence_models`.
+#
+# **Code.** {py:mod}`medrec.models.gamenet` and {py:mod}`medrec.models.cognet`; `medrec` is the package of this book.
 
 # %% tags=["hide-input"]
 from dataclasses import replace
@@ -49,7 +58,14 @@ from medrec.data import load_cohort, privacy
 from medrec.data.batch import VisitBatch
 from medrec.data.split import split_patients
 from medrec.lab import grids, published
-from medrec.models.cognet import beam_step, copy_weights, gather_copies, log_mixture
+from medrec.models.cognet import (
+    RELEASED,
+    COGNetConfig,
+    beam_step,
+    copy_weights,
+    gather_copies,
+    log_mixture,
+)
 from medrec.models.gamenet import (
     GraphNetwork,
     co_prescription,
@@ -83,9 +99,9 @@ page.at_a_glance(
         "profile": profile,
         "smallest": smallest,
     },
-    paper="GAMENet (Shang et al., 2019) and COGNet (Wu et al., 2022), rows of BiMoRec's and of NLA-MMR's table 2",
+    paper="GAMENet (Shang et al., 2019) and COGNet (Wu et al., 2022)",
     data=page.cohort_line(records),
-    learned="three GAMENets and one narrow COGNet, a few epochs each; rows of switches are kept results",
+    learned="three GAMENets and one small COGNet, a few epochs each; the tables of the audit come from longer trainings, kept with the book",
     full_run="minutes (GAMENet) and an hour (COGNet) on two cores at 6 350 patients",
 )
 
@@ -103,9 +119,9 @@ page.glue(
 # %% [markdown]
 # ## The problem on three medications
 #
-# Two systems of this chapter keep a *memory*: one vector for each medication, made from two graphs.
+# Both systems of this chapter keep a *memory*: one vector for each medication, made from two graphs.
 # In the {term}`EHR graph` an edge says that two medications were given at one visit.
-# In the DDI graph an edge says that two interact.
+# In the DDI (drug–drug interaction) graph an edge says that two interact.
 # Our three medications have one edge of each kind: 1 and 2 are given together, 2 and 3 interact.
 
 # %%
@@ -189,7 +205,7 @@ star = torch.tensor([[0, 1, 1], [1, 0, 0], [1, 0, 0]]).bool()
 
 # %% [markdown]
 # **Check.** Rows of the toy by hand; a star whose hub is the first node, in both forms; the package's function.
-# The mutant is the symmetric form: its rows no longer add up to one.
+# The wrong variant, which the check must notice, is the symmetric form: its rows no longer add up to one.
 
 # %%
 close = {"atol": 5e-5, "rtol": 0}
@@ -391,14 +407,18 @@ shorter = dynamic_read(visit_weights(record), given, B)[0, 2]
 torch.testing.assert_close(shorter, torch.tensor([0.4034, 1.0]), **close)
 total = of_medications.sum().item()
 assert abs(total - 1.7311) < 5e-5
-page.glue(read_total=total)
+page.glue(
+    read_total=total,
+    read_first=of_visits[0].item(),
+    read_second=of_visits[1].item(),
+)
 
 # %% tags=["hide-input"]
 #| name: fig-gamenet-reads
 #| alt: Two bar charts of weights over three medications. Static read: 0.14, 0.23, 0.63, adding up to 1. Dynamic read:
 #|   0.73, 0.73, 0.27, adding up to 1.73.
 #| caption: Weights of the two reads of {eq}`eq-gamenet-reads`, their sums above. Toy, exact. Notice that the second
-#|   does not add up to one.
+#|   adds up to more than one: to a number of medications.
 fig, axes = plt.subplots(1, 2, figsize=(plotting.ONE_COLUMN, 2.2), sharey=True)
 for ax, name, weights in zip(
     axes, ("static", "dynamic"), (now, of_medications), strict=True
@@ -410,10 +430,10 @@ axes[0].set(ylabel="weight", ylim=(0, 0.9))
 show(fig)
 
 # %% [markdown]
-# The weights of the dynamic read add up to {glue:text}`read_total:.4f`: to the mean number of medications at earlier visits.
-# With twenty of them $f_2$ is about twenty times as long as $f_1$, and the layer behind has to live with that.
+# The weights of the dynamic read add up to {glue:text}`read_total:.4f`: to the numbers of medications at earlier visits, 2 and 1, averaged with the weights {glue:text}`read_first:.4f` and {glue:text}`read_second:.4f`.
+# At twenty medications a visit $f_2$ is about twenty times as long as $f_1$, and the layer behind has to live with that.
 #
-# **Break it.** A widely used library ships a GAMENet whose history is always zero.
+# **Break it.** Feed a history that is always zero.
 # Nothing fails: shapes fit, and gradients flow through everything else.
 
 # %%
@@ -438,21 +458,27 @@ show(dead.tolist())
 #
 # ## When the graph is full
 #
-# Let every pair be joined.
-# Then each row of $\tilde A$ is $1/M$ everywhere, all rows of $B$ are the same vector, and every read returns it:
+# Let every pair be joined, and leave the interactions out ($\lambda = 0$).
+# Then each row of $\tilde A$ is $1/M$ everywhere, and all rows of $B$ are the same vector $b$.
+# With $w = \operatorname{softmax}(q\, Q_{<t}^\top)\, X^M_{<t}$, the weights of the dynamic read,
 #
 # $$
 # A_{ij} = 1\ (i \ne j) \;\Rightarrow\; \tilde A = \tfrac1M \mathbf 1 \mathbf 1^\top, \quad
-# B_m = b, \quad f_1 = b \ \text{ for all } q .
+# B_m = b, \quad f_1 = b, \quad f_2 = \Big(\sum_m w_m\Big)\, b \ \text{ for all } q .
 # $$ (eq-gamenet-complete)
+#
+# The dynamic read still says *how many* medications were given before, and nothing about *which*.
+# With $\lambda > 0$ the rows still differ, but by their interactions alone.
 
 # %%
 complete = ~torch.eye(3).bool()
 flat = convolve(complete, W1, W2)
 read = torch.stack([static_read(query, flat) for query in torch.randn(5, 2)])
+given = torch.cat([X, torch.ones(1, 3)])[None]
+past = dynamic_read(visit_weights(record), given, flat)[0, 2]
 
 # %% [markdown]
-# **Check.** The memory and five reads; the graph that the package calls complete.
+# **Check.** The memory, five static reads and a dynamic one; the graph that the package calls complete.
 # The symmetric form passes this check as well: in a complete graph all degrees are equal, so the two forms are one.
 
 # %%
@@ -460,13 +486,14 @@ b = torch.full((2,), 4 / 3)
 torch.testing.assert_close(by_rows(complete), torch.full((3, 3), 1 / 3))
 torch.testing.assert_close(flat, b.expand(3, 2))
 torch.testing.assert_close(read, b.expand(5, 2))
+torch.testing.assert_close(past, total * b)
 torch.testing.assert_close(symmetric(complete), by_rows(complete))
 kept = co_prescription(np.ones((1, 3), dtype=bool), "complete")
 assert torch.equal(torch.from_numpy(kept), complete)
 show(read[0].tolist())
 
 # %% [markdown]
-# How full is a real graph?
+# How full is the graph of the training visits?
 # Two medications are joined when they were *ever* given together, so every visit can only add edges.
 
 # %% tags=["hide-input"]
@@ -504,12 +531,13 @@ n_learners = len(split.train)
 # %% tags=["hide-input"]
 #| name: fig-gamenet-density
 #| alt: Two panels against the number of training visits on a log axis. Left: the share of joined pairs climbs
-#|   steadily. Right: the relative spread of memory rows falls as the graph fills; dashed lines mark the graph of
-#|   pairs above chance, which keeps more spread, and the complete graph, which has none.
-#| caption: Share of joined pairs (left), and how far the rows of an untrained memory lie from their mean (right), as
-#|   visits are added in random order. Training patients of {glue:text}`cohort_line`; one order, no interval. Dashed:
-#|   pairs given together at least half again as often as by chance; dotted: the complete graph. Notice what edges do
-#|   to the memory.
+#|   steadily. Right: the relative spread of memory rows falls as the graph fills; lines mark the graph without edges,
+#|   which has the largest spread, the graph of pairs above chance, which keeps some of it, and the complete graph,
+#|   which has none.
+#| caption: Share of joined pairs (left), and how far the rows of an untrained memory, without its interaction part,
+#|   lie from their mean (right), as visits are added in random order. Training patients of {glue:text}`cohort_line`;
+#|   one order, no interval. Dashed: pairs given together at least half again as often as by chance; dash-dotted: no
+#|   edge; dotted: the complete graph. Notice how edges draw the rows of the memory together.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.5), layout="constrained"
 )
@@ -517,22 +545,27 @@ look = {"color": plotting.color("GAMENet"), "ms": 4}
 left.plot(sizes, [density(graph) for graph in grown], "-o", **look)
 right.plot(sizes, [spread(graph) for graph in grown], "-o", **look)
 left.axhline(density(graphs["lift"]), ls="--", color=plotting.INK, lw=1)
-right.axhline(spreads["lift"], ls="--", color=plotting.INK, lw=1)
-right.axhline(spreads["complete"], ls=":", color=plotting.INK, lw=1)
+lines = {"empty": "-.", "lift": "--", "complete": ":"}
+for name, ls in lines.items():
+    right.axhline(spreads[name], ls=ls, color=plotting.INK, lw=1, clip_on=False)
 left.set(ylabel="joined pairs / all pairs", ylim=(0, 1))
-right.set(ylabel="spread of rows / length of mean", ylim=(-0.05, None))
+right.set(ylabel="spread / length of mean", ylim=(0, None))
 for ax in (left, right):
     ax.set(xscale="log", xlabel="training visits")
 show(fig, patients=n_learners)
 
 # %% tags=["remove-cell"]
 seen = prescribed.any(0)
+OF_WHOM = {
+    "synthetic": "synthetic records: how full a hospital's graph is, they cannot say",
+    "demo": "the few patients of a demo",
+    "credentialed": "records of a hospital",
+}
 page.glue(
+    of_whom=page.about(records, OF_WHOM[records.source]),
     density_all=density(graphs["observed"]),
     density_seen=graphs["observed"].sum() / max(seen.sum() * (seen.sum() - 1), 1),
-    density_lift=density(graphs["lift"]),
     spread_observed=spreads["observed"],
-    spread_lift=spreads["lift"],
     spread_empty=spreads["empty"],
     spread_complete=spreads["complete"],
     new_pairs=new_pairs,
@@ -540,9 +573,9 @@ page.glue(
 )
 
 # %% [markdown]
-# Training visits join {glue:text}`density_all:.0%` of all pairs here, and {glue:text}`density_seen:.0%` of the pairs of medications that were given at all.
-# The spread of the rows is {glue:text}`spread_empty:.2f` without any edge, {glue:text}`spread_observed:.2f` in the real graph, and {glue:text}`spread_complete:.2f` in the complete one.
-# Tables, $W_1$, can part what the graph has mixed; edges only make that harder.
+# Training visits join {glue:text}`density_all:.0%` of all pairs here ({glue:text}`of_whom`), and {glue:text}`density_seen:.0%` of the pairs of medications that were given at all.
+# The spread of the rows is {glue:text}`spread_empty:.2f` without any edge, {glue:text}`spread_observed:.2f` in the graph of the training visits, and {glue:text}`spread_complete:.2f` in the complete one.
+# Training $W_1$ can pull rows apart only where rows of $\tilde A$ differ, and the fuller the graph, the less they do.
 #
 # ```{exercise}
 # :label: ex-gamenet-lift
@@ -561,7 +594,7 @@ page.glue(
 # ## A margin that is a threshold
 #
 # Most systems of these chapters add a margin to their cross-entropy.
-# For each pair of a prescribed and another medication it asks that their probabilities differ by one:
+# For each pair of a prescribed and another medication it asks that their probabilities differ by one; with $n_+$ prescribed medications and $n_-$ others,
 #
 # $$
 # \begin{aligned}
@@ -585,7 +618,7 @@ y = torch.tensor([True, False, True, False])
 
 # %% [markdown]
 # **Check.** Pair by pair, in closed form, by the package and by PyTorch, which wants *indices* of the prescribed ones, padded with −1.
-# Three ways to feed it wrongly follow, none of which raises an error.
+# Three wrong ways follow, none of which raises an error; the last line is the third one done right.
 
 # %%
 pairs = [1 - (p[i] - p[j]).item() for i in (0, 2) for j in (1, 3)]
@@ -619,13 +652,13 @@ p20 = torch.where(y20, 0.6, 0.1)
 large = losses.margin_loss(p20, y20).item()
 small = binary_cross_entropy(p20, y20.float()).item()
 np.testing.assert_allclose([small, large], [0.1673, 8.4733], atol=5e-5)
-page.glue(bce_20=small, margin_20=large)
+page.glue(bce_20=0.95 * small, margin_20=0.05 * large)
 show({"cross-entropy": round(small, 4), "margin": round(large, 4)})
 
 # %% [markdown]
-# With a weight of 0.05, the margin's {glue:text}`margin_20:.2f` outweighs the cross-entropy's {glue:text}`bce_20:.2f`.
+# Weighted by 0.05 and 0.95, the margin still counts {glue:text}`margin_20:.2f` and the cross-entropy {glue:text}`bce_20:.2f`.
 # What does it do to a probability?
-# Take a medication whose true frequency, given what the model knows, is $\pi$, at visits with $n$ medications of $M$.
+# Take a medication whose true frequency, given what the model knows, is $\pi$, at visits with $n = n_+$ medications of $M$.
 # The expected loss $w_b \mathcal L_{bce} + w_m \mathcal L_{multi}$ is smallest where its derivative vanishes; with $k = w_m / w_b$,
 #
 # $$
@@ -650,7 +683,7 @@ def trained_probability(pi, w_bce, w_multi, n=20, size=131):
 
 
 # %% [markdown]
-# **Check.** The cut for four sets of weights; the trained probability at four frequencies; and the 131 independent medications of {doc}`06_classical`, where the cut says how many are recommended at one half.
+# **Check.** The cut for three sets of weights, and where cross-entropy is summed over the 131 medications instead of averaged: there it is one half again, nearly; the trained probability at four frequencies; and the 131 independent medications of {doc}`06_classical`, where the cut says how many are recommended at one half.
 
 # %%
 weights = {
@@ -711,13 +744,14 @@ n_mean = float(prescribed.sum(1).mean())
 cut_here = hidden_threshold(0.9, 0.1, n_mean, M)
 page.glue(
     n_mean=n_mean,
+    n_vocabulary=M,
     cut_here=cut_here,
 )
 
 # %% [markdown]
 # Training with five per cent margin and cutting at one half is cutting at {glue:text}`cut_95:.2f`.
 # With GAMENet's weights in the copy that later papers use, 0.9 and 0.1, it is {glue:text}`cut_90:.2f`: everything above that is recommended, and its printed lists are the longest of BiMoRec's table 2, {glue:text}`printed_gamenet:.1f` medications on MIMIC-III.
-# On the cohort of this page, {glue:text}`n_mean:.1f` medications of a vocabulary of its own, the cut is {glue:text}`cut_here:.2f`.
+# On the cohort of this page, {glue:text}`n_mean:.1f` of {glue:text}`n_vocabulary` medications at a training visit, the cut is {glue:text}`cut_here:.2f`.
 # A comparison at one half is then a comparison of thresholds, and each row that can be tuned must be.
 #
 # ```{exercise}
@@ -775,6 +809,7 @@ np.testing.assert_allclose(
 )
 assert safety(0.05, 0) == 0
 assert safety(0.20, 20) < safety(0.09, 20)
+assert max(safety(0.09, 30), safety(0.09, 40, start=2.0)) < 5e-4
 show([round(value, 4) for value in safe_at])
 
 # %% tags=["hide-input"]
@@ -782,8 +817,9 @@ show([round(value, 4) for value in safe_at])
 #| alt: Two falling curves of the probability of training for safety against epoch, for starting temperatures 0.5 and
 #|   2. The first falls from 0.94 to nearly zero between epochs 10 and 30, the second about nine epochs later.
 #| caption: Probability that a visit with a DDI rate of 0.09 is trained on interactions alone,
-#|   {eq}`eq-gamenet-annealing`, for the temperatures of the two released codes. Formula, no records. Notice that from
-#|   some epoch on nothing is trained for safety any more.
+#|   {eq}`eq-gamenet-annealing`. The temperature τ starts at 0.5 in GAMENet's own repository and at 2 in the copy that
+#|   later papers use. Formula, no records. Notice that by epoch 30 (0.5) or 40 (2) nothing is trained for safety any
+#|   more.
 fig, ax = plt.subplots(figsize=(plotting.ONE_COLUMN, 2.4))
 for start, style in ((0.5, "-"), (2.0, "--")):
     ax.plot(
@@ -833,6 +869,7 @@ show(round(drawn, 3))
 #
 # Here $i$ runs over the medications of all earlier visits, $a_i$ says how well one fits the state, $s_j$ how much its visit $j$ resembles this one, and $g$ is a gate between 0 and 1.
 # This is the paper's combination of its two modes, with our letters.
+# At a first visit there is nothing to copy, and $g$ is not used.
 # In code the softmax over visits holds one slot more, with score 0, for "no earlier visit".
 
 # %%
@@ -900,7 +937,8 @@ ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 show(fig)
 
 # %% [markdown]
-# The end sign is in no earlier set, so that $P(\text{end}) \le g$: *a model that copies cannot stop*.
+# The end sign is in no earlier set, so that $P(\text{end}) \le g$: at $g = 0$ a list cannot stop.
+# Whether this bound matters in a trained network is asked below.
 #
 # ```{exercise}
 # :label: ex-cognet-gate
@@ -983,7 +1021,7 @@ page.glue(worth_set=worth_set, worth_list=worth_list)
 show({"set ab": round(worth_set, 4), "list c": round(worth_list, 4)})
 
 # %% [markdown]
-# **Check.** A wider beam does not help: {py:func}`~medrec.models.cognet.beam_step`, the step of the real model, follows up to eight lists at once and ends with the best list all the same.
+# **Check.** A wider beam changes nothing: {py:func}`~medrec.models.cognet.beam_step`, the step of the real model, follows up to eight lists at once and ends with the best list all the same.
 
 
 # %%
@@ -1035,40 +1073,42 @@ for ax, name, lists in zip(
             )
         ends = lists.get(k, 0)
         ax.text(
-            len(k) + 0.06,
-            height[k],
+            len(k) + 0.04,
+            height[k] + (0.12 if k else -0.12),
             f"{k or 'start'}  {ends:.2f}",
-            va="center",
+            va="bottom" if k else "top",
             weight="bold" if k == best else "normal",
         )
     ax.set(xlim=(-0.1, 2.6), xlabel=name, xticks=[], yticks=[])
+    ax.margins(y=0.16)
     ax.grid(False)
 show(fig)
 
 # %% [markdown]
 # The best list is worth {glue:text}`worth_list:.2f` Jaccard, the best set {glue:text}`worth_set:.2f`.
+# COGNet, as released, fixes the order by frequency, the rarest medication first.
 #
 # ```{exercise}
 # :label: ex-cognet-rare
 #
 # Any fixed order pools the mass of a set.
-# COGNet takes rare medications first; what might speak for that?
+# What might speak for rare medications first?
 # ```
 #
 # ````{solution} ex-cognet-rare
 # :class: dropdown
 #
 # Rare medications are judged while the list is short, before errors pile up and before a beam of lists, which are not divided by their length, prefers to end.
-# Whether it helps is a row of the table below.
+# What speaks against it follows; whether it helps is a row of the audit.
 # ````
 
 # %% [markdown]
-# ### A list that does not end
+# ### Why lists with rare medications first are too long
 #
 # In a fixed order a greedy step compares one word with the end, and the end wins only when no more than one or two medications are still expected: {eq}`eq-next-word` in {doc}`07_sequence_models`.
 # With rare medications in front it is the first sure one that plays the part of the end.
-# A beam does not help: it looks for the most probable *list*, and asks of none of its words whether it belongs there.
-# Asking it of one medication after the other is {eq}`eq-chain-chance`.
+# A beam shortens such a list and does not cure it: it looks for the most probable *list*, and asks of none of its words whether it belongs there.
+# The *chain* of {eq}`eq-chain-chance` asks: from the probabilities of the next word it recovers each medication's own, and it writes those of at least 0.4.
 
 # %%
 rare_first = np.array([0.2] * 30 + [0.9] * 10)
@@ -1095,10 +1135,23 @@ def best_list(p, width):
     return beams[0]
 
 
+def worth(chosen):
+    """Expected Jaccard of a set of independent medications."""
+    hits = misses = np.ones(1)  # how many of the chosen, and of the others, are there
+    for i, chance in enumerate(rare_first):
+        if i in chosen:
+            hits = np.convolve(hits, [1 - chance, chance])
+        else:
+            misses = np.convolve(misses, [1 - chance, chance])
+    union = np.maximum(len(chosen) + np.arange(len(misses)), 1)
+    return float(hits @ np.arange(len(hits)) * (misses @ (1 / union)))
+
+
 # %% [markdown]
 # **Check.** Of thirty medications of .2 and ten of .9 fifteen are expected.
-# A rare word is written as long as $.2 > .9 \cdot .8^m$ with $m$ rare ones left, which holds down to $m = 7$: greed writes 24 of the thirty, and then the ten.
+# A rare word is written as long as $.2 > .9 \cdot .8^m$ with $m$ rare ones left, which holds down to $m = 7$: greedy search writes 24 of the thirty, and then the ten.
 # Four lists at once drop one word, 64 drop two; the chain of questions needs no search.
+# Its ten are the best of all sets, whatever number of rare and of sure ones another set holds.
 
 # %%
 assert 0.9 * 0.8**7 < 0.2 < 0.9 * 0.8**6
@@ -1109,12 +1162,21 @@ asked = chances(first[:-1], first[-1])
 np.testing.assert_allclose(asked, rare_first)
 by_questions = np.flatnonzero(asked >= 0.4).tolist()
 assert by_questions == list(range(30, 40))
+values = {
+    (rare, sure): worth({*range(rare), *range(30, 30 + sure)})
+    for rare in range(31)
+    for sure in range(11)
+}
+assert max(values, key=values.get) == (0, 10)
 page.glue(toy_greedy=len(found[1]), toy_beam=len(found[4]), toy_chain=len(by_questions))
+page.glue(worth_greedy=worth(found[1]), worth_chain=worth(by_questions))
 show({"greedy": len(found[1]), "four": len(found[4]), "64": len(found[64])})
 
 # %% [markdown]
-# Greed writes {glue:text}`toy_greedy` words, four lists at once {glue:text}`toy_beam`, the chain {glue:text}`toy_chain`.
-# **Break it.** A sure medication behind every third rare one, as in class-code order: now one of them always wins over those in front of it, and greed, beam and chain write the same.
+# Greedy search writes {glue:text}`toy_greedy` words, four lists at once {glue:text}`toy_beam`, the chain {glue:text}`toy_chain`.
+# The greedy list is worth {glue:text}`worth_greedy:.2f` Jaccard, the ten of the chain {glue:text}`worth_chain:.2f`, and no other set more.
+#
+# **Break it.** A sure medication behind every third rare one, as can be when medications are sorted by their class code: now one of them always wins over those in front of it, and greedy search, beam and chain write the same.
 
 # %%
 spread = np.array(([0.2] * 3 + [0.9]) * 10)
@@ -1124,8 +1186,6 @@ assert best_list(spread, 1) == best_list(spread, 4) == again
 show({"greedy": len(best_list(spread, 1)), "chain": len(again)})
 
 # %% [markdown]
-# The setting `writing` reads a trained COGNet by `beam`, as published, `greedy`, as a `chain`, or from sixteen drawn lists, `samples`.
-#
 # ```{exercise}
 # :label: ex-cognet-end
 #
@@ -1144,18 +1204,20 @@ show({"greedy": len(best_list(spread, 1)), "chain": len(again)})
 # ## Putting it together
 #
 # {py:class}`~medrec.models.gamenet.GAMENet` makes the queries with two recurrent networks and ends in a perceptron of $[q \,\|\, f_1 \,\|\, f_2]$.
-# {py:class}`~medrec.models.cognet.COGNet` encodes the codes of each visit as sets, adds a row of the drug memory to each medication on the list so far, and mixes its two modes by {eq}`eq-cognet-mixture`; interactions reach it through that memory alone, its loss knows none.
-# Both see diagnoses and procedures up to the visit itself and medications of earlier visits; both speak about every visit.
-# COGNet's sets do not come from a threshold: they are what a {term}`beam search` of four lists ends with.
+# {py:class}`~medrec.models.cognet.COGNet` encodes the codes of each visit as sets, adds a row of the drug memory to each medication on the list so far, and mixes its two modes by {eq}`eq-cognet-mixture`; interactions reach it through that memory alone; its loss has no term for them.
+# Both see diagnoses and procedures up to the visit itself and medications of earlier visits; both recommend at every visit, the first included.
 #
-# Two more GAMENets get the graph of lifts and a graph without edges; nothing else differs.
-# The quick profile trains for a few epochs, GAMENet in small and fast steps: the temperature of {eq}`eq-gamenet-annealing` falls with *epochs*, so that with few steps an epoch most of a training is without safety.
+# COGNet's lists are ordered and read here as released: rare medications first, and a {term}`beam search` of four lists in the place of a threshold.
+# The probability of a medication, for PRAUC, is the one with which its word was written; of a medication that is not on the list, its highest along the list.
+#
+# Two more GAMENets get other graphs; nothing else differs.
+# One has no edges, the other those of *lift*: two medications are joined only if they were given together at least 1.5 times as often as if they were independent.
 
 # %%
 short = profile == "quick"
 how = {"seed": seed, "device": device}
 few = {"epochs": 10, "batch_size": 8, "learning_rate": 4e-3} if short else {}
-narrow = {"epochs": 6, "feedforward": 128} if short else {}
+narrow = RELEASED | ({"epochs": 6, "feedforward": 128} if short else {})
 runs = {
     "GAMENet": train("gamenet", records, settings=few, **how),
     "COGNet": train("cognet", records, settings=narrow, **how),
@@ -1171,6 +1233,7 @@ references = {
     "LR, as published": train("lr", records, variant="official"),
 }
 n_tested = len(split.test)
+test = records.select(split.test)
 
 # %% tags=["hide-input"]
 #| name: fig-memory-curves
@@ -1178,9 +1241,9 @@ n_tested = len(split.test)
 #|   COGNet peaks after few epochs and then falls. Right, medications a visit: GAMENet starts with long lists, COGNet
 #|   with short ones that grow past the line of what was prescribed.
 #| caption: Jaccard (left, ↑ better) and mean length of the recommended sets (right) of the validation patients
-#|   against epoch; dotted: mean length prescribed. One training seed each, at each system's own rule,
-#|   {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. Notice what lengths do
-#|   while Jaccard turns.
+#|   against epoch; dotted: mean length prescribed. One training seed each, GAMENet at one half, COGNet by beam search,
+#|   {glue:text}`cohort_line`. No interval: the curves show the training, not a comparison. Notice whether Jaccard rises
+#|   where lengths do.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.6), layout="constrained"
 )
@@ -1201,8 +1264,147 @@ for ax in (left, right):
 left.legend()
 show(fig, patients=len(split.validation))
 
+
+# %% tags=["remove-cell"]
+def course(name):
+    """Where lengths and Jaccard of validation patients start, turn and end."""
+    length, jaccard = (
+        runs[name].history[column].to_list() for column in ("n_medications", "jaccard")
+    )
+    best = int(np.argmax(jaccard))
+    return (
+        f"lists of {name} go from {length[0]:.1f} to {length[-1]:.1f} medications, "
+        f"and its Jaccard is highest after epoch {best + 1} of {len(jaccard)}"
+    )
+
+
+page.glue(
+    course_gamenet=page.about(records, course("GAMENet"), patients=n_tested),
+    course_cognet=page.about(records, course("COGNet"), patients=n_tested),
+    epochs_gamenet=runs["GAMENet"].history.height,
+    epochs_cognet=runs["COGNet"].history.height,
+)
+
 # %% [markdown]
-# ### Which medications, or how many
+# The trainings have {glue:text}`epochs_gamenet` (GAMENet) and {glue:text}`epochs_cognet` epochs (COGNet).
+# On validation patients the {glue:text}`course_gamenet`; the {glue:text}`course_cognet`.
+#
+# ### Scores on this page's test patients
+
+# %% tags=["hide-input"]
+PARTS = {"all": GROUPS, "first": ("first",), "later": ("second", "later")}
+
+
+def strip(name, run, threshold):
+    evaluation = run.evaluation(threshold)
+    for label, groups in PARTS.items():
+        present = evaluation.per_patient["group"].is_in(list(groups))
+        if present.any() and (label != "all" or name != "last visit"):
+            found = bootstrap(evaluation, groups=groups, seed=seed)
+            tuned = ", tuned" if threshold == "tuned" else ""
+            row = {"system": name + tuned, "visits": label}
+            yield row | in_columns(found)
+
+
+shown = [("GAMENet", "own"), ("GAMENet", "tuned"), ("COGNet", "own")]
+shown += [("last visit", "own"), ("popularity", "own"), ("LR", "tuned")]
+shown += [("LR, as published", "own")]
+in_truth = test.codes["medication"].lengths
+is_first = np.zeros(test.n_visits, dtype=bool)
+is_first[test.visit_offsets[:-1]] = True
+n_true = {"all": in_truth, "first": in_truth[is_first], "later": in_truth[~is_first]}
+prescribed_line = ", ".join(f"{k} {v.mean():.1f}" for k, v in n_true.items() if len(v))
+show(
+    page.table(
+        pl.DataFrame(
+            [
+                row
+                for name, threshold in shown
+                for row in strip(name, (runs | references)[name], threshold)
+            ]
+        ),
+        caption=f"Test patients ({n_tested}) of {page.cohort_line(records)}; one training seed, short trainings. "
+        f"GAMENet, COGNet: diagnoses and procedures up to the visit, medications of earlier visits; all visits. Prescribed medications a visit: {prescribed_line}. "
+        "Jaccard, F1 and PRAUC: means over patients of each patient's mean, so that “all” need not lie between “first” and “later”: who came once has a first visit only. Brackets: 95 % bootstrap intervals over patients. No system is ranked before chapter 13.",
+        name="tab-memory-scores",
+    ),
+    patients=n_tested,
+)
+
+# %% tags=["remove-cell"]
+at_half = runs["GAMENet"].metrics["own"]
+at_tuned = runs["GAMENet"].metrics["tuned"]
+n_true_mean = float(in_truth.mean())
+length_half, length_tuned = (
+    metrics["n_medications"] - n_true_mean for metrics in (at_half, at_tuned)
+)
+pulled = (
+    "Tuning hardly changes the length of this short training's sets."
+    if abs(length_tuned - length_half) < 1
+    else "The tuned threshold makes the sets longer still."
+    if length_tuned > length_half > 0
+    else "The tuned threshold pulls the sets back to the length that was prescribed."
+    if length_half > 0 and abs(length_tuned) < 1
+    else "The tuned threshold pulls the sets back, but not to the length that was prescribed."
+    if length_half > length_tuned > 0
+    else "The tuned threshold changes the length of the sets."
+)
+against = {
+    label: paired_difference(
+        references["popularity"].evaluation("own"),
+        runs[name].evaluation(threshold),
+        seed=seed,
+    )["jaccard"]
+    for label, name, threshold in (
+        ("GAMENet", "GAMENet", "tuned"),
+        ("COGNet", "COGNet", "own"),
+    )
+}
+ahead = [label for label, found in against.items() if found.low > 0]
+standing = (
+    "both beat a list that is the same for everybody"
+    if len(ahead) == 2
+    else f"{ahead[0]} alone beats a list that is the same for everybody"
+    if ahead
+    else "neither is shown to beat a list that is the same for everybody"
+)
+heights = {
+    name + ", tuned" * (threshold == "tuned"): (runs | references)[name].metrics[
+        threshold
+    ]["jaccard"]
+    for name, threshold in shown
+    if name != "last visit"
+}
+page.glue(
+    size_half=at_half["n_medications"],
+    size_tuned=at_tuned["n_medications"],
+    tuned_cut=at_tuned["threshold"],
+    pulled=page.about(records, pulled, patients=n_tested),
+    n_true_mean=page.about(records, f"{n_true_mean:.1f}", patients=n_tested),
+    over_gamenet=page.about(records, against["GAMENet"].format(3), patients=n_tested),
+    over_cognet=page.about(records, against["COGNet"].format(3), patients=n_tested),
+    standing=page.about(records, standing, patients=n_tested),
+    leader=page.about(records, max(heights, key=heights.get), patients=n_tested),
+    tuned_gain=page.about(
+        records,
+        paired_difference(
+            runs["GAMENet"].evaluation("own"),
+            runs["GAMENet"].evaluation("tuned"),
+            seed=seed,
+        )["jaccard"].format(4),
+        patients=n_tested,
+    ),
+)
+
+# %% [markdown]
+# At one half GAMENet recommends {glue:text}`size_half:.1f` medications a visit, at the threshold tuned on validation patients, {glue:text}`tuned_cut:.2f`, it recommends {glue:text}`size_tuned:.1f`, and Jaccard changes by {glue:text}`tuned_gain`; {glue:text}`n_true_mean` are prescribed.
+# {glue:text}`pulled`
+#
+# Against popularity Jaccard of the tuned GAMENet changes by {glue:text}`over_gamenet`, of COGNet by {glue:text}`over_cognet`: {glue:text}`standing`.
+# The highest mean is that of {glue:text}`leader`.
+# What follows describes these short trainings, not the published systems.
+#
+# ## Which medications, or how many
 #
 # Now the question of this chapter can be put to trained networks.
 # Change the records of the test patients in one of three ways and leave everything else as it is:
@@ -1212,7 +1414,6 @@ show(fig, patients=len(split.validation))
 # - *diagnoses*: all of them, today's and earlier ones, are replaced by others. This is the yardstick: a network that hears nothing else must hear these.
 
 # %%
-test = records.select(split.test)
 batch = VisitBatch.build(test, np.arange(test.n_patients))
 real = batch.visit_mask
 ids, size = batch.codes["medication"], batch.sizes["medication"]
@@ -1270,14 +1471,14 @@ show({k: round(v, 3) for k, v in trained_spread.items()}, patients=n_tested)
 
 # %% tags=["hide-input"]
 #| name: fig-memory-past
-#| alt: Dots on a log axis: mean change of the probabilities at later visits for four networks. Other diagnoses move
-#|   all by 0.01 to 0.05, and half of the past medications by 0.02. Other past medications move GAMENet with its
-#|   observed graph by 0.0002, with a lift graph by more, with an empty graph as far as other diagnoses do; COGNet
-#|   too.
+#| alt: Dots on a log axis: mean change of the probabilities at later visits for four networks. Other diagnoses and
+#|   half of the past medications move all of them. Other past medications move GAMENet with its observed graph by far
+#|   less than that, with a lift graph by little more, with an empty graph by much more, and COGNet most.
 #| caption: Mean change of all probabilities at a later visit when the earlier medications are others (filled), when
-#|   half of them are gone (open), and when all diagnoses are others (crosses). Networks trained above, test patients
-#|   of {glue:text}`cohort_line`; one training seed. Bars: ± 1.96 standard errors over visits. Notice where the filled
-#|   marks lie, and what moves them.
+#|   half of them are gone (open), and when all diagnoses are others (crosses). Logarithmic axis. Networks trained
+#|   above, test patients of {glue:text}`cohort_line`; one training seed. Bars: ± 1.96 standard errors over visits.
+#|   Notice on which side of its cross a filled mark lies: on the left of it less is heard of which medications were
+#|   given than of diagnoses.
 fig, ax = plt.subplots(figsize=(plotting.FULL, 2.4))
 for y, name in enumerate(asked_twice):
     look = plotting.look(name.partition(",")[0])
@@ -1299,38 +1500,61 @@ ax.invert_yaxis()
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 show(fig, patients=n_tested)
 
+# %% tags=["hide-input"]
+show(
+    page.table(
+        pl.DataFrame(
+            [
+                {
+                    "network": name,
+                    "replaced or struck out": what,
+                    "change of a probability": change[later_visits].mean().item(),
+                    "medications exchanged": exchanged[name, what][later_visits]
+                    .mean()
+                    .item(),
+                }
+                for (name, what), change in moved.items()
+            ]
+        ),
+        caption=f"Means over the later visits of {n_tested} test patients of {page.cohort_line(records)}; one training seed. "
+        "Exchanged: medications of the recommended set that come or go, at one half for GAMENet, by beam search for COGNet.",
+        digits={"change of a probability": 5, "medications exchanged": 2},
+        name="tab-memory-past",
+    ),
+    patients=n_tested,
+)
+
 # %% tags=["remove-cell"]
-with torch.inference_mode():
-    first_sets = load_system(runs["GAMENet"])[0].decide(batch, knowledge)[1][:, 0]
 shift = {k: float(v[later_visits].mean()) for k, v in moved.items()}
 swapped = {k: float(v[later_visits].mean()) for k, v in exchanged.items()}
 by_identity = shift["GAMENet", "others"]
 freed = shift["GAMENet, empty graph", "others"] / by_identity
 deaf = shift["GAMENet", "diagnoses"] < 1e-3
 heard = (
-    "This GAMENet has learnt too little to be asked: it hardly hears diagnoses either."
+    "The GAMENet trained on this page has learnt too little to be asked: it hardly hears diagnoses."
     if deaf
-    else "This GAMENet knows how many medications were given before, and hardly which."
+    else "The GAMENet trained on this page knows how many medications were given before, and hardly which."
     if 10 * by_identity < shift["GAMENet", "half"]
-    else "This GAMENet reacts to which medications were given before as well as to how many."
+    else "The GAMENet trained on this page reacts to which medications were given before as well as to how many."
+)
+in_sets = (
+    "in the recommended sets hardly"
+    if swapped["GAMENet, empty graph", "others"] < 0.5
+    else "in the recommended sets, too"
 )
 edges = (
     "From such networks nothing follows."
     if deaf
-    else "The edges of the graph have washed out the very thing that the memory was to keep."
+    else f"Without edges the exchange is heard in the probabilities, {in_sets}; that the edges are the cause is what the algebra suggests, not what one training can show."
     if freed > 2
     else "Taking the edges away does not change that."
 )
 page.glue(
-    others_gamenet=swapped["GAMENet", "others"],
-    half_gamenet=swapped["GAMENet", "half"],
     others_empty=swapped["GAMENet, empty graph", "others"],
     others_cognet=swapped["COGNet", "others"],
     half_cognet=swapped["COGNet", "half"],
-    diagnoses_gamenet=swapped["GAMENet", "diagnoses"],
     shift_empty=shift["GAMENet, empty graph", "others"],
     shift_diagnoses=shift["GAMENet", "diagnoses"],
-    n_first_sets=len(torch.unique(first_sets, dim=0)),
     shift_others=by_identity,
     shift_half=shift["GAMENet", "half"],
     freed=freed,
@@ -1341,19 +1565,21 @@ page.glue(
 )
 
 # %% [markdown]
-# With other medications in the same number, GAMENet's probabilities move by {glue:text}`shift_others:.5f` on average, and {glue:text}`others_gamenet:.2f` medications a visit are exchanged.
-# With half of the right ones they move by {glue:text}`shift_half:.5f`, and {glue:text}`half_gamenet:.2f` are exchanged; with other diagnoses by {glue:text}`shift_diagnoses:.5f`, and {glue:text}`diagnoses_gamenet:.2f`.
+# With other medications in the same number, GAMENet's probabilities move by {glue:text}`shift_others:.5f` on average, with half of the right ones by {glue:text}`shift_half:.5f`, with other diagnoses by {glue:text}`shift_diagnoses:.5f`.
 # {glue:text}`which_or_how_many`
 #
-# {numref}`fig-gamenet-density` says why that can happen.
-# Rows of the trained memory lie {glue:text}`spread_trained:.3f` of a length from their mean, so that the sum over earlier medications is little more than their number times one vector.
+# {numref}`fig-gamenet-density` showed before training why that can happen.
+# After training the rows of the memory, interactions included, lie {glue:text}`spread_trained:.3f` of a length from their mean: the smaller this number, the closer the sum over earlier medications is to their number times one vector.
 # Without any edge they lie {glue:text}`spread_trained_empty:.3f` from it, and the same exchange of medications moves probabilities by {glue:text}`shift_empty:.5f`, {glue:text}`freed:.0f` times as far, and {glue:text}`others_empty:.2f` medications.
 # {glue:text}`what_edges_do`
 #
 # COGNet copies medications, not rows of a memory: it exchanges {glue:text}`others_cognet:.1f` when they are others and {glue:text}`half_cognet:.1f` when half of them are gone.
-# Whether any of this changes a score is another question, and one for the rows below.
 #
-# ### What the gate does
+# Does the graph change a score?
+# {glue:text}`graph_answer`
+# The rows are in {numref}`tab-gamenet-switches`.
+#
+# ## What the gate does
 #
 # How long are COGNet's lists where it can copy, and does the gate explain them?
 # The trained network is asked twice: along the lists that it writes, and along the true ones, where the last word should be the end.
@@ -1371,6 +1597,8 @@ size_true = batch.target[real].sum(1)
 ends = truth == model.end
 p_end = told.log_prob[..., model.end].exp()[ends]
 g_end = told.gate.sigmoid()[ends]
+word = (truth >= 0) & ~ends
+g_word = (told.gate.sigmoid() * word).sum(1) / word.sum(1)
 number = real.nonzero()[:, 1]
 
 # %% [markdown]
@@ -1388,9 +1616,9 @@ assert len(p_end) == int(real.sum())
 #|   list, and mean gate at that place; at first visits the gate is not used. Right: mean number of medications
 #|   written minus prescribed, with intervals.
 #| caption: COGNet after the training above, test patients of {glue:text}`cohort_line`, by visit number. Left: mean
-#|   probability of the end after the true list (bars), and the mean gate there (dots), which is its ceiling. Right:
-#|   medications written minus prescribed. Bars of error: ± 1.96 standard errors over visits. Notice whether the
-#|   ceiling is what binds.
+#|   probability of the end after the true list (bars), and the mean gate there (dots), which is its ceiling; no dot at
+#|   first visits, where no gate is used. Right: medications written minus prescribed. Bars of error: ± 1.96 standard
+#|   errors over visits. Notice whether the ceiling is what binds.
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.5), layout="constrained"
 )
@@ -1443,7 +1671,17 @@ def over_patients(x, y, patient, rounds=500):
 
 patient = real.nonzero()[:, 0]
 tie = over_patients(*(v[later].numpy() for v in (gate, surplus, patient)))
+rise = (g_end - g_word)[later & word.any(1)]
+error = 1.96 * rise.std() / max(len(rise), 1) ** 0.5
+opens = (
+    "the network turns to generating when it is time to stop"
+    if rise.mean() > error
+    else "the network turns to copying when it is time to stop"
+    if rise.mean() < -error
+    else "the gate says nothing of the end"
+)
 means = {
+    "gate_words": g_word[later & word.any(1)],
     "end_first": p_end[~later],
     "end_later": p_end[later],
     "gate_later": g_end[later],
@@ -1466,83 +1704,33 @@ page.glue(
     tie=page.about(records, tie.format(2), patients=n_tested),
     explained=page.about(records, explained, patients=n_tested),
     where=page.about(records, where, patients=n_tested),
+    opens=page.about(records, opens, patients=n_tested),
     **{name: float(values.mean()) for name, values in means.items()},
 )
 
 # %% [markdown]
-# After the true list the end gets {glue:text}`end_first:.2f` at first visits and {glue:text}`end_later:.2f` at later ones, where its ceiling, the gate, is {glue:text}`gate_later:.2f` on average: the network opens the gate when it is time to stop.
+# After the true list the end gets {glue:text}`end_first:.2f` at first visits and {glue:text}`end_later:.2f` at later ones, where its ceiling, the gate, is {glue:text}`gate_later:.2f` on average.
+# At the words before, the gate is {glue:text}`gate_words:.2f`: {glue:text}`opens`.
 # Written lists exceed the prescribed ones by {glue:text}`surplus_first:.1f` medications at first visits, where nothing is copied, and by {glue:text}`surplus_later:.1f` at later ones; measured so, lists that can copy are {glue:text}`where` those that cannot.
 # Rank correlation of the surplus and the mean gate along a list, over later visits, with a 95 % bootstrap interval over patients: {glue:text}`tie`.
 # {glue:text}`explained`
 # A bound that holds need not be the one that binds.
 #
-# ### The strip
-
-# %% tags=["hide-input"]
-PARTS = {"all": GROUPS, "first": ("first",), "later": ("second", "later")}
-
-
-def strip(name, run, threshold):
-    evaluation = run.evaluation(threshold)
-    for label, groups in PARTS.items():
-        present = evaluation.per_patient["group"].is_in(list(groups))
-        if present.any() and (label != "all" or name != "last visit"):
-            found = bootstrap(evaluation, groups=groups, seed=seed)
-            tuned = ", tuned" if threshold == "tuned" else ""
-            row = {"system": name + tuned, "visits": label}
-            yield row | in_columns(found)
-
-
-shown = [("GAMENet", "own"), ("GAMENet", "tuned"), ("COGNet", "own")]
-shown += [("last visit", "own"), ("popularity", "own"), ("LR", "tuned")]
-shown += [("LR, as published", "own")]
-show(
-    page.table(
-        pl.DataFrame(
-            [
-                row
-                for name, threshold in shown
-                for row in strip(name, (runs | references)[name], threshold)
-            ]
-        ),
-        caption=f"Test patients ({n_tested}) of {page.cohort_line(records)}; one training seed, short trainings. "
-        "GAMENet, COGNet: diagnoses and procedures up to the visit, medications of earlier visits; all visits. Brackets: 95 % bootstrap intervals over patients. No system is ranked before chapter 13.",
-    ),
-    patients=n_tested,
-)
-
-# %% tags=["remove-cell"]
-at_half = runs["GAMENet"].metrics["own"]
-at_tuned = runs["GAMENet"].metrics["tuned"]
-page.glue(
-    size_half=at_half["n_medications"],
-    size_tuned=at_tuned["n_medications"],
-    tuned_cut=at_tuned["threshold"],
-    tuned_gain=page.about(
-        records,
-        paired_difference(
-            runs["GAMENet"].evaluation("own"),
-            runs["GAMENet"].evaluation("tuned"),
-            seed=seed,
-        )["jaccard"].format(4),
-        patients=n_tested,
-    ),
-)
-
-# %% [markdown]
-# At one half GAMENet recommends {glue:text}`size_half:.1f` medications a visit, at the threshold tuned on validation patients, {glue:text}`tuned_cut:.2f`, it recommends {glue:text}`size_tuned:.1f`, and Jaccard changes by {glue:text}`tuned_gain`.
-# The margin pushed probabilities up, as {numref}`fig-gamenet-threshold` said; the tuned threshold pulls the sets back.
-#
 # ## The audit
 #
 # ### Paper and code, switch by switch
 #
-# Rows of longer trainings than those of this page, kept with the book: GAMENet in batches of four patients, COGNet with narrow encoders ({py:data}`medrec.models.gamenet.OFTEN`, {py:data}`medrec.models.cognet.SHORT`).
+# Rows of longer trainings than those of this page, kept with the book: GAMENet in batches of four patients, COGNet with narrow encoders, its lists as released ({py:data}`medrec.models.gamenet.OFTEN`, {py:data}`medrec.models.cognet.SHORT`).
 # How many training seeds stand behind them, the captions say.{glue:text}`elsewhere`
+#
+# The setting `writing` of COGNet has four values: `beam` (released), `greedy`, `chain`, and `samples` (sixteen drawn lists).
+# The search on validation patients at the papers' size, {doc}`13_bimorec_results`, decides what the package declares there: {glue:text}`declared`.
+# Rows of this chapter, small cohorts and the variant `official` keep the released way, {glue:text}`released`.
+#
 # Predictions before the numbers:
 #
 # - X08.1, `ehr_from`: a graph of all records changes Jaccard by less than .002, because the graph of training visits is nearly the same.
-# - X08.2, `graph`: if the real graph ties with the complete one and with one of shuffled medications, the graph carried nothing here.
+# - X08.2, `graph`: if the graph of training visits ties with the complete one and with one of shuffled medications, the graph carried nothing here.
 # - X08.3, weights: sizes at one half follow $\pi^*$ of {eq}`eq-gamenet-threshold`; at tuned thresholds Jaccard is nearly equal.
 # - X08.4, COGNet: an unset $\lambda$ hurts, greedy writing costs little, and the order matters more than the beam.
 
@@ -1553,7 +1741,40 @@ kept_rows = {
 }
 at_own = {"metric": "n_medications", "threshold": "own"}
 
+# %% tags=["remove-cell"]
+ORDERS = {
+    "rare_first": "rare medications first",
+    "frequency": "frequent medications first",
+    "class_code": "an order by class code",
+    "record": "the order of the record",
+}
+WRITINGS = {
+    "beam": "written by beam search",
+    "greedy": "written greedily",
+    "chain": "written by the chain",
+    "samples": "drawn",
+}
+
+
+def way(order, writing):
+    return f"{ORDERS[order]}, {WRITINGS[writing]}"
+
+
+declared = COGNetConfig()
+page.glue(
+    declared=page.about(records, way(declared.order, declared.writing)),
+    released=page.about(records, way(**RELEASED)),
+)
+
 # %% tags=["hide-input"]
+RULE = {"GAMENet": "at one half", "COGNet": "on the written lists"}
+
+
+def of_other_patients(grid):
+    """Whether rows are of the page's cohort, but of another version of it."""
+    return grid.cohort == records.name and grid.n_patients != n_tested
+
+
 for system, grid in kept_rows.items():
     jaccard, prauc = grid.by_label(), grid.by_label(metric="prauc")
     size = grid.by_label(**at_own)
@@ -1570,8 +1791,11 @@ for system, grid in kept_rows.items():
         page.table(
             pl.DataFrame(table),
             caption=f"{system}, switch by switch: {grid.line}; all visits, tuned thresholds where there is one. Changes: against the first row, our paper variant. "
-            "Medications: at the own rule, one half for GAMENet. Brackets: 95 % of 1000 resamples of seeds and patients together, paired by patient.",
+            f"Medications: {RULE[system]}. Brackets: 95 % of 1000 resamples of seeds and patients together, paired by patient."
+            + " The patients are not those of this page: the rows are of an earlier version of these records."
+            * of_other_patients(grid),
             digits=0,
+            name=f"tab-{system.lower()}-switches",
         ),
         patients=int(grid.scores["patients"].max()),
     )
@@ -1585,6 +1809,8 @@ def start_of(system):
     """How far from popularity the rows of a system start."""
     if kept_rows[system].cohort != records.name:
         return "are of another cohort than this page's popularity"
+    if of_other_patients(kept_rows[system]):
+        return "are of other patients than this page's popularity"
     lead = kept_rows[system].by_label()[system]["value"] - common
     few = ", so that a switch has little to turn" if lead < 2 * smallest else ""
     return f"start {lead:+.3f} from popularity{few}"
@@ -1619,9 +1845,8 @@ found = {system: grid.by_label() for system, grid in kept_rows.items()}
 
 
 def alike(system, label):
-    """Whether the paper variant is worth the same as a row."""
-    row = found[system][label]
-    return kept_rows[system].judge(row, -1, equal=True, sdi=smallest)
+    """Whether a row is worth the same as the paper variant."""
+    return kept_rows[system].judge(found[system][label], equal=True, sdi=smallest)
 
 
 of_graphs = found["GAMENet"]
@@ -1659,7 +1884,9 @@ show(
                 "why": [answers[claim].sentence for claim in sorted(answers)],
             }
         ),
-        caption=f"Verdicts by rule from the kept rows; the words change with the numbers. {page.notes(*kept_rows.values())}",
+        caption="Verdicts by rule from the kept rows; the words change with the numbers. "
+        "Differences: row minus our paper variant, as in the tables above; only the gain over an empty graph is turned, with edges minus without. "
+        f"{page.notes(*kept_rows.values())}",
     ),
     patients=n_kept,
 )
@@ -1674,7 +1901,41 @@ graph_sentence = (
     if carried == ["holds", "holds"]
     else "It parts from the complete or from the shuffled one: see the rows for the direction."
     if "does not hold" in carried
+    else "Not all of these trainings had converged: no verdict."
+    if "no verdict" in carried
     else "These runs cannot tell it from the complete and the shuffled one."
+)
+GAINS = {
+    "holds": "Longer trainings, with the graph and without an edge: the graph gains Jaccard, ",
+    "other cause": "Longer trainings, with the graph and without an edge: it gains Jaccard, but so does one of shuffled medications, ",
+    "does not hold": "Longer trainings, with the graph and without an edge: the graph gains no Jaccard that matters, ",
+    "not decided": "Whether the graph gains Jaccard, in longer trainings and against one without edges, is not decided: ",
+    "no verdict": "Whether the graph gains Jaccard against one without edges, these trainings cannot say: ",
+}
+gain = answers["X08.2: the graph gains over an empty one"]
+orders = {
+    label: kept_rows["COGNet"].judge(found["COGNet"][label], sdi=smallest)
+    for label in ("frequent first", "order of the record")
+}
+NAMED = {
+    "frequent first": "frequent medications first",
+    "order of the record": "an order by class code",
+}
+better = [NAMED[label] for label, judged in orders.items() if judged.word == "holds"]
+order_answer = (
+    f"Over rare medications first, {' and '.join(better)} "
+    f"gain{'s' * (len(better) == 1)} Jaccard on {kept_rows['COGNet'].source} records."
+    if better
+    else f"Whether another fixed order gains Jaccard on {kept_rows['COGNet'].source} records, these trainings cannot say."
+    if "no verdict" in {judged.word for judged in orders.values()}
+    else f"Whether another fixed order gains Jaccard is not decided on {kept_rows['COGNet'].source} records."
+    if "not decided" in {judged.word for judged in orders.values()}
+    else f"No other fixed order gains Jaccard that matters on {kept_rows['COGNet'].source} records."
+)
+shorter_lists = (
+    "As in the toy, the beam's are shorter."
+    if grids.interval(kept_rows["COGNet"].by_label(**at_own)["greedy"], "delta").low > 0
+    else "That the beam's are shorter, as in the toy, these rows do not show."
 )
 sizes = {system: grid.by_label(**at_own) for system, grid in kept_rows.items()}
 margins = ("GAMENet", "margin weight 0.01", "no margin loss")
@@ -1696,6 +1957,9 @@ def listed(system, label):
 
 said = {
     "graph_sentence": graph_sentence,
+    "graph_answer": GAINS[gain.word] + gain.sentence,
+    "order_answer": order_answer,
+    "shorter_lists": shorter_lists,
     "size_sentence": size_sentence,
     "leak_delta": change("GAMENet", "graph of all records"),
     "by_empty": change("GAMENet", "empty graph"),
@@ -1737,7 +2001,10 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()
 # :::{admonition} X08.4. "The order and the beam decide what a list is worth"
 # :class: verdict
 # Against rare medications first and four lists at once, Jaccard changes by {glue:text}`order_frequent` with frequent ones first, by {glue:text}`order_record` in the order of the record, by {glue:text}`greedy` with one list, and by {glue:text}`unset` if $\lambda$ starts from what was in memory.
-# Lists hold {glue:text}`listed` medications, greedy ones {glue:text}`listed_greedy`.
+# The order of the record is a fixed one, too: in the cohorts of this book the codes of a visit are sorted, so that it is that of class codes.
+# {glue:text}`order_answer`
+# Lists hold {glue:text}`listed` medications, greedy ones {glue:text}`listed_greedy`; {glue:text}`n_mean:.1f` are prescribed at a training visit of this page.
+# {glue:text}`shorter_lists`
 # :::
 #
 # ### What the papers do not say
@@ -1748,14 +2015,14 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()
 # - **That safety is a draw.** A visit above the target is trained on interactions alone, by chance, ever more rarely: what is learnt of safety early may be forgotten.
 # - **What an epoch is.** The temperature falls with epochs; in the released code an epoch has one step for each visit, here one for each batch of patients, so that few and large batches see little of it.
 # - **COGNet's $\lambda$.** It is allocated and never set, so a training starts from whatever was in memory.
-# - **What is counted.** The end sign counts as a medication in COGNet's code, and frequencies for its order come from all records.
+# - **What is rare.** Frequencies for COGNet's order come from all records in its code; here from training visits.
 # - **What its ± means.** Ten draws of four fifths of the patients *without* replacement: half the true standard error; see {doc}`13_bimorec_results`.
 # - **How lists are chosen in training.** COGNet's validation writes greedily and strikes out repeats, its test uses four lists.
 #
 # ### Misconceptions
 #
 # "More edges, more knowledge."
-# : Each edge averages two rows; the complete graph knows nothing, {eq}`eq-gamenet-complete`.
+# : Each edge mixes two rows; the complete graph parts no medication from another, {eq}`eq-gamenet-complete`.
 #
 # "The margin loss ranks, so it cannot move a threshold."
 # : On probabilities it is linear and moves nothing but the threshold, {eq}`eq-gamenet-threshold`.
@@ -1766,10 +2033,11 @@ page.glue(**{k: page.about(records, v, patients=n_kept) for k, v in said.items()
 # ## Summary
 #
 # - $D^{-1}(A + I)$ averages over a node and its neighbours; rows add up to one, and hub and leaf hear each other differently.
-# - The static read is a mean of memory rows, the dynamic one a sum as long as earlier lists; a full graph makes the rows one, and a nearly full one leaves little but the length of that sum.
+# - The static read is a mean of memory rows, the dynamic one a sum as long as earlier lists; in a full graph all rows are one, and only the length of that sum is left.
+# - Training visits join {glue:text}`density_all:.0%` of all pairs here. {glue:text}`which_or_how_many` {glue:text}`graph_answer`
 # - The margin on probabilities has a closed form, and with weights 0.95 and 0.05 one half means {glue:text}`cut_95:.2f`.
-# - Copying and generating are mixed by a gate; the end is never copied, so the gate bounds it.
-# - A fixed order gives each set one list; otherwise the mass of a set is spread and the best list may be a poor set; written greedily or by beam, a sorted list is too long all the same.
+# - Copying and generating are mixed by a gate; the end is never copied, so the gate bounds it; at a first visit there is no gate.
+# - A fixed order gives each set one list; otherwise the mass of a set is spread and the best list may be a poor set. With rare medications first, greedy and beam search write lists that are too long. {glue:text}`order_answer`
 #
 # ## Exercises
 #
