@@ -305,7 +305,12 @@ def recommend(
 
 @app.command()
 def tune(
-    system: Annotated[str, typer.Argument(help="`medrec systems` lists them; one of your own: package.module:SYSTEM.")],
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SYSTEM...", help="`medrec systems` lists them; one of your own: package.module:SYSTEM; everything."
+        ),
+    ],
     cohort: CohortName = "synthetic",
     variant: Annotated[str, typer.Option(help="Whose switches stay as they are.")] = "paper",
     trials: Annotated[int, typer.Option(help="Settings to begin with; the first is the declared one.")] = 12,
@@ -316,19 +321,23 @@ def tune(
     option: Options = [],
     device: Device = "cpu",
 ) -> None:
-    """Search the settings of a system on validation patients; resumable, and every trial is kept."""
-    from medrec.lab.tune import check, text
+    """Search the settings of systems on validation patients; resumable, and every trial is kept."""
+    from medrec.lab.tune import check, named, text
     from medrec.lab.tune import tune as search
 
     words: dict[str, Any] = {"variant": variant, "trials": trials, "steps": steps, "seed": seed, "device": device}
-    check(system, **words)  # a misspelt word should not wait for the tables
-    print(text(search(system, _load(cohort, option), **words)))
+    for system in named(systems):
+        check(system, **words)  # a misspelt word should not wait for the tables
+    records = _load(cohort, option)
+    for system in named(systems):
+        print(text(search(system, records, **words)))
 
 
 @app.command()
 def sweep(
     grids: Annotated[
-        list[str], typer.Argument(metavar="GRID...", help="Names, e.g. bimorec-table2 retain, or YAML files.")
+        list[str],
+        typer.Argument(metavar="GRID...", help="Names, e.g. bimorec-table2 retain, YAML files, or everything."),
     ],
     cohort: Annotated[
         str | None, typer.Option(help="Default: the one that a file asks for, otherwise synthetic.")
@@ -339,6 +348,9 @@ def sweep(
         list[str],
         typer.Option("--set", metavar="[SYSTEM.]KEY=VALUE", help="For all rows that do not set it themselves."),
     ] = [],
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="With the settings that `medrec tune` found on this cohort, where it did.")
+    ] = False,
     ddi: Interactions = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 1,
     device: Device = "cpu",
@@ -357,11 +369,18 @@ def sweep(
     split = _split_seed(split_seed)
     if keep:
         room.check_keeping(grids, split_seed=split, settings=_pairs(settings), ddi=ddi)
-    wanted = room.trainings(grids, cohort, seeds=seeds, split_seed=split, settings=_pairs(settings), ddi=ddi)
+    if tuned and cohort is None:
+        raise MedrecError("Settings were searched on one cohort. Say which with --cohort.")
+    searched = room.searched(grids, str(cohort)) if tuned else {}
+    wanted = room.trainings(
+        grids, cohort, seeds=seeds, split_seed=split, settings=_pairs(settings), ddi=ddi, searched=searched
+    )
     entries = room.look(wanted)
     if list_:
         print(room.listing(entries))
         return
+    if tuned:
+        print(f"Settings searched on {cohort}: {', '.join(searched) or 'none; `medrec tune SYSTEM` makes them'}.")
     print(room.summary(entries, jobs))
     if dry_run:
         return
@@ -372,7 +391,7 @@ def sweep(
     if failed:
         raise MedrecError(f"{len(failed)} of {len(outcomes)} trainings failed; the reasons stand above.")
     if keep:
-        for folder in room.keep_rows(wanted, seeds, device=device):
+        for folder in room.keep_rows(wanted, seeds, device=device, searched=searched):
             print(folder)
 
 

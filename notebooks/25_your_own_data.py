@@ -578,6 +578,18 @@ show(fig)
 # medrec sweep my-grid.yaml --seeds 3 --jobs 2
 # ```
 #
+# The whole book on records of your own is four commands, each of which can be broken off and goes on where it was:
+#
+# ```bash
+# medrec tune everything --cohort mimic3                                    # settings that suit them
+# medrec sweep everything --cohort mimic3 --seeds 3 --tuned --keep --dry-run  # says how many hours
+# medrec sweep everything --cohort mimic3 --seeds 3 --tuned --keep
+# medrec chapter 23 -p cohort mimic3                                        # and 24: the report
+# ```
+#
+# Rows of closed records stay in the run store.
+# What may leave the machine are the pages: each of their outputs has passed the guard ({doc}`23_one_benchmark`, {doc}`24_paper_and_code`).
+#
 # **The same numbers again.**
 # One machine, one number of threads and one seed give the same weights, scores and metrics, byte for byte; only files that hold times and dates differ.
 # The number of threads stands in `environment.json` of each run.

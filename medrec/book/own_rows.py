@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from medrec.data.cohort import Cohort
 
-SEEDS = 3
-"""Training seeds of each network in rows that are made for a chapter."""
-
 
 def rows_of(notebook: NotebookNode) -> tuple[str, ...]:
     """Names of the kept rows that a chapter says it shows."""
@@ -48,6 +45,7 @@ def make(notebook: NotebookNode, values: Mapping[str, Any]) -> None:
     """
     from medrec.data import load_cohort
     from medrec.data.load import CONTROLS, LAYOUTS
+    from medrec.lab.grids import SEEDS
     from medrec.lab.rows import grid_names
 
     name = str(values.get("cohort", ""))
@@ -66,12 +64,14 @@ def make(notebook: NotebookNode, values: Mapping[str, Any]) -> None:
 
 def _sweep(grids: list[str], cohort: Cohort, device: str) -> None:
     from medrec.lab import sweep
+    from medrec.lab.grids import SEEDS
 
-    wanted = sweep.trainings(grids, cohort, seeds=SEEDS)
+    searched = sweep.searched(grids, cohort)  # settings of the book's records need not suit these
+    wanted = sweep.trainings(grids, cohort, seeds=SEEDS, searched=searched)
     entries = sweep.look(wanted)
     print(sweep.summary(entries), file=sys.stderr, flush=True)
     outcomes = sweep.carry_out(entries, device=device)
     if failed := sweep.failures(outcomes):
         raise MedrecError(f"{len(failed)} of {len(outcomes)} trainings failed. " + " ".join(failed))
-    for folder in sweep.keep_rows(wanted, SEEDS, device=device):
+    for folder in sweep.keep_rows(wanted, SEEDS, device=device, searched=searched):
         print(folder, file=sys.stderr, flush=True)

@@ -131,3 +131,5 @@ GRIDS = {
     "bimorec-planted-mean": PLANTED_MEAN,
 }
 """Grids by name."""
+WORLDS = ("bimorec-planted", "bimorec-planted-mean")
+"""Those that mean something where a molecular effect is planted, and beside such a cohort."""

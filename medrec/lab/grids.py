@@ -18,7 +18,7 @@ import polars as pl
 from medrec import tasks
 from medrec.data.cohort import Cohort, Source, titled
 from medrec.lab import kept
-from medrec.lab.rows import declared
+from medrec.lab.rows import declared, with_searched
 from medrec.models.base import Row
 from medrec.tasks.evaluation import Interval
 from medrec.tasks.verdicts import Verdict, verdict, verdict_of_equality
@@ -182,12 +182,13 @@ def about_rows(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 # -- kept rows ---------------------------------------------------------------------------------------------------------
 
 
-def keep(grid: Grid, cohort: Cohort) -> Path:
+def keep(grid: Grid, cohort: Cohort, searched: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
     """Write the rows of a grid of the project.
 
     Args:
         grid: from :func:`medrec.lab.collect.collect`.
         cohort: whose rows.
+        searched: settings by system that a search on these records found, and its rows have.
 
     Returns:
         The folder.
@@ -195,15 +196,17 @@ def keep(grid: Grid, cohort: Cohort) -> Path:
     Raises:
         MedrecError: the grid is a user's own, or was declared otherwise.
     """
-    if about_rows(declared(grid.name).rows) != grid.provenance["rows"]:
+    rows = declared(grid.name).rows
+    here = {row.system: dict(searched[row.system]) for row in rows if searched and row.system in searched}
+    if about_rows(with_searched(rows, here)) != grid.provenance["rows"]:
         raise MedrecError(f"Grid {grid.name!r} declares other rows than these. Make them again.")
     systems = {f"{row['system']}/{row['variant']}" for row in grid.provenance["rows"].values()}
-    more = {name: grid.provenance[name] for name in ("seeds", "split", "interactions", "rows")}
+    more = {name: grid.provenance[name] for name in ("seeds", "split", "interactions", "rows")} | {"searched": here}
     return kept.save(
         _study(grid.name),
         {"scores": grid.scores, "costs": grid.costs},
         cohort=cohort,
-        command=command(grid.name, cohort, grid.provenance["seeds"]),
+        command=command(grid.name, cohort, grid.provenance["seeds"]) + (" --tuned" if here else ""),
         code=kept.code_of("medrec.lab.collect", "tasks", "metrics", systems=systems),
         systems=systems,
         seconds=grid.provenance["seconds"],
@@ -238,7 +241,9 @@ def read(grid: str, cohort: Cohort | str, source: str = "synthetic", *, default:
             rows = rows.select(pl.col("label").replace(labels).alias("key"), pl.exclude("key"))
         tables[table] = rows
     note = found.note.removesuffix(".").lower()
-    if not note and found.provenance["rows"] != about_rows(today.rows):
+    if not note and found.provenance["rows"] != about_rows(
+        with_searched(today.rows, found.provenance.get("searched", {}))
+    ):
         note = "made for other rows of this grid"
     assert found.cohort is not None
     return Grid(grid, found.cohort, tables["scores"], tables["costs"], found.provenance, note)

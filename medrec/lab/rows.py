@@ -42,6 +42,8 @@ from medrec.types import MedrecError
 PAPERS = tuple(f"medrec.experiments.{paper}_grids" for paper in ("bimorec", "nla_mmr", "diffkg"))
 """Modules of papers' grids, imported when asked for; each has ``GRIDS``, rows by name, and by grid ``CONTRASTS``
 and ``FORMER``, the labels of before."""
+EVERYTHING = "everything"
+"""Word for all grids whose rows mean something on any records."""
 FILE_KEYS = ("cohort", "rows")
 ROW_KEYS = tuple(field.name for field in fields(Row))
 SUFFIXES = (".yaml", ".yml")
@@ -103,6 +105,17 @@ def grid_names() -> tuple[str, ...]:
     return tuple(name for module in PAPERS for name in _of_paper(module)) + registry.NAMES
 
 
+def named(grids: Sequence[str | Path]) -> tuple[str | Path, ...]:
+    """Grids with :data:`EVERYTHING` spelled out: those of systems, then those of papers.
+
+    Left out are grids of one row, which stand in the tables of papers, and those of worlds that were made for them.
+    """
+    worlds = {name for module in PAPERS for name in getattr(import_module(module), "WORLDS", ())}
+    everything = [name for name in (*registry.NAMES, *grid_names()) if name not in worlds and len(rows_of(name)) > 1]
+    found = [one for grid in grids for one in (everything if grid == EVERYTHING else [grid])]
+    return tuple(dict.fromkeys(found))
+
+
 def declared(grid: str | Path) -> Declared:
     """A grid by name, or from a YAML file.
 
@@ -150,6 +163,17 @@ def with_shared(rows: Sequence[Row], shared: Mapping[str, Any]) -> tuple[Row, ..
         found.append(replace(row, settings={**common, **row.settings}))
         systems[row.system].configure(row.variant, found[-1].settings)
     return tuple(found)
+
+
+def with_searched(rows: Sequence[Row], searched: Mapping[str, Mapping[str, Any]]) -> tuple[Row, ...]:
+    """Rows with what a search found for their systems; what a row sets itself, by settings or variant, wins.
+
+    Args:
+        rows: of one grid or several.
+        searched: settings by system; of systems that are none of these rows' they are of no matter.
+    """
+    here = {row.system for row in rows}
+    return with_shared(rows, {f"{s}.{name}": v for s in searched if s in here for name, v in searched[s].items()})
 
 
 def settings_by_system(systems: Mapping[str, System], shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ import statistics
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from medrec import runs
 from medrec.arguments import checked_count, checked_device, checked_file, checked_seed, shown
 from medrec.data.cohort import Cohort
 from medrec.data.load import check_cohort, load_cohort
-from medrec.lab.rows import declared, with_shared
+from medrec.lab.rows import declared, named, with_searched, with_shared
 from medrec.models import registry
 from medrec.models.base import Row
 from medrec.progress import bar, working
@@ -149,6 +149,7 @@ def trainings(
     split_seed: int | None = 0,
     settings: Mapping[str, Any] | None = None,
     ddi: str | Path | None = None,
+    searched: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Training]:
     """Every training that grids ask for: networks once for each seed, what is fitted in one go once.
 
@@ -159,6 +160,7 @@ def trainings(
         split_seed: of the split; ``None`` for file order.
         settings: that all rows have in common, see :func:`medrec.lab.rows.with_shared`.
         ddi: file of another interaction list than the book's own.
+        searched: settings by system, from :func:`searched`; those of ``settings`` win.
 
     Raises:
         MedrecError: an unknown grid, system, variant, setting or cohort; a number out of its range; no such file.
@@ -170,6 +172,7 @@ def trainings(
         if not isinstance(cohort, Cohort):
             check_cohort(grid.cohort or COHORT if cohort is None else cohort, tables=False)
     everything = with_shared([row for grid in found for row in grid.rows], settings or {})
+    everything = with_searched(everything, searched or {})
     rows = iter(everything)
     return [
         Training(grid.name, row, grid.cohort or COHORT if cohort is None else cohort, seed, split_seed, ddi)
@@ -182,10 +185,25 @@ def trainings(
 def _several(grids: Any) -> Sequence[str | Path]:
     """One grid, or several."""
     if isinstance(grids, str | Path):
-        return [grids]
+        return named([grids])
     if not isinstance(grids, list | tuple) or not grids:
         raise MedrecError(f"Grids are names or YAML files, one or a list of them, not {shown(grids)}.")
-    return grids
+    return named(grids)
+
+
+def searched(grids: Grids, cohort: Cohort | str) -> dict[str, dict[str, Any]]:
+    """What ``medrec tune`` found on these records, for each system of the grids that was searched on them.
+
+    Raises:
+        MedrecError: an unknown grid; a kept search that cannot be read.
+    """
+    from medrec.lab import kept, tune
+
+    found = {}
+    for name in dict.fromkeys(row.system for grid in _several(grids) for row in declared(grid).rows):
+        with suppress(kept.NotKeptError):
+            found[name] = dict(tune.read(registry.get(name).name, _the(cohort)).winner)
+    return found
 
 
 def look(wanted: Sequence[Training]) -> list[Entry]:
@@ -202,7 +220,7 @@ def look(wanted: Sequence[Training]) -> list[Entry]:
             if last is not None and last[0].row is training.row and last[0].cohort is training.cohort:
                 plan = replace(last[1], seed=training.seed)  # all but the seed is the same
             else:
-                plan = Plan.of(training.row.system, _cohort(training), **training.options)
+                plan = Plan.of(training.row.system, _the(training.cohort), **training.options)
                 last = training, plan
             place = runs.Place(*plan.folder_name(), plan.seed, plan.resolved()["key"])
         except MedrecError as error:
@@ -232,8 +250,8 @@ def _loaded(name: str) -> Cohort:
     return load_cohort(name)
 
 
-def _cohort(training: Training) -> Cohort:
-    return _loaded(training.cohort) if isinstance(training.cohort, str) else training.cohort
+def _the(cohort: Cohort | str) -> Cohort:
+    return _loaded(cohort) if isinstance(cohort, str) else cohort
 
 
 class _Seconds:
@@ -425,7 +443,7 @@ def _in_process(
 
 def _made(training: Training, device: str) -> Outcome:
     try:
-        run = train(training.row.system, _cohort(training), **training.options, device=device)
+        run = train(training.row.system, _the(training.cohort), **training.options, device=device)
     except MedrecError as error:
         return Outcome(training, error=str(error))
     except Exception as error:  # of a system's own code, which must not take the others with it
@@ -457,13 +475,20 @@ def check_keeping(
         raise MedrecError("Rows are kept as the book trains them. Leave out --set, --split-seed and --ddi, or --keep.")
 
 
-def keep_rows(wanted: Sequence[Training], seeds: int, *, device: str = "cpu") -> list[Path]:
+def keep_rows(
+    wanted: Sequence[Training],
+    seeds: int,
+    *,
+    device: str = "cpu",
+    searched: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Path]:
     """Write the rows of every grid among trainings that are all in the store.
 
     Args:
         wanted: from :func:`trainings`.
         seeds: as it was told.
         device: of trainings, should one be missing.
+        searched: as it was told.
 
     Returns:
         The folders.
@@ -474,7 +499,9 @@ def keep_rows(wanted: Sequence[Training], seeds: int, *, device: str = "cpu") ->
     first = {(training.grid, training.cohort_name): training for training in reversed(wanted)}
     found = []
     for training in reversed(first.values()):
-        cohort = _cohort(training)
+        cohort = _the(training.cohort)
         with working(f"{training.grid}: rows"):
-            found.append(grids.keep(collect(training.grid, cohort, seeds, device=device), cohort))
+            of = declared(training.grid)
+            of = replace(of, rows=with_searched(of.rows, searched or {}))
+            found.append(grids.keep(collect(of, cohort, seeds, device=device), cohort, searched))
     return found

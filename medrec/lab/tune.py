@@ -1,4 +1,4 @@
-"""One search for the settings of every system: ``medrec tune SYSTEM``.
+"""One search for the settings of every system: ``medrec tune SYSTEM``, or ``medrec tune everything``.
 
 Each system gets the same number of starts and the same budget in optimiser steps.  Start 0 is the declared setting;
 the others are drawn, seeded, from :data:`COMMON` and from what the system declares as ``searched``.  Successive halving
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from medrec.data.load import given_cohort
 from medrec.fit import Checkpoint
 from medrec.lab import kept
 from medrec.lab.collect import chosen_by
+from medrec.lab.rows import EVERYTHING
 from medrec.models import registry
 from medrec.models.base import System
 from medrec.progress import bar
@@ -127,6 +128,12 @@ def starts(system: System, trials: int, seed: int) -> list[Start]:
             seen.add(text)
             found.append(Start(len(found), drawn))
     return found
+
+
+def named(systems: Sequence[str]) -> tuple[str, ...]:
+    """Systems with the word ``everything`` spelled out: all that have a setting to search."""
+    everything = [name for name in registry.NAMES if space(registry.get(name))]
+    return tuple(dict.fromkeys(one for system in systems for one in (everything if system == EVERYTHING else [system])))
 
 
 def check(

@@ -14,8 +14,11 @@ import pytest
 import torch
 
 from medrec.data.load import load_cohort
+from medrec.lab import grids
 from medrec.lab import sweep as room
+from medrec.lab.rows import declared, grid_names
 from medrec.lab.sweep import Entry, Outcome, Training, carry_out, listing, look, summary, sweep, trainings
+from medrec.lab.tune import tune
 from medrec.models import registry
 from medrec.models.base import Row
 from medrec.paths import base_dir
@@ -318,6 +321,47 @@ def test_rows_that_were_swept_are_kept(cohort, tmp_path, monkeypatch):
     carry_out(look(wanted))
     found = [folder.relative_to(tmp_path / "checkout").as_posix() for folder in room.keep_rows(wanted, 1)]
     assert found == ["results/grids/lr/random-toy", "results/grids/popularity/random-toy"]
+
+
+def test_everything_is_each_grid_that_means_something_on_any_records(cohort):
+    found = trainings(["retain", "everything"], cohort)
+    grids = list(dict.fromkeys(training.grid for training in found))
+    assert grids[0] == "retain"
+    assert set(grids) == {
+        name for name in grid_names() if len(declared(name).rows) > 1 and not name.startswith("bimorec-planted")
+    }
+    assert {training.row.system for training in found} == set(registry.NAMES)
+
+
+def test_what_was_searched_on_these_records_is_trained_and_said(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("medrec.paths.base_dir", lambda: tmp_path / "checkout")
+    assert room.searched(["lr", "popularity"], cohort) == {}
+    with pytest.raises(MedrecError, match="no setting that could be searched"):
+        tune("popularity", cohort)
+    winner = dict(tune("lr", cohort, trials=3, seed=1).winner)
+    searched = room.searched(["lr", "popularity"], cohort)
+    assert searched == {"lr": winner}
+    assert room.searched("lr", replace(cohort, name="others")) == {}
+
+    wanted = trainings(["lr", "popularity"], cohort, searched=searched)
+    assert [dict(training.row.settings) for training in wanted] == [winner, {}]
+    (own, _) = trainings(["lr", "popularity"], cohort, settings={"C": 7.0}, searched=searched)
+    assert own.row.settings == winner | {"C": 7.0}
+
+    carry_out(look(wanted))
+    folder, _ = room.keep_rows(wanted, 1, searched=searched)
+    stored = json.loads((folder / "provenance.json").read_text())
+    assert stored["searched"] == searched
+    assert stored["command"].endswith("--keep --tuned")
+    assert grids.read("lr", cohort).note == ""
+
+
+def test_a_row_keeps_what_it_sets_itself_whatever_was_searched(cohort):
+    searched = {"cognet": {"writing": "samples", "order": "frequency", "dropout": 0.25}}
+    rows = {training.row.key: training.row.settings for training in trainings("cognet", cohort, searched=searched)}
+    assert rows["greedy"]["writing"] == "greedy"
+    assert "order" not in rows["official"] or rows["official"]["order"] == "rare_first"
+    assert {settings["dropout"] for settings in rows.values()} == {0.25}
 
 
 # -- killed and started again ------------------------------------------------------------------------------------------
