@@ -29,6 +29,8 @@
 # ```
 #
 # **Prerequisites.** Mean, standard deviation, reading a Python cell. No medicine, no deep learning.
+#
+# **Code.** {py:mod}`medrec.tasks.evaluation` and {py:mod}`medrec.lab.kept`.
 
 # %% tags=["hide-input"]
 from functools import partial

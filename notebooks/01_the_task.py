@@ -27,6 +27,8 @@
 # ```
 #
 # **Prerequisites.** {doc}`00_how_to_read`; sets, and vectors of zeros and ones.
+#
+# **Code.** {py:mod}`medrec.tasks.visits` and {py:mod}`medrec.metrics`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

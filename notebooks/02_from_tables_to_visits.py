@@ -31,6 +31,8 @@
 # ```
 #
 # **Prerequisites.** {doc}`01_the_task`; joins and group-by on tables.
+#
+# **Code.** {py:mod}`medrec.data.build`, {py:mod}`medrec.data.mimic4` and {py:mod}`medrec.data.synthetic`.
 
 # %% tags=["hide-input"]
 from functools import partial

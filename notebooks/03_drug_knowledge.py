@@ -29,6 +29,8 @@
 # ```
 #
 # **Prerequisites.** {doc}`01_the_task`; {term}`visit`, {term}`carrier`, {term}`drug-drug interaction`.
+#
+# **Code.** {py:mod}`medrec.knowledge.drugs`, {py:mod}`medrec.knowledge.classes` and {py:mod}`medrec.knowledge.interactions`.
 
 # %% tags=["hide-input"]
 import tempfile

@@ -30,6 +30,8 @@
 # ```
 #
 # **Prerequisites.** The classes and drugs of {doc}`03_drug_knowledge`; {term}`SMILES`, {term}`BRICS`; graphs and matrices.
+#
+# **Code.** {py:mod}`medrec.chem.graphs`, {py:mod}`medrec.chem.fragments`, {py:mod}`medrec.chem.fingerprints` and {py:mod}`medrec.nn.gin`.
 
 # %% tags=["hide-input"]
 import itertools

@@ -29,6 +29,8 @@
 # ```
 #
 # **Prerequisites.** Molecules as graphs and the pair of drugs in {doc}`04_molecules_2d`; vectors and rotation matrices.
+#
+# **Code.** {py:mod}`medrec.chem.conformers`, {py:mod}`medrec.chem.geometry` and {py:mod}`medrec.nn.gvp`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

@@ -34,6 +34,8 @@
 # ```
 #
 # **Prerequisites.** The metrics of {doc}`01_the_task`, the order of visits in {doc}`02_from_tables_to_visits`, the threshold rule of {doc}`06_classical`.
+#
+# **Code.** {py:mod}`medrec.models.retain`, {py:mod}`medrec.models.leap` and {py:mod}`medrec.models.micron`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

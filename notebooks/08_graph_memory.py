@@ -38,7 +38,7 @@
 #
 # **Prerequisites.** The five metrics of {doc}`01_the_task`, the {term}`DDI graph` of {doc}`03_drug_knowledge`, thresholds in {doc}`06_classical`, lists and attention in {doc}`07_sequence_models`.
 #
-# **Code.** {py:mod}`medrec.models.gamenet` and {py:mod}`medrec.models.cognet`; `medrec` is the package of this book.
+# **Code.** {py:mod}`medrec.models.gamenet` and {py:mod}`medrec.models.cognet`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

@@ -29,6 +29,8 @@
 # ```
 #
 # **Prerequisites.** Logistic regression in {doc}`06_classical`, the graph of {term}`drug-drug interactions <drug-drug interaction>` in {doc}`03_drug_knowledge`, attention over visits in {doc}`07_sequence_models`.
+#
+# **Code.** {py:mod}`medrec.models.causal_graph`, {py:mod}`medrec.models.causalmed` and {py:mod}`medrec.models.drugrec`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

@@ -27,6 +27,8 @@
 # ```
 #
 # **Prerequisites.** The graph network and fragments of {doc}`04_molecules_2d`; conformers, the radius graph and the vector perceptron of {doc}`05_molecules_3d`.
+#
+# **Code.** {py:mod}`medrec.models.bimorec_pretraining` and {py:mod}`medrec.nn.gvp`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

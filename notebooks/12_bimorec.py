@@ -27,6 +27,8 @@
 # ```
 #
 # **Prerequisites.** The threshold rule of {doc}`06_classical`, recurrent networks as in {doc}`07_sequence_models`, the interaction loss of {doc}`03_drug_knowledge`.
+#
+# **Code.** {py:mod}`medrec.models.bimorec`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

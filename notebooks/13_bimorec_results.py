@@ -31,6 +31,8 @@
 # ```
 #
 # **Prerequisites.** The paired standard error (*The spread of a difference* in {doc}`00_how_to_read`), the five metrics of {doc}`01_the_task`, tuned thresholds as in {doc}`06_classical`, the model of {doc}`12_bimorec`.
+#
+# **Code.** {py:mod}`medrec.experiments.bimorec_grids`, {py:mod}`medrec.lab.grids` and {py:mod}`medrec.tasks.verdicts`.
 
 # %% tags=["hide-input"]
 from functools import partial

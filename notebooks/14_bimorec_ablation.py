@@ -30,6 +30,8 @@
 # ```
 #
 # **Prerequisites.** The model of {doc}`12_bimorec`, intervals and verdicts as in {doc}`13_bimorec_results`.
+#
+# **Code.** {py:mod}`medrec.experiments.bimorec_grids` and {py:mod}`medrec.models.bimorec`.
 
 # %% tags=["hide-input"]
 from functools import partial

@@ -29,6 +29,8 @@
 # ```
 #
 # **Prerequisites.** The paired interval {eq}`eq-paired-se` of {doc}`00_how_to_read`, the model of {doc}`12_bimorec`, verdicts as in {doc}`13_bimorec_results`.
+#
+# **Code.** {py:mod}`medrec.experiments.bimorec_grids` and {py:mod}`medrec.lab.sweep`.
 
 # %% tags=["hide-input"]
 import time

@@ -29,6 +29,8 @@
 # ```
 #
 # **Prerequisites.** Classes of {doc}`03_drug_knowledge`, fingerprints of {doc}`04_molecules_2d`, pre-training as in {doc}`11_bimorec_pretraining`, verdicts as in {doc}`13_bimorec_results`.
+#
+# **Code.** {py:mod}`medrec.experiments.bimorec_cases` and {py:mod}`medrec.chem.similarity`.
 
 # %% tags=["hide-input"]
 from collections import Counter

@@ -29,6 +29,8 @@
 # ```
 #
 # **Prerequisites.** Metrics in {doc}`01_the_task`, graph networks in {doc}`04_molecules_2d`, MoleRec in {doc}`09_molecule_models`. New words: {term}`frozen language model`, {term}`mean pooling`, {term}`half-space`, {term}`zero-shot`.
+#
+# **Code.** {py:mod}`medrec.models.nla_mmr`, {py:mod}`medrec.text.encoders` and {py:mod}`medrec.text.templates`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

@@ -31,6 +31,8 @@
 # ```
 #
 # **Prerequisites.** NLA-MMR in {doc}`17_nla_mmr`, cohorts and true means in {doc}`02_from_tables_to_visits`, MoleRec in {doc}`09_molecule_models`, DrugRec in {doc}`10_causal_and_coordinated`.
+#
+# **Code.** {py:mod}`medrec.experiments.nla_mmr_grids`, {py:mod}`medrec.experiments.zero_shot` and {py:mod}`medrec.experiments.synonyms`.
 
 # %% tags=["hide-input"]
 from functools import partial

@@ -31,6 +31,8 @@
 # ```
 #
 # **Prerequisites.** Matrix, graphs and protocols in {doc}`19_knowledge_graph`; graph convolution in {doc}`08_graph_memory`; {term}`attention`, {term}`NDCG@K`, {term}`BPR`, {term}`embedding propagation`.
+#
+# **Code.** {py:mod}`medrec.models.kgcn`, {py:mod}`medrec.models.kgat` and {py:mod}`medrec.models.kgin`.
 
 # %% tags=["hide-input"]
 from functools import partial

@@ -31,6 +31,8 @@
 # ```
 #
 # **Prerequisites.** Binary cross-entropy and the task in {doc}`01_the_task`; logistic regression as a row to beat in {doc}`06_classical`.
+#
+# **Code.** {py:mod}`medrec.models.multivae`, {py:mod}`medrec.models.cdae`, {py:mod}`medrec.models.diffrec` and {py:mod}`medrec.nn.noise`.
 
 # %% tags=["hide-input"]
 from functools import partial

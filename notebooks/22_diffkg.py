@@ -35,6 +35,8 @@
 #
 # **Prerequisites.** The two graphs, the protocol and the rows to beat in {doc}`19_knowledge_graph`; schedule and way back of a diffusion in {doc}`21_generative_rankers`; {term}`NDCG@K`.
 #
+# **Code.** {py:mod}`medrec.models.diffkg` and {py:mod}`medrec.experiments.planted_graph`.
+#
 # Jiang et al. wrote DiffKG.
 # Zhao, here *the study* and the third paper of this book, applied it to MIMIC-III; formulas are those that the study prints.
 

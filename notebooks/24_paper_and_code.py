@@ -33,6 +33,8 @@
 # ```
 #
 # **Prerequisites.** The systems in {doc}`07_sequence_models` to {doc}`12_bimorec`, {doc}`17_nla_mmr` and {doc}`20_graph_rankers` to {doc}`22_diffkg`, as far as you want to follow single rows; intervals and verdicts of {doc}`13_bimorec_results`; {term}`bootstrap`.
+#
+# **Code.** {py:mod}`medrec.lab.audit`.
 
 # %% tags=["hide-input"]
 from dataclasses import replace

@@ -28,6 +28,8 @@
 # ```
 #
 # **Prerequisites.** {doc}`01_the_task`, {doc}`02_from_tables_to_visits`, and one chapter on a system; {doc}`06_classical` is enough.
+#
+# **Code.** {py:mod}`medrec.data.build`, {py:mod}`medrec.models.base` and {py:mod}`medrec.lab.sweep`.
 
 # %% tags=["hide-input"]
 import tempfile

@@ -223,13 +223,14 @@ def headings_step_down(chapter: Chapter) -> Iterator[Complaint]:
 
 
 def parts_are_there(chapter: Chapter) -> Iterator[Complaint]:
-    """Objectives, prerequisites, the card, a summary that mirrors the objectives, exercises, references."""
+    """Objectives, prerequisites, where the code is, the card, a summary that mirrors the objectives, exercises, references."""
     first = chapter.markdown[0].source if chapter.markdown else ""
     box = re.search(r"```+\{admonition\} Objectives\n(.*?)```", first, re.DOTALL)
     if not box:
         yield chapter.complaint(None, "the first cell lacks the box ```{admonition} Objectives")
-    if "**Prerequisites.**" not in first:
-        yield chapter.complaint(None, "the first cell lacks the line **Prerequisites.**")
+    for line in ("**Prerequisites.**", "**Code.**"):
+        if line not in first:
+            yield chapter.complaint(None, f"the first cell lacks the line {line}")
     if not any("page.at_a_glance(" in cell.source for cell in chapter.code):
         yield chapter.complaint(None, "the card is missing: call page.at_a_glance(...)")
     names = [words for _, words, *_ in chapter.headings]

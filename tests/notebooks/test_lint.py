@@ -20,6 +20,8 @@ GOOD = """\
 # ```
 #
 # **Prerequisites.** None.
+#
+# **Code.** {py:mod}`medrec.metrics`.
 
 # %%
 import numpy as np
@@ -97,6 +99,7 @@ LONG = "\n".join(["def long():", *(f"    x{i} = {i}" for i in range(15))])
         ("# ## A section", "# # A section", "its only title"),
         ("{admonition} Objectives", "{admonition} Aims", "lacks the box"),
         ("**Prerequisites.**", "Before:", "lacks the line"),
+        ("**Code.**", "Where:", "lacks the line"),
         ("page.at_a_glance(", "dict(", "card is missing"),
         ("# ## Exercises", "", "'Exercises' is missing"),
         ("# ## The audit", "# ## More", "'The audit' is missing"),
