@@ -42,22 +42,6 @@ from medrec.training import train
 
 STUDY = "safety"
 COMMAND = f"python -m medrec.experiments.{STUDY}"
-SYSTEMS = (
-    "popularity",
-    "lr",
-    "ecc",
-    "retain",
-    "leap",
-    "micron",
-    "gamenet",
-    "cognet",
-    "safedrug",
-    "molerec",
-    "causalmed",
-    "drugrec",
-    "nla-mmr",
-    "bimorec",
-)
 """All visit systems that give scores."""
 BUDGETS = (0, 1, 2, 4, 8, 16)
 """Interacting pairs that a list may hold."""
@@ -244,7 +228,12 @@ def _evaluated(run: Run, budget: int | None) -> Evaluation:
     return limited(run, budget).evaluate(run.ddi())
 
 
-def tables(cohort: Cohort, seeds: int, systems: Sequence[str] = SYSTEMS) -> dict[str, pl.DataFrame]:
+def asked() -> tuple[str, ...]:
+    """Names of the visit systems whose lists come from scores, so that they can be cut and promised."""
+    return tuple(system.name for system in registry.systems() if system.task == "visits" and system.cls.tunable)
+
+
+def tables(cohort: Cohort, seeds: int, systems: Sequence[str]) -> dict[str, pl.DataFrame]:
     """All rows.
 
     Args:
@@ -279,10 +268,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each network; default 3")
     options = parser.parse_args(arguments)
     start, cohort = time.perf_counter(), load_cohort(options.cohort)
-    systems = [f"{name}/paper" for name in SYSTEMS]
+    systems = [f"{name}/paper" for name in asked()]
     folder = kept.save(
         STUDY,
-        tables(cohort, options.seeds),
+        tables(cohort, options.seeds, asked()),
         cohort=cohort,
         command=f"{COMMAND} --cohort {cohort.name} --seeds {options.seeds}",
         code=kept.code_of("medrec.experiments.safety", "metrics", "tasks", systems=systems),
