@@ -223,7 +223,7 @@ def headings_step_down(chapter: Chapter) -> Iterator[Complaint]:
 
 
 def parts_are_there(chapter: Chapter) -> Iterator[Complaint]:
-    """Objectives, prerequisites, where the code is, the card, a summary that mirrors the objectives, exercises, references."""
+    """Objectives, prerequisites, code, the card, a summary that mirrors the objectives, exercises, references."""
     first = chapter.markdown[0].source if chapter.markdown else ""
     box = re.search(r"```+\{admonition\} Objectives\n(.*?)```", first, re.DOTALL)
     if not box:

@@ -42,7 +42,8 @@ from medrec.training import train
 
 STUDY = "safety"
 COMMAND = f"python -m medrec.experiments.{STUDY}"
-"""All visit systems that give scores."""
+UNSCORED = "last-visit"
+"""Its medications are given or not."""
 BUDGETS = (0, 1, 2, 4, 8, 16)
 """Interacting pairs that a list may hold."""
 PROMISE = 0.9
@@ -229,8 +230,8 @@ def _evaluated(run: Run, budget: int | None) -> Evaluation:
 
 
 def asked() -> tuple[str, ...]:
-    """Names of the visit systems whose lists come from scores, so that they can be cut and promised."""
-    return tuple(system.name for system in registry.systems() if system.task == "visits" and system.cls.tunable)
+    """Names of the visit systems that give scores, by which a list can be cut or lengthened."""
+    return tuple(system.name for system in registry.systems() if system.task == "visits" and system.name != UNSCORED)
 
 
 def tables(cohort: Cohort, seeds: int, systems: Sequence[str]) -> dict[str, pl.DataFrame]:

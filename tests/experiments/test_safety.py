@@ -29,7 +29,7 @@ def run(cohort, tmp_path_factory):
 
 def test_all_visit_systems_that_give_scores_are_asked():
     visits = {name for name in registry.NAMES if registry.get(name).task == "visits"}
-    assert set(safety.asked()) == visits - {"last-visit"}  # its list has no scores
+    assert set(safety.asked()) == visits - {"last-visit"}
 
 
 @pytest.mark.parametrize("rule", ["exact", "greedy"])
