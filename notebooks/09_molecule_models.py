@@ -32,6 +32,8 @@
 # ```
 #
 # **Prerequisites.** Interactions and their loss in {doc}`03_drug_knowledge`; molecules, {term}`BRICS` fragments and the mask $H$ in {doc}`04_molecules_2d`; the threshold rule of {doc}`06_classical`.
+#
+# **Code.** {py:mod}`medrec.models.safedrug` and {py:mod}`medrec.models.molerec`.
 
 # %% tags=["hide-input"]
 from functools import partial

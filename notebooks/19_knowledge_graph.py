@@ -32,6 +32,8 @@
 #
 # **Prerequisites.** The task in {doc}`01_the_task`, visits in {doc}`02_from_tables_to_visits`, ATC classes and interacting pairs in {doc}`03_drug_knowledge`; {term}`Recall@K`, {term}`NDCG@K`.
 # Ranking papers say *user* and *item*; here a user is a patient and an item is a medication.
+#
+# **Code.** {py:mod}`medrec.tasks.ranking`, {py:mod}`medrec.graphs.interactions` and {py:mod}`medrec.graphs.knowledge`.
 
 # %% tags=["hide-input"]
 from functools import partial

@@ -32,6 +32,8 @@
 # ```
 #
 # **Prerequisites.** The five metrics of {doc}`01_the_task`, the paired interval {eq}`eq-paired-se` of {doc}`00_how_to_read`, tuned cuts as in {doc}`06_classical`; of the systems no more than their names.
+#
+# **Code.** {py:mod}`medrec.lab.grids`, {py:mod}`medrec.tasks.budget` and {py:mod}`medrec.tasks.conformal`.
 
 # %% tags=["hide-input"]
 from functools import partial
