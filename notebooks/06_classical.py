@@ -33,6 +33,8 @@
 # ```
 #
 # **Prerequisites.** The metrics and reference points of {doc}`01_the_task`, the multi-hot visits of {doc}`02_from_tables_to_visits`, the {term}`ATC` level-3 classes of {doc}`03_drug_knowledge`.
+#
+# **Code.** {py:mod}`medrec.models.lr`, {py:mod}`medrec.models.ecc`, {py:mod}`medrec.models.popularity` and {py:mod}`medrec.models.last_visit`.
 
 # %% tags=["hide-input"]
 from functools import partial
