@@ -1367,7 +1367,7 @@ show(fig, patients=n_tested)
 # %% [markdown]
 # #### Do SafeDrug's molecules matter?
 #
-# Prediction: a random map, no molecules and shuffled molecules all stay within {glue:text}`sdi` of the trained encoder; a match that hardly moves after training can hardly matter.
+# Prediction: a random map, no molecules and shuffled molecules all stay within {glue:text}`sdi` of the trained encoder; a match that does not move cannot matter.
 # To say that molecules matter here, the trained encoder would have to beat *both* free vectors and shuffled molecules.
 
 
@@ -1630,8 +1630,8 @@ braking = gains("molerec", "no brake", "ddi_rate", "own", sign=1)
 #| name: fig-molerec-brakes
 #| alt: Two interval plots for the full brake, turning down only, interactions always and no brake: the DDI rate with
 #|   the target 0.06 as a line, and the number of medications a visit.
-#| caption: DDI rate (← safer; dotted: the target) and number of medications under four losses of MoleRec at the
-#|   threshold one half, {glue:text}`line_molerec`. Bars: 95 % of 1000 resamples of seeds and patients together.
+#| caption: DDI rate (← safer; dotted: the printed target) and number of medications under four losses of MoleRec at
+#|   the threshold one half, {glue:text}`line_molerec`. Bars: 95 % of 1000 resamples of seeds and patients together.
 #|   From the lowest rate to the highest: {glue:text}`ranked`.
 fig, axes = plt.subplots(
     1, 2, figsize=(plotting.FULL, 2.1), sharey=True, layout="constrained"
