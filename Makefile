@@ -39,8 +39,9 @@ test: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(TEST_WORKERS) $(TEST_FLAGS)
 
+# All but the one that needs a graphics card: python benchmarks/gpu.py.
 bench: $(READY)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -49,7 +49,7 @@ from medrec import metrics, plotting
 from medrec.book import page
 from medrec.data import load_cohort, privacy
 from medrec.data.split import split_patients
-from medrec.experiments import ladder, safety
+from medrec.experiments import epochs, gpu, ladder, safety
 from medrec.lab import grids, kept, published, tune
 from medrec.lab.grids import interval, words
 from medrec.models import registry
@@ -1705,6 +1705,36 @@ show(
         },
     )
 )
+
+# %% [markdown]
+# A graphics card changes the seconds.
+# {glue:text}`card_words`
+
+# %% tags=["hide-input"]
+card, card_line, _ = kept.look(gpu, everybody)
+if card is None:
+    card_words = f"No graphics card has been had for these rows yet; {gpu.COMMAND} makes them where there is one."
+else:
+    card_words = (
+        f"An epoch took these seconds there, and alone on a processor: {card_line}"
+    )
+    here = epochs.read().table("epochs").filter(of="an epoch")
+    there = card.table("epochs").filter(pl.col("seconds").is_not_null())
+    both = there.select("system", there="seconds").join(
+        here.select("system", here="seconds"), on="system", how="left"
+    )
+    show(
+        page.table(
+            both.select(
+                "system",
+                pl.col("here").alias("s an epoch, processor"),
+                pl.col("there").alias("s an epoch, card"),
+            ),
+            caption=f"Seconds of an epoch, on {card.provenance['device']} and on a processor (synthetic-6350, {epochs.COMMAND}); measured once, no interval. {card_line}",
+            digits=2,
+        )
+    )
+page.glue(card_words=about(card_words))
 
 # %% [markdown]
 # ### Table D: two worlds

@@ -91,14 +91,14 @@ def test_settings_are_read_from_text():
 
 def test_small_cohorts_have_settings_of_their_own_that_variant_and_caller_overrule(monkeypatch):
     molerec = get("molerec")
-    assert molerec.small == {"learning_rate": 0.002, "batch_size": 32, "epochs": 50}
+    assert molerec.small["schedule"] == "constant" != molerec.config().schedule
     papers, few, many = (molerec.configure("paper", n_train=n) for n in (None, 1999, 2000))
     assert papers == many == molerec.config()
     assert {name: getattr(few, name) for name in molerec.small} == molerec.small
     own = molerec.configure("official", {"epochs": 3}, n_train=100)
-    assert (own.epochs, own.batch_size, own.sab_feedforward) == (3, 32, False)
-    monkeypatch.setitem(molerec.variants["official"], "batch_size", 7)
-    assert molerec.configure("official", n_train=100).batch_size == 7
+    assert (own.epochs, own.schedule, own.sab_feedforward) == (3, "constant", False)
+    monkeypatch.setitem(molerec.variants["official"], "schedule", "cosine")
+    assert molerec.configure("official", n_train=100).schedule == "cosine"
 
 
 @pytest.mark.parametrize(
