@@ -44,6 +44,7 @@ INPUTS = {
     "conformers": ("molecules", plotting.PURPLE),
     "graph": ("a graph of knowledge", plotting.SKY),
     "prescribed": ("prescriptions of training", plotting.INK),
+    "answers": ("true in training, its own in use", plotting.INK),
     "noise": ("noise", plotting.VERMILION),
 }
 """First word of an input: what it is, and its colour."""
