@@ -114,8 +114,9 @@ def test_each_system_is_shown_once_in_the_book_and_described_as_it_is_drawn():
     for chapter in all_chapters():
         for cell in read_chapter(chapter).cells:
             if cell.cell_type == "code":
-                for name in re.findall(r'^plot_system\("([\w-]+)"\)', cell.source, re.M):
+                for name in re.findall(r'\bplot_system\("([\w-]+)"\)', cell.source):
                     assert name not in shown
                     shown[name] = cell.metadata["mystnb"]["image"]["alt"]
+    assert set(shown) == set(DRAWN)
     for name, words in shown.items():
         assert words == flows()[name].words, name
