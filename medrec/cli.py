@@ -130,6 +130,8 @@ data = typer.Typer(cls=Group, invoke_without_command=True, help="Bring records i
 app.add_typer(data, name="data")
 kept = typer.Typer(cls=Group, invoke_without_command=True, help="Kept results: whose rows, and made by which code.")
 app.add_typer(kept, name="kept")
+graph = typer.Typer(cls=Group, invoke_without_command=True, help="Ranking tasks as files that other code reads.")
+app.add_typer(graph, name="graph")
 
 
 @app.callback()
@@ -151,6 +153,12 @@ def data_help(context: typer.Context) -> None:
         print(context.get_help())
 
 
+@graph.callback()
+def graph_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
 CohortName = Annotated[str, typer.Option("--cohort", help="synthetic, mimic4-demo, mimic3, ...")]
 Options = Annotated[
     list[str], typer.Option("--option", metavar="KEY=VALUE", help="Option of the cohort, e.g. window=first_day.")
@@ -161,6 +169,11 @@ Settings = Annotated[
 ]
 Interactions = Annotated[
     Path | None, typer.Option("--ddi", help="Interaction list, e.g. of the published pipelines; default: our own.")
+]
+
+FileFormat = Annotated[
+    str,
+    typer.Option("--format", help="kgin or kgat: train.txt, test.txt, kg_final.txt; diffkg: kg.txt; recbole."),
 ]
 
 
@@ -595,6 +608,48 @@ def describe(
     _describe(_load(name, option))
 
 
+@graph.command("export")
+def export_graph(
+    folder: Annotated[Path, typer.Argument(help="A new folder; of closed records outside any checkout.")],
+    cohort: CohortName = "synthetic",
+    form: FileFormat = "kgin",
+    construction: Annotated[
+        str, typer.Option(help="Of the graph: house, about medications; study, the third paper's, about patients.")
+    ] = "house",
+    protocol: Annotated[str | None, typer.Option(help='house, hold-out or "new medications"; default: house.')] = None,
+    split_seed: Annotated[int, typer.Option(help="Seed of the split; negative: file order.")] = 0,
+    ddi: Interactions = None,
+    option: Options = [],
+) -> None:
+    """Write interactions and knowledge graph of a cohort, as the ranking task makes them, for other code."""
+    from medrec.lab.exchange import check, check_place, contents, export
+
+    rules: Any = {
+        "construction": construction,
+        "protocol": protocol,
+        "split_seed": _split_seed(split_seed),
+        "ddi": ddi,
+    }
+    check(form=form, **rules)  # a misspelt word should not wait for the tables
+    check_place(folder)
+    kind: Any = form
+    written = export(folder, _load(cohort, option), kind, **rules)
+    print(_counted(contents(written, kind)))
+    print(written)
+
+
+@graph.command("check")
+def check_graph(
+    folder: Annotated[Path, typer.Argument(help="Folder with the files; RecBole's bear its name.")],
+    form: FileFormat = "kgin",
+) -> None:
+    """Say what is in files of a graph, or where the first mistake stands."""
+    from medrec.lab.exchange import contents
+
+    kind: Any = form
+    print(_counted(contents(folder, kind)))
+
+
 # -- inside --------------------------------------------------------------------------------------------------------
 
 
@@ -768,6 +823,12 @@ def _print_system(name: str) -> None:
         small = "" if setting.small == setting.value else str(setting.small)
         rows.append([setting.name, str(setting.value), small, setting.takes, setting.source])
     print(_aligned(rows))
+
+
+def _counted(rows: list[tuple[str, int]]) -> str:
+    """What there is, and how many."""
+    width = max(len(what) for what, _ in rows)
+    return "\n".join(f"{what:{width}} {number:>10,}" for what, number in rows)
 
 
 def _aligned(rows: list[list[str]]) -> str:

@@ -37,6 +37,8 @@
 
 # %% tags=["hide-input"]
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,7 +50,7 @@ from medrec.book import page
 from medrec.context import Context
 from medrec.data import load_cohort, privacy
 from medrec.data.cohort import Cohort, Vocabulary
-from medrec.graphs import knowledge
+from medrec.graphs import formats, knowledge
 from medrec.graphs.formats import flat_list
 from medrec.graphs.interactions import Interactions
 from medrec.graphs.knowledge import SeenCodes
@@ -1157,6 +1159,37 @@ show(distinct)
 # %% [markdown]
 # {glue:text}`of_user:d` different medications beside a mean of {glue:text}`pairs_each:.2f`: possible for one patient, and the only one whose lines are complete.
 # Ids of medications reach only 79 by then, in a vocabulary of 1 593.
+#
+# **Files that other code reads.**
+# The released systems read text files: users with their items, triplets, lists of names.
+# The ward's are written, read back, and are the same; then one triplet names an entity that no list has.
+
+# %%
+with TemporaryDirectory() as place:
+    folder = Path(place, "ward")
+    given = {"train": graph.matrix, "test": np.pad(target, ((0, 1), (0, 0)))}
+    formats.write(folder, "kgin", given, ward_graphs["study"], "ward")
+    again = formats.read(folder, "kgin")
+    assert again.knowledge.content == ward_graphs["study"].content
+    assert all((again.matrix(part) == matrix).all() for part, matrix in given.items())
+    triplets = folder / "kg_final.txt"
+    triplets.write_text(triplets.read_text() + "0 3 99\n")
+    try:
+        formats.read(folder, "kgin")
+        refused = None
+    except MedrecError as error:
+        refused = str(error).partition("kg_final.txt, ")[2]
+assert refused == "line 18: there is no entity 99; there are 11."
+show(refused)
+
+# %% [markdown]
+# Two commands do the same with any cohort and with files of yours, in the formats `kgin`, `kgat`, `diffkg` and `recbole`.
+# Patients are rows and no id is written; each line is still one patient's, so that files of closed records are refused wherever there is version control.
+#
+# ```bash
+# medrec graph export my-graph --cohort synthetic --format kgin --protocol hold-out
+# medrec graph check my-graph --format kgin
+# ```
 #
 # **Also checked.**
 #

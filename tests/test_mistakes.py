@@ -248,6 +248,26 @@ COMMANDS = [
     ("data synthesize --name ../out", "'../out' cannot name a cohort"),
     ("data synthesize --name mine -o folder", "give one of them"),
     ("data synthesize --patients 5 -o empty/out", "empty/out"),
+    # graph
+    ("graph exprot out", "Did you mean 'export'?"),
+    ("graph export", "Missing argument"),
+    ("graph export folder --cohort tiny", "folder exists already"),
+    ("graph export empty --cohort tiny", "empty exists already"),
+    ("graph export empty/out --cohort tiny", "empty/out cannot be written"),
+    ("graph export out --cohort sinthetic", "Did you mean 'synthetic'?"),
+    ("graph export out --cohort tiny --format kgni", "no format 'kgni'. Did you mean 'kgin'?"),
+    ("graph export out --cohort tiny --construction studdy", "Did you mean 'study'?"),
+    ("graph export out --cohort tiny --protocol holdout", "Did you mean 'hold-out'?"),
+    ("graph export out --cohort tiny --protocol hold-out --split-seed -1", "give a split seed"),
+    ("graph export out --cohort tiny --split-seed 9999999999", "split_seed is 9999999999"),
+    ("graph export out --cohort tiny --ddi nowhere.csv", "nowhere.csv does not exist"),
+    ("graph export out --cohort tiny --option widow=first_day", "Did you mean 'window'?"),
+    ("graph check nowhere", "nowhere is not a folder"),
+    ("graph check empty", "empty is not a folder"),
+    ("graph check folder", "train.txt cannot be read"),
+    ("graph check folder --format recbole", "folder.inter cannot be read"),
+    ("graph check folder --format diffkg", "kg.txt cannot be read"),
+    ("graph check folder --format pickle", "no format 'pickle'"),
 ]
 
 

@@ -4,24 +4,30 @@ Users are patients, items are medications; ids are numbers from 0, and items are
 
 KGIN, KGAT
     A folder with ``train.txt`` and ``test.txt``, a user a line with his items behind him, and ``kg_final.txt``, a
-    triplet a line: head, relation, tail.
+    triplet a line: head, relation, tail.  Names stand in ``user_list.txt``, ``item_list.txt``, ``entity_list.txt`` and
+    ``relation_list.txt``, under a header with ``org_id`` and ``remap_id``.  ``valid.txt`` is ours: the released codes
+    choose their epoch on test items and know no such file.
 DiffKG
     ``kg.txt``, as ``kg_final.txt``.  Its matrices are pickles, which we neither write nor read; the text files of KGIN
-    hold the same.
+    hold the same and stand beside it.
 RecBole
     Atomic files with a typed header, separated by tabs: ``NAME.inter``, ``NAME.kg``, and ``NAME.link``, which entity an
-    item is.  Ids are names.
+    item is.  Ids are names.  Interactions that are split already are ``NAME.train.inter`` and so on, for its option
+    ``benchmark_filename``; ``NAME.user`` lists the users.
 The third paper
     Its figure 4: rows (head, tail, 1), diagnoses from 0, procedures from 3 000, medications from 6 000.
 
-What does not fit, an id beyond its range, a word where a number belongs, is an error that names file, line and value.
+:func:`write` and :func:`read` take the first three by name.  What does not fit, an id beyond its range, a word where a
+number belongs, is an error that names file, line and value.
 An item that no triplet names is none: it keeps an empty neighbourhood.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +35,48 @@ from numpy.typing import NDArray
 from medrec.graphs.knowledge import KnowledgeGraph
 from medrec.types import MedrecError
 
+Format = Literal["kgin", "kgat", "diffkg", "recbole"]
+"""Formats that :func:`write` and :func:`read` know; ``kgin`` and ``kgat`` are one."""
+PARTS = ("train", "valid", "test")
+"""What interactions are for, as files are called."""
 OFFSETS = {"diagnosis": 0, "procedure": 3000, "medication": 6000}
 """Where the ids of each kind begin in the third paper's list; each range ends where the next begins."""
 LAST = 9000
 """Where the last range ends."""
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and words of each line that has any.
+@dataclass(frozen=True)
+class GraphFiles:
+    """What a folder of files holds; ``U`` users, ``M`` items.
+
+    Args:
+        pairs: for each of :data:`PARTS` that there is, ``(n, 2)`` int64, user and item, sorted, each once.
+        users: ``U`` names.
+        knowledge: its first ``M`` entities are the items.
+    """
+
+    pairs: Mapping[str, NDArray[np.int64]]
+    users: tuple[str, ...]
+    knowledge: KnowledgeGraph
+
+    def matrix(self, part: str) -> NDArray[np.bool_]:
+        """``(U, M)`` bool, the interactions of a part."""
+        return _matrix(self.pairs[part], len(self.users), self.knowledge.n_items)
+
+
+def _matrix(pairs: NDArray[np.int64], n_patients: int, n_items: int) -> NDArray[np.bool_]:
+    found = np.zeros((n_patients, n_items), dtype=bool)
+    found[pairs[:, 0], pairs[:, 1]] = True
+    return found
+
+
+def _count(ids: NDArray[np.int64]) -> int:
+    """How many there are where the highest id is the last."""
+    return int(ids.max(initial=-1)) + 1
+
+
+def _lines(path: Path, remedy: str = "Give the file of the graph.") -> Iterator[tuple[int, str]]:
+    """Number and text of each line that holds more than blanks.
 
     Raises:
         MedrecError: there is no such file, or it is no text.
@@ -44,12 +84,18 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise MedrecError(f"{path} cannot be read: {error.strerror}. Give the file of the graph.") from None
+        raise MedrecError(f"{path} cannot be read: {error.strerror}. {remedy}") from None
     except UnicodeDecodeError:
         raise MedrecError(f"{path} is no text in UTF-8. Give the text files of the graph, no pickle.") from None
     for number, line in enumerate(text.splitlines(), 1):
-        if words := line.split():
-            yield number, words
+        if line.strip():
+            yield number, line
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[int]]]:
+    """Number and ids of each line."""
+    for number, line in _lines(path):
+        yield number, _ids(path, number, line.split())
 
 
 def _ids(path: Path, number: int, words: Sequence[str]) -> list[int]:
@@ -57,6 +103,12 @@ def _ids(path: Path, number: int, words: Sequence[str]) -> list[int]:
         if not (word.isascii() and word.isdigit()):
             raise MedrecError(f"{path}, line {number}: {word!r} is no id. Ids are whole numbers from 0.")
     return [int(word) for word in words]
+
+
+def _refuse_tabs(names: Iterable[str]) -> None:
+    tabs = [name for name in names if "\t" in name or "\n" in name]
+    if tabs:
+        raise MedrecError(f"{tabs[0]!r} has a tab or a new line in it, by which the files are cut. Rename it.")
 
 
 def _written(path: Path, lines: Iterator[str]) -> None:
@@ -78,33 +130,35 @@ def write_interactions(path: Path, matrix: NDArray[np.bool_]) -> None:
     _written(path, (" ".join(map(str, [user, *items])) for user, items in rows if len(items)))
 
 
-def read_interactions(path: Path, n_patients: int | None = None, n_items: int | None = None) -> NDArray[np.bool_]:
-    """What :func:`write_interactions` wrote.
+def read_pairs(path: Path, n_patients: int | None = None, n_items: int | None = None) -> NDArray[np.int64]:
+    """What :func:`write_interactions` wrote, as pairs of a user and an item.
 
     Args:
         path: of the file.
         n_patients: how many users there are; ``None``: as many as are named.
         n_items: how many items there are; ``None`` likewise.
 
+    Returns:
+        ``(n, 2)``, sorted, each once.
+
     Raises:
         MedrecError: a word that is no id, or an id that is not below the number given.
     """
     pairs = []
-    for number, words in _lines(path):
-        user, *items = _ids(path, number, words)
+    for number, (user, *items) in _rows(path):
         for what, found, bound in (("user", [user], n_patients), ("item", items, n_items)):
             beyond = [i for i in found if bound is not None and i >= bound]
             if beyond:
                 raise MedrecError(f"{path}, line {number}: there is no {what} {beyond[0]}; there are {bound}.")
         pairs += [(user, item) for item in items]
-    users, chosen = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    shape = (
-        int(users.max(initial=-1)) + 1 if n_patients is None else n_patients,
-        int(chosen.max(initial=-1)) + 1 if n_items is None else n_items,
-    )
-    matrix = np.zeros(shape, dtype=bool)
-    matrix[users, chosen] = True
-    return matrix
+    return np.unique(np.array(pairs, dtype=np.int64).reshape(-1, 2), axis=0)
+
+
+def read_interactions(path: Path, n_patients: int | None = None, n_items: int | None = None) -> NDArray[np.bool_]:
+    """The matrix ``(U, M)`` of :func:`read_pairs`, which says what is taken and refused."""
+    pairs = read_pairs(path, n_patients, n_items)
+    users = _count(pairs[:, 0]) if n_patients is None else n_patients
+    return _matrix(pairs, users, _count(pairs[:, 1]) if n_items is None else n_items)
 
 
 def write_triplets(path: Path, knowledge: KnowledgeGraph) -> None:
@@ -127,8 +181,7 @@ def read_triplets(
         MedrecError: a line without three ids, or an id that is not below the number given.
     """
     rows = []
-    for number, words in _lines(path):
-        row = _ids(path, number, words)
+    for number, row in _rows(path):
         if len(row) != 3:
             raise MedrecError(f"{path}, line {number}: {len(row)} ids, and a triplet has three: head, relation, tail.")
         bounds = (("entity", n_entities), ("relation", n_relations), ("entity", n_entities))
@@ -143,38 +196,102 @@ def read_triplets(
     return KnowledgeGraph(triplets, names, tuple(map(str, range(R))), n_items)
 
 
+def write_names(path: Path, names: Sequence[str]) -> None:
+    """The list of names of KGAT, in the order of their ids: ``org_id`` and ``remap_id`` under this header.
+
+    Ours is separated by tabs, since names of relations have spaces in them.
+
+    Raises:
+        MedrecError: a name has a tab in it.
+    """
+    _refuse_tabs(names)
+    _written(path, iter(["org_id\tremap_id", *(f"{name}\t{i}" for i, name in enumerate(names))]))
+
+
+def read_names(path: Path) -> tuple[str, ...] | None:
+    """What :func:`write_names` wrote, or another list with these columns; ``None`` where there is no such file.
+
+    Raises:
+        MedrecError: a column is missing, a row is too short, or ids are not the numbers from 0, each once.
+    """
+    if not path.exists():
+        return None
+    (_, head), *lines = list(_lines(path)) or [(1, "")]
+    separator = "\t" if "\t" in head else None
+    header = head.split(separator)
+    if not {"org_id", "remap_id"} <= set(header):
+        raise MedrecError(f"{path} has no header with org_id and remap_id. Add it, or take the list away.")
+    name, place = header.index("org_id"), header.index("remap_id")
+    found: dict[int, str] = {}
+    for number, line in lines:
+        cells = line.split(separator)
+        if len(cells) <= max(name, place):
+            raise MedrecError(f"{path}, line {number}: {len(cells)} cells under a header of {len(header)}.")
+        (i,) = _ids(path, number, [cells[place]])
+        if i in found or i >= len(lines):
+            why = "stands there twice" if i in found else f"is too high for a list of {len(lines)}"
+            raise MedrecError(f"{path}, line {number}: id {i} {why}. Ids are the numbers from 0, each once.")
+        found[i] = cells[name]
+    return tuple(found[i] for i in range(len(found)))
+
+
+def _read_numbered(folder: Path, form: Format) -> GraphFiles:
+    """Files of KGIN, KGAT and DiffKG; the lists bound the ids where they are there."""
+    users, items, entities, relations = (
+        read_names(folder / f"{what}_list.txt") for what in ("user", "item", "entity", "relation")
+    )
+    if entities is not None and items is not None and len(items) > len(entities):
+        raise MedrecError(
+            f"{folder / 'item_list.txt'} has {len(items)} items, and entity_list.txt {len(entities)} entities. Every "
+            "item is an entity: add the missing ones."
+        )
+    bounds = [None if names is None else len(names) for names in (users, items)]
+    needed = ("train", "test") if form != "diffkg" else ()
+    paths = {part: folder / f"{part}.txt" for part in PARTS}
+    pairs = {part: read_pairs(path, *bounds) for part, path in paths.items() if part in needed or path.exists()}
+    n_users, n_items = (
+        max((_count(found[:, side]) for found in pairs.values()), default=0) if bound is None else bound
+        for side, bound in enumerate(bounds)
+    )
+    knowledge = read_triplets(
+        folder / ("kg.txt" if form == "diffkg" else "kg_final.txt"),
+        n_items,
+        None if entities is None else max(n_items, len(entities)),
+        None if relations is None else len(relations),
+    )
+    if entities is not None and len(entities) == knowledge.n_entities:
+        knowledge = KnowledgeGraph(knowledge.triplets, entities, knowledge.relations, n_items)
+    if relations is not None:
+        knowledge = KnowledgeGraph(knowledge.triplets, knowledge.entities, relations, n_items)
+    return GraphFiles(pairs, users or tuple(map(str, range(n_users))), knowledge)
+
+
 # -- RecBole -----------------------------------------------------------------------------------------------------------
 
 
-def write_recbole(folder: Path, name: str, matrix: NDArray[np.bool_], knowledge: KnowledgeGraph) -> None:
-    """Three atomic files in a folder of the data set's name, as the library expects them.
+def write_recbole(folder: Path, name: str, parts: Mapping[str, NDArray[np.bool_]], knowledge: KnowledgeGraph) -> None:
+    """Atomic files in a folder, which the library expects to bear the data set's name.
 
     Args:
-        folder: in which the folder ``name`` is made.
+        folder: of the files.
         name: of the data set.
-        matrix: ``(U, M)``.
+        parts: ``(U, M)`` each, named by :data:`PARTS`; training interactions alone are ``NAME.inter``.
         knowledge: its first ``M`` entities are the items.
 
     Raises:
-        MedrecError: there are other items in the matrix than in the graph, or a name has a tab in it.
+        MedrecError: a name has a tab in it.
     """
-    if matrix.shape[1] != knowledge.n_items:
-        raise MedrecError(
-            f"The matrix has {matrix.shape[1]} items and the graph {knowledge.n_items}. Give those of one cohort."
-        )
-    tabs = [entity for entity in (*knowledge.entities, *knowledge.relations) if "\t" in entity or "\n" in entity]
-    if tabs:
-        raise MedrecError(f"{tabs[0]!r} has a tab or a new line in it, by which the files are cut. Rename it.")
+    _refuse_tabs((*knowledge.entities, *knowledge.relations))
     items = [entity.partition(":")[2] for entity in knowledge.entities[: knowledge.n_items]]
-    users, chosen = np.nonzero(matrix)
-    place = folder / name
 
-    def table(ending: str, header: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
+    def table(ending: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         head = "\t".join(f"{column}:token" for column in header)
-        _written(place / f"{name}.{ending}", iter([head, *("\t".join(row) for row in rows)]))
+        _written(folder / f"{name}.{ending}", iter([head, *("\t".join(row) for row in rows)]))
 
-    pairs = zip(users.tolist(), chosen.tolist(), strict=True)
-    table("inter", ("user_id", "item_id"), ((str(u), items[i]) for u, i in pairs))
+    for part, matrix in parts.items():
+        ending = "inter" if list(parts) == ["train"] else f"{part}.inter"
+        table(ending, ("user_id", "item_id"), ((str(u), items[i]) for u, i in np.argwhere(matrix).tolist()))
+    table("user", ("user_id",), ([str(u)] for u in range(len(next(iter(parts.values()))))))
     named = (
         (knowledge.entities[h], knowledge.relations[r], knowledge.entities[t])
         for h, r, t in knowledge.triplets.tolist()
@@ -183,44 +300,44 @@ def write_recbole(folder: Path, name: str, matrix: NDArray[np.bool_], knowledge:
     table("link", ("item_id", "entity_id"), zip(items, knowledge.entities[: knowledge.n_items], strict=True))
 
 
-def read_recbole(folder: Path, name: str) -> tuple[NDArray[np.bool_], KnowledgeGraph, tuple[str, ...]]:
+def read_recbole(folder: Path, name: str) -> GraphFiles:
     """What :func:`write_recbole` wrote, or other atomic files with these columns.
 
-    Returns:
-        The matrix ``(U, M)``, the graph, and the names of users.  Items stand in the order of ``NAME.link``, then
-        those without a link; other entities, relations and users in the order in which they are met.
+    Users stand in the order of ``NAME.user`` where there is one, items in that of ``NAME.link``, then those that the
+    file leaves out; other entities and relations in the order in which they are met.
 
     Raises:
         MedrecError: a file or a column is missing, or a row is shorter than the header.
     """
-    place = folder / name
 
     def table(ending: str, *wanted: str) -> list[list[str]]:
-        path = place / f"{name}.{ending}"
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except OSError as error:
-            raise MedrecError(
-                f"{path} cannot be read: {error.strerror}. RecBole needs .inter, .kg and .link."
-            ) from None
-        header = [cell.partition(":")[0] for cell in lines[0].split("\t")] if lines else []
+        path = folder / f"{name}.{ending}"
+        remedy = "RecBole needs .inter, .kg and .link, called by the name of the folder."
+        (_, head), *lines = list(_lines(path, remedy)) or [(1, "")]
+        header = [cell.partition(":")[0] for cell in head.split("\t")]
         missing = [column for column in wanted if column not in header]
         if missing:
-            raise MedrecError(f"{path} has no column {missing[0]!r}. It has {', '.join(header) or 'none'}.")
+            raise MedrecError(
+                f"{path} has no column {missing[0]!r}. It has {', '.join(filter(None, header)) or 'none'}."
+            )
         places = [header.index(column) for column in wanted]
         found = []
-        for number, line in enumerate(lines[1:], 2):
+        for number, line in lines:
             cells = line.split("\t")
             if len(cells) != len(header):
                 raise MedrecError(f"{path}, line {number}: {len(cells)} cells under a header of {len(header)}.")
             found.append([cells[i] for i in places])
         return found
 
-    inter, link = table("inter", "user_id", "item_id"), dict(table("link", "item_id", "entity_id"))
-    items = dict.fromkeys([*link, *(item for _, item in inter)])
+    there = [part for part in PARTS if (folder / f"{name}.{part}.inter").exists()]
+    endings = {part: f"{part}.inter" for part in dict.fromkeys(["train", *there])} if there else {"train": "inter"}
+    inter = {part: table(ending, "user_id", "item_id") for part, ending in endings.items()}
+    met = [pair for rows in inter.values() for pair in rows]
+    link = dict(table("link", "item_id", "entity_id"))
+    items = dict.fromkeys([*link, *(item for _, item in met)])
     entities = {link.get(item, f"medication:{item}"): i for i, item in enumerate(items)}
     if len(entities) < len(items):
-        raise MedrecError(f"{place / name}.link: two items are one entity. Give each its own.")
+        raise MedrecError(f"{folder / name}.link: two items are one entity. Give each its own.")
     relations: dict[str, int] = {}
     triplets = [
         (
@@ -230,13 +347,69 @@ def read_recbole(folder: Path, name: str) -> tuple[NDArray[np.bool_], KnowledgeG
         )
         for h, r, t in table("kg", "head_id", "relation_id", "tail_id")
     ]
-    users = {user: i for i, user in enumerate(dict.fromkeys(user for user, _ in inter))}
-    column = {item: i for i, item in enumerate(items)}
-    matrix = np.zeros((len(users), len(items)), dtype=bool)
-    for user, item in inter:
-        matrix[users[user], column[item]] = True
-    rows = np.array(triplets, dtype=np.int64).reshape(-1, 3)
-    return matrix, KnowledgeGraph(rows, tuple(entities), tuple(relations), len(items)), tuple(users)
+    listed = table("user", "user_id") if (folder / f"{name}.user").exists() else []
+    names = dict.fromkeys([*(user for (user,) in listed), *(user for user, _ in met)])
+    row, column = ({key: i for i, key in enumerate(ids)} for ids in (names, items))
+    pairs = {
+        part: np.unique(np.array([(row[u], column[i]) for u, i in rows], dtype=np.int64).reshape(-1, 2), axis=0)
+        for part, rows in inter.items()
+    }
+    graph = np.array(triplets, dtype=np.int64).reshape(-1, 3)
+    return GraphFiles(pairs, tuple(names), KnowledgeGraph(graph, tuple(entities), tuple(relations), len(items)))
+
+
+# -- by name -----------------------------------------------------------------------------------------------------------
+
+
+def write(
+    folder: Path, form: Format, parts: Mapping[str, NDArray[np.bool_]], knowledge: KnowledgeGraph, name: str
+) -> None:
+    """All files of a format; users are called by their row.
+
+    Args:
+        folder: of the files.
+        form: of them.
+        parts: interactions for each of :data:`PARTS`, ``(U, M)``.
+        knowledge: its first ``M`` entities are the items.
+        name: of the data set, by which RecBole calls its files.
+
+    Raises:
+        MedrecError: there are other items in a matrix than in the graph, or a name has a tab in it.
+    """
+    for matrix in parts.values():
+        if matrix.shape[1] != knowledge.n_items:
+            raise MedrecError(
+                f"The matrix has {matrix.shape[1]} items and the graph {knowledge.n_items}. Give those of one cohort."
+            )
+    if form == "recbole":
+        write_recbole(folder, name, parts, knowledge)
+        return
+    for part, matrix in parts.items():
+        write_interactions(folder / f"{part}.txt", matrix)
+    write_triplets(folder / ("kg.txt" if form == "diffkg" else "kg_final.txt"), knowledge)
+    items = [entity.partition(":")[2] for entity in knowledge.entities[: knowledge.n_items]]
+    users = [str(u) for u in range(len(next(iter(parts.values()))))]
+    lists = {"user": users, "item": items, "entity": knowledge.entities, "relation": knowledge.relations}
+    for what, names in lists.items():
+        write_names(folder / f"{what}_list.txt", names)
+
+
+def read(folder: Path, form: Format) -> GraphFiles:
+    """What :func:`write` wrote, or files of others.
+
+    Lists of names are not needed; where they are there, ids are checked against them.  A folder of DiffKG may have no
+    text files of interactions, since its own are pickles: then there are no users, and no entity is an item.
+
+    Args:
+        folder: of the files; RecBole's are called by the name of the folder.
+        form: of them.
+
+    Raises:
+        MedrecError: a file is missing, or something in one does not fit, named with its line.
+    """
+    if not folder.is_dir():
+        raise MedrecError(f"{folder} is not a folder. Give the one that holds the files of the graph.")
+    return read_recbole(folder, folder.absolute().name) if form == "recbole" else _read_numbered(folder, form)
 
 
 # -- the third paper ---------------------------------------------------------------------------------------------------

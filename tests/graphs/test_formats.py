@@ -1,14 +1,20 @@
 """Files of graphs: what is written is read again, and what does not fit is named with its line."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from medrec.data.cohort import Vocabulary
 from medrec.graphs.formats import (
+    Format,
     flat_list,
+    read,
     read_interactions,
+    read_names,
     read_recbole,
     read_triplets,
+    write,
     write_interactions,
     write_recbole,
     write_triplets,
@@ -86,41 +92,117 @@ def test_what_is_no_text_or_is_not_there(tmp_path):
         read_interactions(tmp_path / "train.txt")
 
 
+def named(g):
+    """Triplets by names, which do not depend on numbers."""
+    return {(g.entities[h], g.relations[r], g.entities[t]) for h, r, t in g.triplets.tolist()}
+
+
 def test_atomic_files(tmp_path):
-    write_recbole(tmp_path, "ward", MATRIX, graph())
-    assert (tmp_path / "ward" / "ward.inter").read_text().splitlines()[:2] == [
-        "user_id:token\titem_id:token",
-        "0\tC03C",
-    ]
-    assert (tmp_path / "ward" / "ward.link").read_text().splitlines()[1] == "C03C\tmedication:C03C"
-    matrix, again, users = read_recbole(tmp_path, "ward")
-    np.testing.assert_array_equal(matrix, MATRIX)
-    assert users == ("0", "1", "2")
-    assert again.n_items == 5
-
-    def named(g):
-        return {(g.entities[h], g.relations[r], g.entities[t]) for h, r, t in g.triplets.tolist()}
-
-    assert named(again) == named(graph())
+    write_recbole(tmp_path, "ward", {"train": MATRIX}, graph())
+    assert (tmp_path / "ward.inter").read_text().splitlines()[:2] == ["user_id:token\titem_id:token", "0\tC03C"]
+    assert (tmp_path / "ward.link").read_text().splitlines()[1] == "C03C\tmedication:C03C"
+    again = read_recbole(tmp_path, "ward")
+    np.testing.assert_array_equal(again.matrix("train"), MATRIX)
+    assert again.users == ("0", "1", "2")
+    assert again.knowledge.n_items == 5
+    assert named(again.knowledge) == named(graph())
+    # Without a list of users they stand in the order in which they are met.
+    (tmp_path / "ward.user").unlink()
+    (tmp_path / "ward.inter").write_text("item_id:token\tuser_id:token\nN02B\tx\nC03C\t0\nA\tx\n")
+    others = read_recbole(tmp_path, "ward")
+    assert others.users == ("x", "0")
+    assert others.knowledge.entities[5] == "medication:A"  # no link names it: an item without triplets
+    assert others.pairs["train"].tolist() == [[0, 4], [0, 5], [1, 0]]
 
 
 def test_atomic_files_that_do_not_fit(tmp_path):
-    with pytest.raises(MedrecError, match="4 items and the graph 5"):
-        write_recbole(tmp_path, "ward", MATRIX[:, :4], graph())
-    write_recbole(tmp_path, "ward", MATRIX, graph())
-    kg = tmp_path / "ward" / "ward.kg"
+    write_recbole(tmp_path, "ward", {"train": MATRIX}, graph())
+    kg = tmp_path / "ward.kg"
     kg.write_text(kg.read_text() + "a\tb\n")
     with pytest.raises(MedrecError, match=r"ward.kg, line \d+: 2 cells under a header of 3"):
         read_recbole(tmp_path, "ward")
     kg.write_text("head_id:token\ttail_id:token\n")
     with pytest.raises(MedrecError, match="no column 'relation_id'"):
         read_recbole(tmp_path, "ward")
+    kg.write_text("")
+    with pytest.raises(MedrecError, match="no column 'head_id'\\. It has none"):
+        read_recbole(tmp_path, "ward")
     kg.unlink()
     with pytest.raises(MedrecError, match=r"ward\.kg cannot be read"):
         read_recbole(tmp_path, "ward")
-    named = KnowledgeGraph(np.zeros((0, 3)), ("medication:a\tb",), (), 1)
+
+
+HELD = np.array([[0, 0, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]], dtype=bool)
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_a_folder_is_read_as_it_was_written(tmp_path, form):
+    parts = {"train": MATRIX, "valid": ~HELD & ~MATRIX, "test": HELD}
+    write(tmp_path / "ward", form, parts, graph(), "ward")
+    again = read(tmp_path / "ward", form)
+    assert again.pairs.keys() == parts.keys()
+    for part, matrix in parts.items():
+        np.testing.assert_array_equal(again.matrix(part), matrix)
+    assert again.users == ("0", "1", "2")
+    assert again.knowledge.entities[:5] == graph().entities[:5]
+    assert named(again.knowledge) == named(graph())
+    if form != "recbole":  # which has no numbers
+        assert again.knowledge.content == graph().content
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_what_cannot_be_written(tmp_path, form):
+    with pytest.raises(MedrecError, match="4 items and the graph 5"):
+        write(tmp_path, form, {"train": MATRIX[:, :4]}, graph(), "ward")
+    cut = KnowledgeGraph(np.zeros((0, 3)), ("medication:a\tb",), (), 1)
     with pytest.raises(MedrecError, match="has a tab"):
-        write_recbole(tmp_path, "x", np.ones((1, 1), bool), named)
+        write(tmp_path, form, {"train": np.ones((1, 1), bool)}, cut, "x")
+    assert not (tmp_path / "x.inter").exists()
+
+
+def test_files_of_others(tmp_path):
+    # No list of names: users and items are as many as are named, and the items are the first entities.
+    (tmp_path / "train.txt").write_text("0 0 3\n")
+    (tmp_path / "test.txt").write_text("2 1\n")
+    (tmp_path / "kg_final.txt").write_text("0 0 5\n")
+    found = read(tmp_path, "kgin")
+    assert (len(found.users), found.knowledge.n_items, found.knowledge.n_entities) == (3, 4, 6)
+    # KGAT's lists are cut by blanks, and may have a column more.
+    (tmp_path / "item_list.txt").write_text("org_id remap_id freebase_id\nd 3 m.3\na 0 m.0\nb 1 m.1\nc 2 m.2\n")
+    (tmp_path / "entity_list.txt").write_text("org_id remap_id\na 0\nb 1\nc 2\nd 3\ne 4\n")
+    with pytest.raises(MedrecError, match=r"kg_final.txt, line 1: there is no entity 5; there are 5"):
+        read(tmp_path, "kgat")
+    (tmp_path / "kg_final.txt").write_text("0 0 4\n")
+    assert read(tmp_path, "kgat").knowledge.entities == ("a", "b", "c", "d", "e")
+    # The matrices of DiffKG are pickles.
+    (tmp_path / "train.txt").unlink()
+    (tmp_path / "test.txt").unlink()
+    (tmp_path / "item_list.txt").unlink()
+    (tmp_path / "kg.txt").write_text("0 0 4\n")
+    found = read(tmp_path, "diffkg")
+    assert (found.pairs, found.users, found.knowledge.n_items) == ({}, (), 0)
+    with pytest.raises(MedrecError, match=r"train.txt cannot be read"):
+        read(tmp_path, "kgin")
+    with pytest.raises(MedrecError, match="nowhere is not a folder"):
+        read(tmp_path / "nowhere", "kgin")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no header with org_id and remap_id"),
+        ("a 0\n", "no header with org_id and remap_id"),
+        ("org_id remap_id\na\n", "line 2: 1 cells under a header of 2"),
+        ("org_id remap_id\na 0\n\nb 0\n", "line 4: id 0 stands there twice"),
+        ("org_id remap_id\na 0\nb 2\n", "line 3: id 2 is too high for a list of 2"),
+        ("org_id remap_id\na x\n", "line 2: 'x' is no id"),
+    ],
+)
+def test_lists_of_names_that_do_not_fit(tmp_path, text, words):
+    (tmp_path / "item_list.txt").write_text(text)
+    with pytest.raises(MedrecError, match=words):
+        read_names(tmp_path / "item_list.txt")
+    assert read_names(tmp_path / "user_list.txt") is None
 
 
 def test_the_list_of_the_study():
