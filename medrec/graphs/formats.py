@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrec.graphs.knowledge import KnowledgeGraph
+from medrec.paths import announce_opened
 from medrec.types import MedrecError
 
 Format = Literal["kgin", "kgat", "diffkg", "recbole"]
@@ -409,6 +410,7 @@ def read(folder: Path, form: Format) -> GraphFiles:
     """
     if not folder.is_dir():
         raise MedrecError(f"{folder} is not a folder. Give the one that holds the files of the graph.")
+    announce_opened(f"the graph in {folder}", folder)  # each line of the interactions is of one patient
     return read_recbole(folder, folder.absolute().name) if form == "recbole" else _read_numbered(folder, form)
 
 

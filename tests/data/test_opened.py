@@ -18,9 +18,12 @@ from medrec.data.build import build_cohort
 from medrec.data.cohort import Cohort
 from medrec.data.example import cohort as running_example
 from medrec.data.load import name_synthetic, tables_folder
+from medrec.graphs import formats
+from medrec.lab.exchange import export
 from medrec.runs import Run
 from tests.conftest import demo_dir
 from tests.data.conftest import write_mimic3
+from tests.toys import random_cohort
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +170,18 @@ def test_a_table_that_this_process_wrote_is_its_own(house, tmp_path, monkeypatch
     opened._closed.pop(f"the tables in {folder}", None)
     mimic3.read(folder)  # it could be made of what was opened by now
     assert f"the tables in {folder}" in opened.closed()
+
+
+def test_interactions_of_others_are_closed_whoever_they_are_of(house, tmp_path, monkeypatch):
+    cohort = random_cohort(20, seed=1)
+    folder = export(tmp_path / "graph", cohort)
+    assert opened.closed() == ()
+    formats.read(folder, "kgin")  # nobody says whose patients these are
+    assert opened.closed() == (f"the graph in {folder}",)
+    opened.forget()
+    monkeypatch.setattr(opened, "_start", lambda: 0.0)
+    formats.read(folder, "kgin")  # written by this process, which has opened nothing closed
+    assert opened.closed() == ()
 
 
 def test_the_answers_of_a_run_are_as_closed_as_its_records(tmp_path):
