@@ -339,10 +339,11 @@ def tune(
     from medrec.lab.tune import tune as search
 
     words: dict[str, Any] = {"variant": variant, "trials": trials, "steps": steps, "seed": seed, "device": device}
-    for system in named(systems):
+    asked = named(systems)
+    for system in asked:
         check(system, **words)  # a misspelt word should not wait for the tables
     records = _load(cohort, option)
-    for system in named(systems):
+    for system in asked:
         print(text(search(system, records, **words)))
 
 

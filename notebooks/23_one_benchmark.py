@@ -1730,7 +1730,7 @@ else:
                 pl.col("here").alias("s an epoch, processor"),
                 pl.col("there").alias("s an epoch, card"),
             ),
-            caption=f"Seconds of an epoch, on {card.provenance['device']} and on a processor (synthetic-6350, {epochs.COMMAND}); measured once, no interval. {card_line}",
+            caption=f"Seconds of an epoch, on {card.provenance['about']['gpu']} and on a processor (synthetic-6350, {epochs.COMMAND}); measured once, no interval. {card_line}",
             digits=2,
         )
     )
