@@ -634,3 +634,12 @@ def test_commands_that_pages_print_exist(page):
             command.make_context(" ".join(path), list(words))
         for word in words[:1] if path[-1] in ("train", "systems") else ():
             assert ":" in word or get(word)
+
+
+def test_the_readme_shows_every_command_but_those_over_kept_results():
+    def paths(command, path=()):
+        for name, part in command.commands.items():
+            yield from paths(part, (*path, name)) if hasattr(part, "commands") else [(*path, name)]
+
+    shown = {tuple(words[1 : 1 + n]) for words in commands_of("README.md") for n in (1, 2)}
+    assert {path for path in paths(typer.main.get_command(app)) if path[0] != "kept"} <= shown
